@@ -1,0 +1,215 @@
+"""Balancing: when to take over (the switch, Eq. 8), whom to aim at (the wanted class) and which row to ask (the choice, Eq. 9).
+
+Counts are over the labels so far, `m` labels in all; a class is *known* once a label of it has been told.
+"""
+
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from balal import chance
+
+AtMean = Literal["nowhere", "or", "ur"]
+KnownClasses = Literal["found", "all"]
+Denominator = Literal["min", "max", "mean", "none"]
+Ties = Literal["lowest", "first_found", "random"]
+
+
+@partial(jax.jit, static_argnames=("at_mean", "known_classes"))
+def represented(
+    counts: Int[Array, " C"], m: Int[Array, ""] | int, *, at_mean: AtMean = "nowhere", known_classes: KnownClasses = "found"
+) -> tuple[Bool[Array, " C"], Bool[Array, " C"]]:
+    """Which classes are under- and which over-represented: two masks, bool [C] each.
+
+    Below the mean count `m / C_known` a class is under-represented, above it over-represented, compared in integers.
+
+    Args:
+      counts: int32 [C], labels of each class.
+      m: labels in all; more than `sum(counts)` while answers are pending.
+      at_mean: where classes whose count equals the mean go: nowhere, with the over- ("or") or with the under-represented ("ur").
+      known_classes: "found" looks at the classes that have a label, "all" at the whole capacity `C`.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3.
+
+    >>> under, over = represented(jnp.array([1, 2, 3, 0]), 6)
+    >>> under.tolist(), over.tolist()
+    ([True, False, False, False], [False, False, True, False])
+    """
+    _one_of("at_mean", at_mean, AtMean)
+    _one_of("known_classes", known_classes, KnownClasses)
+    known = counts > 0 if known_classes == "found" else jnp.ones_like(counts, bool)
+    difference = counts * jnp.sum(known, dtype=counts.dtype) - m
+    under = known & ((difference <= 0) if at_mean == "ur" else (difference < 0))
+    over = known & ((difference >= 0) if at_mean == "or" else (difference > 0))
+    return under, over
+
+
+@partial(jax.jit, static_argnames=("at_mean", "known_classes"))
+def switches(
+    counts: Int[Array, " C"],
+    m: Int[Array, ""] | int,
+    left: Int[Array, ""] | int,
+    *,
+    at_mean: AtMean = "nowhere",
+    known_classes: KnownClasses = "found",
+) -> Bool[Array, ""]:
+    """Whether balancing takes over now: the labels left would only just lift the under-represented classes to the others' mean.
+
+    `left <= c_ur * (mean count of or - mean count of ur)`, multiplied out so that it is exact in int32: `left * c_or <= c_ur * S_or -
+    c_or * S_ur` with class numbers `c` and sums of counts `S`. Without an under- or an over-represented class nothing is switched.
+
+    Args:
+      counts, m, at_mean, known_classes: as in `represented`.
+      left: labels still to be bought, `b - m` in the paper.
+
+    Raises: nothing; `fits` says whether a budget and a number of classes keep the products inside int32.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 8.
+
+    >>> bool(switches(jnp.array([1, 1, 7]), 9, 12)), bool(switches(jnp.array([1, 1, 7]), 9, 13))
+    (True, False)
+    """
+    under, over = represented(counts, m, at_mean=at_mean, known_classes=known_classes)
+    classes_under, classes_over = jnp.sum(under, dtype=jnp.int32), jnp.sum(over, dtype=jnp.int32)
+    sum_under, sum_over = jnp.sum(jnp.where(under, counts, 0)), jnp.sum(jnp.where(over, counts, 0))
+    gap = classes_under * sum_over - classes_over * sum_under
+    return (classes_over > 0) & (classes_under > 0) & (left * classes_over <= gap)
+
+
+def fits(labels: int, num_classes: int) -> None:
+    """Raises ValueError where `labels * num_classes`, the largest product of Eq. 8, would leave int32.
+
+    >>> fits(1_281_167, 1000)
+    """
+    if labels * num_classes >= 2**31:
+        raise ValueError(
+            f"the switch rule multiplies {labels} labels by {num_classes} classes, which is more than int32 holds; "
+            "lower the budget or num_classes"
+        )
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def misses(labels: Int[Array, " B"], wanted: Int[Array, " B"], *, num_classes: int) -> Int[Array, " C"]:
+    """How often in a row each class was wanted and another one came: int32 [C].
+
+    A pick that turns out to be the wanted class sets that class back to 0, a miss adds one to the wanted class; labels that a pick
+    aimed elsewhere brings change nothing.
+
+    Args:
+      labels: int [B], the answers in their order, -1 = padding or not answered yet.
+      wanted: int [B], the class each of them was asked in the hope of, -1 = none.
+
+    >>> misses(jnp.array([0, 1, 1, 0]), jnp.array([2, 1, 2, 1]), num_classes=3).tolist()
+    [0, 1, 2]
+    """
+    place = jnp.arange(labels.shape[0])
+    aimed = (wanted >= 0) & (labels >= 0)
+    # Padding goes to class `num_classes`, which does not exist, and is dropped.
+    target = jnp.where(aimed, wanted, num_classes)
+    last_hit = jnp.full(num_classes, -1).at[jnp.where(labels == wanted, target, num_classes)].max(place, mode="drop")
+    since = aimed & (place > last_hit[jnp.clip(wanted, 0, num_classes - 1)])
+    return jnp.zeros(num_classes, jnp.int32).at[jnp.where(since, target, num_classes)].add(1, mode="drop")
+
+
+@partial(jax.jit, static_argnames="patience")
+def wanted_class(counts: Int[Array, " C"], missed: Int[Array, " C"], rank: Int[Array, " C"], *, patience: int | None = 3) -> Int[Array, ""]:
+    """The known class to aim at: the one with the fewest labels, -1 where no class is known.
+
+    A class that was missed `patience` times in a row steps back behind the others: the order is by `(missed // patience, count, rank,
+    class id)`, smallest first.
+
+    Args:
+      counts: int [C]. missed: int [C], as `misses` counts them. rank: int [C], breaks ties between equal counts; see `tie_rank`.
+      patience: misses in a row before a class steps back; None: it never does, as printed.
+
+    Raises: ValueError for a patience below 1.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3. Differs from the paper in the patience: its rule, taken literally, keeps
+      asking the same wrong neighbourhood, because a miss changes neither the wanted class's count nor its mean.
+
+    >>> zeros = jnp.zeros(3, int)
+    >>> int(wanted_class(jnp.array([2, 1, 1]), zeros, zeros)), int(wanted_class(jnp.array([2, 1, 1]), jnp.array([0, 3, 0]), zeros))
+    (1, 2)
+    """
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience must be at least 1, or None for endless patience, got {patience}")
+    level = jnp.zeros_like(missed) if patience is None else missed // patience
+    known = counts > 0
+    eligible = known
+    for value in (level, counts, rank):
+        eligible &= value == jnp.min(jnp.where(eligible, value, jnp.iinfo(value.dtype).max))
+    return jnp.where(jnp.any(known), jnp.argmax(eligible), -1).astype(jnp.int32)
+
+
+def tie_rank(labels: Int[Array, " B"], key: Key[Array, ""], *, num_classes: int, ties: Ties = "lowest") -> Int[Array, " C"]:
+    """What breaks ties between classes of equal count, smallest first: int32 [C].
+
+    "lowest" leaves it to the class id, "first_found" prefers the class whose first label came first, "random" draws by `key`.
+
+    >>> tie_rank(jnp.array([2, 0, 2]), jax.random.key(0), num_classes=3, ties="first_found").tolist()
+    [1, 3, 0]
+    """
+    _one_of("ties", ties, Ties)
+    if ties == "random":
+        return (chance.per_row(key, num_classes) >> 1).astype(jnp.int32)
+    rank = jnp.zeros(num_classes, jnp.int32)
+    if ties == "first_found":
+        place = jnp.arange(labels.shape[0], dtype=jnp.int32)
+        rank = (rank + labels.shape[0]).at[jnp.where(labels >= 0, labels, num_classes)].min(place, mode="drop")
+    return rank
+
+
+@partial(jax.jit, static_argnames="denominator")
+def choose(
+    distances: Float[Array, "C N"],
+    wanted: Int[Array, ""] | int,
+    over: Bool[Array, " C"],
+    candidates: Bool[Array, " N"],
+    *,
+    denominator: Denominator = "min",
+) -> Int[Array, ""]:
+    """The candidate to ask: near the mean of the wanted class, far from those of the over-represented ones; -1 without candidates.
+
+    `argmin_x d(mean_wanted, x) / R(x)` with `R(x)` the smallest, largest or mean distance to the means of the over-represented classes.
+    Without such a class, or with "none", it is the candidate nearest to the wanted mean. Where `R(x) = 0` the ratio is infinite. Ties go
+    to the lowest row.
+
+    Args:
+      distances: [C, N], *squared* distances of the rows to the class means; rows of classes that are neither wanted nor over-represented
+        are not looked at.
+      wanted: the wanted class. over: bool [C]. candidates: bool [N].
+      denominator: "max" is Eq. 9 as printed; "min" is what the sentence under the equation says.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 9. `O(N C)`.
+
+    >>> distances = jnp.array([[1.0, 4.0, 9.0], [9.0, 1.0, 4.0]])
+    >>> int(choose(distances, 0, jnp.array([False, True]), jnp.array([True, True, True])))
+    0
+    """
+    _one_of("denominator", denominator, Denominator)
+    ratio = distances[wanted]
+    if denominator != "none":
+        ratio = jnp.where(jnp.any(over), _over_ratio(ratio, distances, over, denominator), ratio)
+    best = jnp.min(jnp.where(candidates, ratio, jnp.inf))
+    return jnp.where(jnp.any(candidates), jnp.argmax(candidates & (ratio == best)), -1).astype(jnp.int32)
+
+
+def _over_ratio(numerator, distances, over, denominator: Denominator):
+    """Ratios in the order of `d / R`: squares are compared for min and max, roots where a mean is taken."""
+    combine, start = {"min": (jnp.minimum, jnp.inf), "max": (jnp.maximum, 0.0), "mean": (jnp.add, 0.0)}[denominator]
+    transform = jnp.sqrt if denominator == "mean" else lambda squares: squares
+    # Only the rows of over-represented classes are read, one after the other: several times faster than a masked reduction over [C, N].
+    listed = jnp.argsort(~over)
+    gathered = jax.lax.fori_loop(
+        0, jnp.sum(over), lambda place, so_far: combine(so_far, transform(distances[listed[place]])), jnp.full_like(numerator, start)
+    )
+    # The mean is left undivided: the number of over-represented classes is the same for every row.
+    return jnp.where(gathered > 0, transform(numerator) / jnp.where(gathered > 0, gathered, 1), jnp.inf)
+
+
+def _one_of(name: str, value: str, allowed) -> None:
+    if value not in allowed.__args__:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed.__args__))}, got {value!r}")

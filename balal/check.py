@@ -1,0 +1,283 @@
+"""The input doctor: checks on the host, one clear ValueError each, with the first offending rows and how many there are.
+
+Nothing is repaired. Shapes and dtypes are always looked at; values only where there are any: under jit and vmap they cannot be.
+The loop's entry points and every experiment call these functions; compiled kernels do not.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from balal.types import Labelled, Pool, State
+
+_SHOWN = 5
+_SUM_TOLERANCE = 1e-3
+
+
+def array(name: str, value: Any) -> Any:
+    """`value` if it is a numeric array; ValueError for lists, objects, strings and complex numbers."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not hasattr(value, "shape"):
+        raise ValueError(f"{name} must be a NumPy or JAX array, got {type(value).__name__}; convert it with np.asarray first")
+    if not (jnp.issubdtype(dtype, jnp.number) or dtype == bool) or jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(f"{name} must hold real numbers, got dtype {dtype}")
+    return value
+
+
+def rows_in(pool: Pool) -> int:
+    """`N` of a pool; ValueError where its arrays disagree about it or there are none."""
+    sizes = {name: leaf.shape[0] if leaf.ndim else 0 for name, leaf in _leaves(pool)}
+    if not sizes:
+        raise ValueError("the pool is empty: it has neither features nor scores; make one with balal.pool(features, logits=...)")
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise ValueError(f"every array of the pool must have one entry a row, but {told}")
+    size = next(iter(sizes.values()))
+    if size == 0:
+        raise ValueError("the pool is empty: its arrays have no rows")
+    return size
+
+
+def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
+    """ValueError unless shapes agree, values are finite, some row is a candidate, and every field in `needs` is there.
+
+    Features that are the same in every row are refused where they are needed: no strategy can tell such rows apart.
+    """
+    if not isinstance(pool, Pool):
+        raise ValueError(f"expected a balal.Pool, got {type(pool).__name__}; make one with balal.pool(features, logits=...)")
+    for name in needs:
+        if getattr(pool, name) is None:
+            how = "balal.pool(features, logits=...)" if name != "logits" else "balal.pool(features, logits=..., keep_logits=True)"
+            raise ValueError(f"this strategy needs {name}, which the pool lacks: make the pool with {how}")
+    rows_in(pool)
+    for name, leaf in _leaves(pool):
+        if leaf.ndim != (2 if name in ("features", "logits") else 1):
+            raise ValueError(f"{name} must be {'[N, D]' if name in ('features', 'logits') else '[N]'}, got shape {leaf.shape}")
+    if pool.candidates is not None:
+        if pool.candidates.dtype != bool:
+            raise ValueError(f"candidates must be a boolean mask [N], got dtype {pool.candidates.dtype}")
+        if _concrete(pool.candidates) and not bool(jnp.any(pool.candidates)):
+            raise ValueError("no row of the pool is a candidate: the candidates mask is False everywhere")
+    if pool.features is not None:
+        features(pool.features, candidates=pool.candidates, varied="features" in needs)
+    if pool.scores is not None:
+        for name, leaf in _leaves(pool):
+            if name.startswith("scores") and _concrete(leaf):
+                _refuse(~np.isfinite(np.asarray(leaf)), f"{name} must be finite, but {{}} not")
+
+
+def features(features: Array, *, candidates: Array | None = None, varied: bool = True) -> None:
+    """ValueError for features [N, D] with NaN or infinite values in a candidate row, or, where `varied`, the same in every row."""
+    array("features", features)
+    if features.ndim != 2 or features.shape[1] < 1:
+        raise ValueError(f"features must be [N, D] with at least one column, got shape {features.shape}")
+    if not _concrete(features) or not _concrete(candidates):
+        return
+    finite, constant = _feature_faults(jnp.asarray(features))
+    bad = ~np.asarray(finite) if candidates is None else ~np.asarray(finite) & np.asarray(candidates)
+    _refuse(bad, "features must be finite, but {} NaN or infinite values; mend these rows or take them out of candidates", verb="have")
+    if varied and features.shape[0] > 1 and bool(constant):
+        raise ValueError("features are constant: every row equals row 0, so there is nothing to choose by; were they extracted correctly?")
+
+
+def logits(logits: Any, *, offset: int = 0) -> None:
+    """ValueError unless `logits` [N, K] are logits: no NaN, no +inf, no row of nothing but -inf, and not probabilities.
+
+    offset: the row number of the first row, for blocks of a larger array.
+    """
+    _source_shape("logits", logits)
+    if not _concrete(logits) or logits.shape[0] == 0:
+        return
+    bad, low, high, total = (np.asarray(value) for value in _logit_faults(jnp.asarray(logits)))
+    _refuse(bad, "logits may be -inf but not NaN, +inf or -inf throughout, and {} so", offset)
+    if logits.shape[1] > 1 and low.min() >= 0 and high.max() <= 1 and np.all(abs(total - 1) < _SUM_TOLERANCE):
+        raise ValueError("these logits look like probabilities (none negative, every row sums to 1): pass them as probs=, or take jnp.log")
+
+
+def probs(probs: Any, *, offset: int = 0) -> None:
+    """ValueError unless every row of `probs` [N, K] is a distribution: no NaN, none negative, sum 1 within 0.001.
+
+    offset: the row number of the first row, for blocks of a larger array.
+    """
+    _source_shape("probs", probs)
+    if not _concrete(probs) or probs.shape[0] == 0:
+        return
+    bad, low, _, total = (np.asarray(value) for value in _logit_faults(jnp.asarray(probs)))
+    _refuse(bad, "probs must be finite, and {} not", offset)
+    if np.any(low < 0):
+        _refuse(low < 0, "probs must not be negative, but {}; were these logits? then pass logits=", offset, verb="hold negative values")
+    _refuse(~(abs(total - 1) < _SUM_TOLERANCE), "every row of probs must sum to 1, but {} not; were these logits?", offset, verb="do")
+
+
+def labels(name: str, labels: Any, *, num_classes: int, size: int | None = None) -> Any:
+    """`labels` if they are integers in [0, num_classes), `size` of them; ValueError otherwise."""
+    labels = array(name, np.asarray(labels) if isinstance(labels, list | tuple) else labels)
+    if labels.ndim != 1 or (size is not None and labels.shape[0] != size):
+        raise ValueError(f"{name} must be one integer a row{f', [{size}]' if size is not None else ''}, got shape {labels.shape}")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"{name} must be integers, got dtype {labels.dtype}")
+    if _concrete(labels):
+        values = np.asarray(labels)
+        bad = (values < 0) | (values >= num_classes)
+        found = f" (found {values[bad].min()} to {values[bad].max()})" if bad.any() else ""
+        _refuse(bad, f"{name} must lie in [0, {num_classes}), but {{}} not{found}; for more classes use a larger num_classes or balal.grow")
+    return labels
+
+
+def indices(name: str, indices: Any, *, size: int) -> np.ndarray:
+    """`indices` as int NumPy array if they are distinct rows of a pool of `size`; ValueError otherwise."""
+    found = np.asarray(indices)
+    if found.ndim != 1:
+        raise ValueError(f"{name} must be a list of rows, [n], got shape {found.shape}")
+    if found.size and not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"{name} must be integers, got dtype {found.dtype}")
+    found = found.astype(np.int64)
+    bad = (found < 0) | (found >= size)
+    if bad.any():
+        raise ValueError(f"{name} must be rows of the pool, 0 to {size - 1}, but {_some(found[bad], 'value')} outside")
+    values, times = np.unique(found, return_counts=True)
+    if np.any(times > 1):
+        raise ValueError(f"{name} must be distinct, but {_some(values[times > 1], 'row')} more than once")
+    return found
+
+
+def key(key: Key[Array, ""] | Any) -> None:
+    """ValueError unless `key` is one new-style JAX key, `jax.random.key(seed)`."""
+    how = "pass key=jax.random.key(seed)"
+    if key is None or isinstance(key, int):
+        raise ValueError(f"a key is needed wherever chance is used, got {key!r}: {how}")
+    if not hasattr(key, "dtype") or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise ValueError(f"this is not a typed JAX key (a legacy jax.random.PRNGKey array is not taken): {how}")
+    if key.shape != ():
+        raise ValueError(f"one key is needed, got an array of shape {key.shape}: vmap over keys, or index it")
+
+
+def budget(budget: Any, *, askable: int | None = None, num_classes: Any = 1) -> None:
+    """ValueError unless `budget` and `num_classes` are whole numbers of at least 1 and the budget is within the askable rows."""
+    for name, value in (("budget", budget), ("num_classes", num_classes)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if askable is not None and budget > askable:
+        raise ValueError(f"budget={budget} asks for more labels than the {askable} candidates that are not labelled yet")
+
+
+def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled:
+    """The labelled start as a `Labelled`, from one or from a pair (indices, labels); ValueError where rows or labels are not valid."""
+    if isinstance(start, Labelled) and not all(_concrete(leaf) for leaf in jax.tree.leaves(start)):
+        return start
+    if start is None:
+        found, answers = np.zeros(0, np.int32), np.zeros(0, np.int32)
+    elif isinstance(start, Labelled):
+        found, answers = np.asarray(start.indices), np.asarray(start.labels)
+        filled = found >= 0
+        if filled.sum() != int(start.count) or not filled[: int(start.count)].all():
+            raise ValueError(f"labelled: count says {int(start.count)} rows, then padding -1, but {filled.sum()} indices are filled")
+        found, answers = found[filled], answers[filled]
+    elif isinstance(start, tuple) and len(start) == 2:
+        found, answers = (np.asarray(part) for part in start)
+    else:
+        raise ValueError(f"labelled must be a balal.Labelled or a pair (indices, labels), got {type(start).__name__}")
+    found = indices("labelled indices", found, size=rows_in(pool))
+    if found.size:
+        labels("labelled labels", answers, num_classes=num_classes, size=len(found))
+    return Labelled(
+        jnp.asarray(found, jnp.int32), jnp.asarray(answers, jnp.int32), jnp.int32(len(found)), jnp.full(len(found), -1, jnp.int32)
+    )
+
+
+def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int) -> None:
+    """ValueError unless a record read from a file is whole: distinct rows of the pool, labels in range, padding only at the end."""
+    filled = np.asarray(rows.indices)[: int(rows.count)]
+    if int(rows.count) < 0 or len(filled) != int(rows.count) or np.any(np.asarray(rows.indices)[int(rows.count) :] != -1):
+        raise ValueError(f"{name} is damaged: count says {int(rows.count)} rows, the indices do not")
+    indices(f"{name} indices", filled, size=rows_in(pool))
+    for column in (rows.labels, rows.wanted):
+        values = np.asarray(column)
+        if values.shape != rows.indices.shape or np.any((values < -1) | (values >= num_classes)):
+            raise ValueError(f"{name} is damaged: its labels do not lie in [0, {num_classes}) or are not as many as its indices")
+
+
+def size(size: Any, state: State, pool: Pool) -> None:
+    """ValueError unless `size` more rows may be asked: the budget has them and so have the candidates."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
+    pending = int(state.pending.count)
+    bought = state.budget - _left(state)
+    if size > _left(state):
+        raise ValueError(
+            f"size={size} is more than what is left of the budget: {_left(state)} of {state.budget} "
+            f"({bought - pending} answered, {pending} pending)"
+        )
+    taken = np.concatenate([np.asarray(state.labelled.indices), np.asarray(state.pending.indices)])
+    free = np.ones(rows_in(pool), bool) if pool.candidates is None else np.array(pool.candidates)
+    free[taken[taken >= 0]] = False
+    if size > free.sum():
+        raise ValueError(f"size={size} is more than the {free.sum()} candidates that are neither labelled nor pending")
+
+
+def answers(told: Any, given: Any, state: State) -> tuple[np.ndarray, np.ndarray]:
+    """Told rows and their labels as NumPy arrays, if every row was asked or labelled before; ValueError otherwise."""
+    asked = np.concatenate([np.asarray(state.labelled.indices), np.asarray(state.pending.indices)])
+    told = indices("told indices", told, size=int(asked.max(initial=-1)) + 2**31)
+    given = labels("told labels", np.asarray(given), num_classes=state.num_classes, size=len(told)) if len(told) else np.asarray(given)
+    stray = told[~np.isin(told, asked)]
+    if stray.size:
+        raise ValueError(f"{_some(stray, 'row')} never asked; rows labelled elsewhere go into init's labelled=")
+    return told, given
+
+
+def belongs(strategy: Any, state: State) -> None:
+    """ValueError unless the state was made by `init` with this strategy."""
+    if repr(strategy) != state.strategy:
+        raise ValueError(f"this state was made with {state.strategy}, not with {strategy!r}: begin a new one with balal.init")
+
+
+def _left(state: State) -> int:
+    return int(state.labelled.indices.shape[0]) - int(state.labelled.count) - int(state.pending.count)
+
+
+def _leaves(pool: Pool) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(path).strip("."), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(pool)]
+
+
+def _source_shape(name: str, values: Any) -> None:
+    array(name, values)
+    if values.ndim != 2 or values.shape[1] < 1:
+        raise ValueError(f"{name} must be [N, K] with at least one source class, got shape {values.shape}")
+
+
+def _concrete(value: Any) -> bool:
+    return not isinstance(value, jax.core.Tracer)
+
+
+def _refuse(bad: np.ndarray, message: str, offset: int = 0, *, verb: str = "are") -> None:
+    """Raises with the first offending rows put into the message's braces."""
+    if bad.any():
+        raise ValueError(message.format(_some(np.flatnonzero(bad) + offset, "row", verb)))
+
+
+def _some(values: np.ndarray, noun: str, verb: str | None = None) -> str:
+    shown = ", ".join(str(value) for value in values[:_SHOWN])
+    more = f", ... ({len(values)} in all)" if len(values) > _SHOWN else ""
+    one = {"are": "is", "have": "has", "do": "does", "hold negative values": "holds negative values"}
+    verb = verb or "are"
+    return f"{noun}{'s' if len(values) > 1 else ''} {shown}{more} {verb if len(values) > 1 else one[verb]}"
+
+
+@jax.jit
+def _feature_faults(features):
+    finite = jnp.all(jnp.isfinite(features), axis=1)
+    return finite, jnp.all(features == features[:1])
+
+
+@jax.jit
+def _logit_faults(values):
+    values = values.astype(jnp.float32)
+    low, high = jnp.min(values, axis=1), jnp.max(values, axis=1)
+    bad = jnp.isnan(low) | (high == jnp.inf) | (high == -jnp.inf)
+    return bad, low, high, jnp.sum(values, axis=1)

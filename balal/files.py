@@ -1,0 +1,91 @@
+"""A state in one safe file: plain arrays in `.npz`, nothing pickled, written whole or not at all."""
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from balal import check
+from balal.loop import begin
+from balal.strategies.base import Strategy
+from balal.types import Labelled, Pool, State
+
+_FORMAT = 1
+_RECORDS = ("labelled", "pending", "start")
+
+
+def save(state: State, path: str | os.PathLike) -> None:
+    """Writes the ordered answers, the pending rows, the key and the sizes; the memory is not written, `load` rebuilds it.
+
+    The file appears under its name only once it is whole, in place of any older one.
+
+    Raises: OSError where the file cannot be written.
+    """
+    path = Path(path)
+    arrays = {
+        f"{record}_{name}": np.asarray(getattr(getattr(state, record), name))
+        for record in _RECORDS
+        for name in ("indices", "labels", "count", "wanted")
+    }
+    arrays |= dict(
+        format=np.int64(_FORMAT),
+        key=np.asarray(jax.random.key_data(state.key)),
+        key_kind=np.str_(str(jax.random.key_impl(state.key))),
+        pool=np.asarray(state.pool),
+        budget=np.int64(state.budget),
+        num_classes=np.int64(state.num_classes),
+        strategy=np.str_(state.strategy),
+    )
+    handle, temporary = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(strategy: Strategy, pool: Pool, path: str | os.PathLike) -> State:
+    """The state that `save` wrote; it goes on as if nothing had happened.
+
+    The memory is rebuilt from the pool that is given here by telling the strategy every answer again.
+
+    Raises: FileNotFoundError; ValueError for a file that is not a saved state, is damaged, or belongs to another strategy.
+    """
+    arrays = _read(Path(path))
+    try:
+        if int(arrays["format"]) != _FORMAT:
+            raise ValueError(f"{path} has format {int(arrays['format'])}, and this version reads format {_FORMAT}")
+        records = {
+            record: Labelled(**{name: jnp.asarray(arrays[f"{record}_{name}"]) for name in ("indices", "labels", "count", "wanted")})
+            for record in _RECORDS
+        }
+        key = jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl=str(arrays["key_kind"]))
+        budget, num_classes, name = int(arrays["budget"]), int(arrays["num_classes"]), str(arrays["strategy"])
+        fingerprint = jnp.asarray(arrays["pool"])
+    except KeyError as error:
+        raise ValueError(f"{path} is not a saved state: it lacks {error}") from None
+    if repr(strategy) != name:
+        raise ValueError(f"{path} was saved with {name}, not with {strategy!r}")
+    check.pool(pool, needs=strategy.needs)
+    for record, rows in records.items():
+        check.record(f"{path}: {record}", rows, pool=pool, num_classes=num_classes)
+    memory = begin(strategy, budget, num_classes, pool, records["start"], records["labelled"], key)
+    return State(memory=memory, key=key, pool=fingerprint, budget=budget, num_classes=num_classes, strategy=name, **records)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no saved state at {path}") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise ValueError(f"{path} is not a saved state, or is damaged: {error}") from None

@@ -1,0 +1,416 @@
+"""The loop: pool, init, ask, tell, grow with a person in the middle, and simulate, the same computation with the labels at hand.
+
+    state = balal.init(strategy, pool, budget=500, num_classes=100, key=key)
+    indices, state = balal.ask(strategy, pool, state, size=50)
+    state = balal.tell(strategy, pool, state, indices, labels)        # late, partial, in any order
+    result = balal.simulate(strategy, pool, labels, budget=500, num_classes=100, key=key)
+
+Only the loop keeps books. A strategy's memory holds true answers only: while rows are pending, `ask` lays each one's guess over a copy of
+the memory, picks from that and throws the copy away, so that an answer, however late or corrected, never has a guess to take back.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import sequential_vmap
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+from balal import check, metrics
+from balal.strategies.base import Strategy
+from balal.types import Labelled, Pool, Scores, State, available
+from balal.uncertainty import score
+
+# Rows of logits scored at a time where they lie in host memory (or in a memory-mapped file) and not on the device.
+_CHUNK = 65536
+
+
+def pool(
+    features: Float[Array, "N D"] | np.ndarray | None,
+    *,
+    logits: Float[Array, "N K"] | np.ndarray | None = None,
+    probs: Float[Array, "N K"] | np.ndarray | None = None,
+    scores: Scores | None = None,
+    candidates: Bool[Array, " N"] | np.ndarray | None = None,
+    keep_logits: bool = False,
+) -> Pool:
+    """A checked `Pool`, with the scores of the source model computed in one chunked pass.
+
+    Args:
+      features: [N, D], or None where only scores are used.
+      logits: [N, K], or probs: [N, K], or ready scores; none of them where the strategy needs none.
+      candidates: bool [N], the rows that may be asked (None: all).
+      keep_logits: keep [N, K] as well, for strategies that need more than the scores.
+
+    Raises: ValueError as `balal.check.pool` does, naming the rows at fault.
+
+    >>> pool(jnp.eye(3), probs=jnp.array([[0.5, 0.5], [0.9, 0.1], [1.0, 0.0]])).scores.predicted.tolist()
+    [0, 0, 0]
+    """
+    given = [name for name, value in [("logits", logits), ("probs", probs), ("scores", scores)] if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"pass one of logits, probs and scores, got {' and '.join(given)}")
+    if logits is not None:
+        scores = _scores(logits, check.logits)
+    elif probs is not None:
+        scores = _scores(probs, check.probs)
+        logits = probs
+    made = Pool(
+        features=None if features is None else jnp.asarray(check.array("features", features)),
+        scores=None if scores is None else jax.tree.map(jnp.asarray, scores),
+        logits=None,
+        candidates=None if candidates is None else jnp.asarray(candidates),
+    )
+    if keep_logits and logits is not None:
+        made = replace(made, logits=jnp.log(jnp.asarray(probs)) if probs is not None else jnp.asarray(logits))
+    if made.candidates is None:
+        made = replace(made, candidates=jnp.ones(check.rows_in(made), bool))
+    check.pool(made)
+    return made
+
+
+def init(
+    strategy: Strategy,
+    pool: Pool,
+    *,
+    budget: int,
+    num_classes: int,
+    key: Key[Array, ""],
+    labelled: Labelled | tuple[Any, Any] | None = None,
+) -> State:
+    """The state before anything is asked.
+
+    Args:
+      strategy: for example `balal.strategy("ent_inv_div+balance")`.
+      budget: labels to be bought in all, over any number of `ask`s.
+      num_classes: room for this many target classes; see `grow`.
+      key: the chance of the whole history, `jax.random.key(seed)`.
+      labelled: rows whose labels are known from the outset, a `Labelled` or a pair (indices, labels); they do not count as bought.
+
+    Raises: ValueError where the pool lacks what the strategy needs, or the budget, the key or the labelled rows are not valid.
+    """
+    start = _extend(_prepare(strategy, pool, budget, num_classes, key, labelled), budget)
+    nothing = jnp.full(budget, -1, jnp.int32)
+    return State(
+        memory=begin(strategy, budget, num_classes, pool, start, start, key),
+        labelled=start,
+        pending=Labelled(nothing, nothing, jnp.int32(0), nothing),
+        key=key,
+        start=start,
+        pool=_fingerprint(pool),
+        budget=budget,
+        num_classes=num_classes,
+        strategy=repr(strategy),
+    )
+
+
+def ask(strategy: Strategy, pool: Pool, state: State, *, size: int = 1) -> tuple[Int[Array, " size"], State]:
+    """The rows to label next, int32 [size], in the order of their worth, and the state in which they are pending.
+
+    The pool may have changed since the last call: rows banned (`candidates`), scores or features refreshed by a retrained model. The
+    strategy is then begun anew from the rows labelled and pending so far.
+
+    Raises: ValueError where `size` is above what is left of the budget or above the candidates left.
+    """
+    state = _catch_up(strategy, pool, state)
+    check.size(size, state, pool)
+    indices, pending, memory = _ask(strategy, size, pool, state.memory, state.labelled, state.pending)
+    return indices, replace(state, memory=memory, pending=pending)
+
+
+def tell(strategy: Strategy, pool: Pool, state: State, indices: Int[Array, " n"] | Any, labels: Int[Array, " n"] | Any) -> State:
+    """The state after some answers: any part of what is pending, in any order.
+
+    A row that has been answered before may come again: with the same label nothing happens, with another one the label is corrected and
+    the memory rebuilt.
+
+    Args:
+      indices: int [n], the rows. labels: int [n], their target classes.
+
+    Raises: ValueError for rows that were never asked, rows that come twice, and labels outside [0, num_classes); nothing is changed then.
+    """
+    state = _catch_up(strategy, pool, state)
+    indices, labels = check.answers(indices, labels, state)
+    known = {int(row): place for place, row in enumerate(np.asarray(state.labelled.indices)) if row >= 0}
+    places = [known[row] for row in indices.tolist() if row in known]
+    corrections = labels[np.isin(indices, list(known))]
+    if places and np.any(np.asarray(state.labelled.labels)[places] != corrections):
+        state = _correct(strategy, pool, state, np.array(places), corrections)
+    new = ~np.isin(indices, list(known))
+    if not new.any():
+        return state
+    answers = _padded(indices[new], labels[new], state.budget)
+    labelled, pending, memory = _tell(strategy, pool, state.memory, state.labelled, state.pending, answers)
+    return replace(state, labelled=labelled, pending=pending, memory=memory)
+
+
+def grow(strategy: Strategy, state: State, num_classes: int) -> State:
+    """The same state with room for more target classes.
+
+    Raises: ValueError where `num_classes` is below the present one.
+    """
+    check.belongs(strategy, state)
+    if num_classes < state.num_classes:
+        raise ValueError(f"grow only adds classes: there is room for {state.num_classes}, got num_classes={num_classes}")
+    return replace(state, memory=strategy.grow(state.memory, num_classes), num_classes=num_classes)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Result:
+    """What a simulation bought.
+
+    indices: int32 [b], in order. labels: int32 [b]. wanted: int32 [b], the class each pick hoped for, -1 where balancing had not begun.
+    switched_at: labels there were (a labelled start included) when balancing took over, -1: never. counts: int32 [C], classes_found and
+    imbalance_ratio of all labels, a labelled start included.
+    """
+
+    indices: Int[Array, " b"]
+    labels: Int[Array, " b"]
+    wanted: Int[Array, " b"]
+    switched_at: Int[Array, ""]
+    counts: Int[Array, " C"]
+    classes_found: Int[Array, ""]
+    imbalance_ratio: Float[Array, ""]
+
+
+def simulate(
+    strategy: Strategy,
+    pool: Pool,
+    labels: Int[Array, " N"] | np.ndarray,
+    *,
+    budget: int,
+    num_classes: int,
+    key: Key[Array, ""],
+    labelled: Labelled | tuple[Any, Any] | None = None,
+) -> Result:
+    """The whole budget spent one label at a time, as one compiled program: what `ask(size=1)` and `tell` would do, pick for pick.
+
+    Can be jitted, and vmapped over keys, pools or labels; the lanes of a vmap run one after the other inside one program, so that each
+    pays only for what its own picks need.
+
+    Args:
+      labels: int [N], the true target classes. The others: as in `init`.
+
+    Raises: ValueError as `init`, and for labels outside [0, num_classes). Under jit or vmap values cannot be looked at, only shapes.
+    """
+    start = _prepare(strategy, pool, budget, num_classes, key, labelled)
+    labels = check.labels("labels", labels, num_classes=num_classes, size=check.rows_in(pool))
+    return _simulate(strategy, budget, num_classes, pool, jnp.asarray(labels, jnp.int32), start, key)
+
+
+def one_shot(
+    strategy: Strategy, pool: Pool, labels: Int[Array, " N"] | np.ndarray, *, budget: int, num_classes: int, key: Key[Array, ""]
+) -> Result:
+    """`simulate` from an empty labelled set: the paper's one-shot scenario.
+
+    >>> from balal.strategies import strategy
+    >>> rows = pool(jnp.arange(8.0)[:, None], probs=jnp.linspace(0.5, 1, 8)[:, None] * jnp.array([[1, 0]]) + jnp.array([[0, 0.5]])
+    ...             - jnp.linspace(0, 0.5, 8)[:, None] * jnp.array([[0, 1]]))
+    >>> result = one_shot(strategy("ent"), rows, jnp.arange(8) % 2, budget=3, num_classes=2, key=jax.random.key(0))
+    >>> result.indices.tolist(), result.counts.tolist()
+    ([0, 1, 2], [2, 1])
+    """
+    return simulate(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key)
+
+
+# Compiled programs. Strategy, sizes and capacities are static; how much is labelled or pending is data.
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _simulate(strategy, budget, num_classes, pool, labels, start, key) -> Result:
+    @sequential_vmap
+    def run(pool, labels, start, key):
+        def step(_, carry):
+            memory, labelled = carry
+            index, memory = strategy.ask(memory, pool, labelled)
+            wanted = strategy.guess(memory, pool, index)
+            label = jnp.where(index >= 0, labels[index], -1)
+            return strategy.tell(memory, pool, index, label), _append(labelled, index, label, wanted)
+
+        labelled = _extend(start, budget)
+        memory = strategy.init(pool, labelled, budget, num_classes, key)
+        _, labelled = jax.lax.fori_loop(0, budget, step, (memory, labelled))
+        bought = jax.tree.map(lambda rows: jax.lax.dynamic_slice_in_dim(rows, start.count, budget), _rows(labelled))
+        counts = metrics.class_counts(labelled.labels, num_classes=num_classes)
+        balancing = bought["wanted"] >= 0
+        return Result(
+            **bought,
+            switched_at=jnp.where(jnp.any(balancing), start.count + jnp.argmax(balancing), -1).astype(jnp.int32),
+            counts=counts,
+            classes_found=metrics.classes_found(counts),
+            imbalance_ratio=metrics.imbalance_ratio(counts),
+        )
+
+    return run(pool, labels, start, key)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def begin(strategy, budget, num_classes, pool, start, labelled, key):
+    """The memory begun from `start`, brought up to `labelled` by the answers that came after it."""
+    memory = strategy.init(pool, start, budget, num_classes, key)
+
+    def replay(place, memory):
+        return strategy.tell(memory, pool, labelled.indices[place], labelled.labels[place])
+
+    return jax.lax.fori_loop(jnp.sum(start.labels >= 0), labelled.count, replay, memory)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _ask(strategy, size, pool, memory, labelled, pending):
+    """`size` picks, everything pending with them, and the memory: that of the last pick before any guess was laid over it."""
+
+    def lay(memory, index, wanted):
+        return jax.lax.cond(wanted >= 0, lambda: strategy.tell(memory, pool, index, wanted), lambda: memory)
+
+    def lay_pending(place, carry):
+        overlay, record = carry
+        index, wanted = pending.indices[place], pending.wanted[place]
+        return lay(overlay, index, wanted), _append(record, index, wanted, wanted)
+
+    def pick(place, carry):
+        memory, overlay, record, pending, laid, indices = carry
+        index, overlay = strategy.ask(overlay, pool, record)
+        memory = jax.lax.cond(laid, lambda: memory, lambda: overlay)
+        wanted = strategy.guess(overlay, pool, index)
+        record = _append(record, index, wanted, wanted)
+        pending = _append(pending, index, jnp.int32(-1), wanted)
+        return memory, lay(overlay, index, wanted), record, pending, laid | (wanted >= 0), indices.at[place].set(index)
+
+    overlay, record = jax.lax.fori_loop(0, pending.count, lay_pending, (memory, labelled))
+    indices = jnp.full(size, -1, jnp.int32)
+    carry = (memory, overlay, record, pending, jnp.any(pending.wanted >= 0), indices)
+    memory, _, _, pending, _, indices = jax.lax.fori_loop(0, size, pick, carry)
+    return indices, pending, memory
+
+
+@partial(jax.jit, static_argnums=0)
+def _tell(strategy, pool, memory, labelled, pending, answers):
+    def one(place, carry):
+        memory, labelled = carry
+        index, label = answers.indices[place], answers.labels[place]
+        wanted = jnp.max(jnp.where(pending.indices == index, pending.wanted, -1))
+        return strategy.tell(memory, pool, index, label), _append(labelled, index, label, wanted)
+
+    memory, labelled = jax.lax.fori_loop(0, answers.count, one, (memory, labelled))
+    # What is still pending moves up, in the order in which it was asked.
+    left = (pending.indices >= 0) & ~jnp.isin(pending.indices, jnp.where(answers.indices >= 0, answers.indices, -2))
+    order = jnp.argsort(~left)
+    moved = {name: jnp.where(left[order], rows[order], -1) for name, rows in _rows(pending).items()}
+    return labelled, Labelled(**moved, count=jnp.sum(left, dtype=jnp.int32)), memory
+
+
+@jax.jit
+def _fingerprint(pool) -> UInt32[Array, " parts"]:
+    """A checksum of each array of the pool, by which a changed pool is noticed: uint32 [number of arrays]."""
+
+    def one(leaf):
+        bits = leaf.astype(jnp.uint32) if leaf.dtype == bool else _bits(leaf)
+        place = sum(
+            jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride)
+            for axis, stride in enumerate((0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)[: bits.ndim])
+        )
+        mixed = (bits ^ place) * jnp.uint32(0x27D4EB2F)
+        return jnp.sum((mixed ^ (mixed >> 15)) * (place | 1), dtype=jnp.uint32)
+
+    return jnp.stack([one(leaf) for leaf in jax.tree.leaves(pool)])
+
+
+def _bits(leaf):
+    width = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
+    return jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)
+
+
+# Book-keeping.
+
+
+def _prepare(strategy, pool, budget, num_classes, key, labelled) -> Labelled:
+    """Checks what `init` and `simulate` are given; returns the labelled start."""
+    check.pool(pool, needs=strategy.needs)
+    check.budget(budget, num_classes=num_classes)
+    check.key(key)
+    start = check.labelled(labelled, pool=pool, num_classes=num_classes)
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((pool.candidates, start))):
+        check.budget(budget, askable=int(available(pool, start).sum()))
+    return start if start.wanted is not None else replace(start, wanted=jnp.full_like(start.labels, -1))
+
+
+def _catch_up(strategy: Strategy, pool: Pool, state: State) -> State:
+    """The state with a memory made from the pool as it is now: from the rows labelled and pending, where the pool has changed."""
+    check.belongs(strategy, state)
+    now = _fingerprint(pool)
+    if now.shape == state.pool.shape and bool(jnp.all(now == state.pool)):
+        return state
+    check.pool(pool, needs=strategy.needs)
+    record = _merge(state.labelled, state.pending)
+    check.indices("labelled and pending rows", record.indices[: int(record.count)], size=pool.size)
+    return _rebuild(strategy, pool, replace(state, start=record, pool=now))
+
+
+def _rebuild(strategy: Strategy, pool: Pool, state: State) -> State:
+    memory = begin(strategy, state.budget, state.num_classes, pool, state.start, state.labelled, state.key)
+    return replace(state, memory=memory)
+
+
+def _correct(strategy: Strategy, pool: Pool, state: State, places: np.ndarray, labels: np.ndarray) -> State:
+    """The state as if these places of the labelled set had had these labels all along."""
+    labelled = replace(state.labelled, labels=state.labelled.labels.at[places].set(jnp.asarray(labels, jnp.int32)))
+    answered = state.start.labels >= 0
+    start = replace(state.start, labels=jnp.where(answered, labelled.labels, state.start.labels))
+    return _rebuild(strategy, pool, replace(state, labelled=labelled, start=start))
+
+
+def _scores(values, check_block) -> Scores:
+    """Scores of logits or probabilities in any array; what lies in host memory goes to the device in blocks of rows."""
+    take_log = check_block is check.probs
+    blocks = []
+    step = _CHUNK if isinstance(values, np.ndarray) else max(1, values.shape[0] if getattr(values, "ndim", 0) else 1)
+    check_block(values[:0])
+    for offset in range(0, values.shape[0], step):
+        block = values[offset : offset + step]
+        check_block(block, offset=offset)
+        block = jnp.asarray(block)
+        blocks.append(score(jnp.log(block.astype(jnp.promote_types(block.dtype, jnp.float32))) if take_log else block))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks) if blocks else score(jnp.asarray(values))
+
+
+def _append(labelled: Labelled, index, label, wanted) -> Labelled:
+    """One more row at the end; index -1 (nothing was left to pick) leaves everything as it is."""
+    place = jnp.where(index >= 0, labelled.count, labelled.indices.shape[0])
+    return Labelled(
+        indices=labelled.indices.at[place].set(index, mode="drop"),
+        labels=labelled.labels.at[place].set(label, mode="drop"),
+        count=labelled.count + (index >= 0),
+        wanted=labelled.wanted.at[place].set(wanted, mode="drop"),
+    )
+
+
+@jax.jit
+def _merge(labelled: Labelled, pending: Labelled) -> Labelled:
+    """The answered rows and, with label -1, the pending ones."""
+
+    def one(place, record):
+        return _append(record, pending.indices[place], pending.labels[place], pending.wanted[place])
+
+    return jax.lax.fori_loop(0, pending.count, one, labelled)
+
+
+def _rows(labelled: Labelled) -> dict[str, Any]:
+    return dict(indices=labelled.indices, labels=labelled.labels, wanted=labelled.wanted)
+
+
+def _extend(labelled: Labelled, places: int) -> Labelled:
+    """The same rows with room for more."""
+    return Labelled(
+        **{name: jnp.pad(rows, (0, places), constant_values=-1) for name, rows in _rows(labelled).items()}, count=labelled.count
+    )
+
+
+def _padded(indices: np.ndarray, labels: np.ndarray, places: int) -> Labelled:
+    rows = Labelled(
+        *(jnp.asarray(rows, jnp.int32) for rows in (indices, labels)), jnp.int32(len(indices)), jnp.full(len(indices), -1, jnp.int32)
+    )
+    return _extend(rows, places - len(indices))

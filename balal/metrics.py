@@ -1,0 +1,219 @@
+"""From labels and predictions to the numbers in the tables: how balanced a labelled set is, how good a head is.
+
+Counts are `[..., C]`, one number for every target class, 0 for those never found; leading axes (seeds, strategies) pass through. With
+no label at all there is nothing to compare: what divides by the number of labels is nan.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer, Real
+
+Labels = Integer[Array | np.ndarray, " B"]
+Predicted = Integer[Array | np.ndarray, " P"]
+Counts = Real[Array | np.ndarray, "*batch C"]
+Percent = Real[Array | np.ndarray, "..."] | Sequence | float | int
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def class_counts(labels: Labels, *, num_classes: int) -> Int[Array, " C"]:
+    """How many labels each target class has: int32 [C].
+
+    Args:
+      labels: int [B], a class id a row. Padding (-1) is not counted, and neither is an id of `num_classes` or more.
+      num_classes: `C`, static.
+
+    Raises: ValueError when `num_classes` is less than 1.
+
+    >>> class_counts(jnp.array([0, 2, 2, -1]), num_classes=3).tolist()
+    [1, 0, 2]
+    """
+    _check(num_classes)
+    return jnp.zeros(num_classes, jnp.int32).at[_in_range(labels, num_classes)].add(1, mode="drop")
+
+
+def classes_found(counts: Counts) -> Int[Array, "*batch"]:
+    """How many target classes have at least one label: int32 [...] from counts [..., C].
+
+    >>> int(classes_found(jnp.array([3, 0, 1])))
+    2
+    """
+    return jnp.sum(jnp.asarray(counts) > 0, axis=-1, dtype=jnp.int32)
+
+
+def imbalance_ratio(counts: Counts) -> Float[Array, "*batch"]:
+    """Population standard deviation over mean of the class counts: [...], from 0 (balanced) to `sqrt(C - 1)` (all of one class).
+
+    Args:
+      counts: [..., C], every class of the data set, absent ones as 0: only so do Tables 4 and 5 of the paper come out. nan without labels.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 4.1.
+
+    >>> float(imbalance_ratio(jnp.array([2, 2, 0, 0])))
+    1.0
+    """
+    counts = jnp.asarray(counts, jnp.float32)
+    return jnp.std(counts, axis=-1) / jnp.mean(counts, axis=-1)
+
+
+def entropy(counts: Counts) -> Float[Array, "*batch"]:
+    """Entropy of the class frequencies in nats: [...] from counts [..., C]; `log C` when balanced, nan without labels.
+
+    >>> round(float(entropy(jnp.array([5, 5, 0]))), 4)
+    0.6931
+    """
+    counts = jnp.asarray(counts, jnp.float32)
+    return jnp.sum(jax.scipy.special.entr(counts / jnp.sum(counts, axis=-1, keepdims=True)), axis=-1)
+
+
+def effective_classes(counts: Counts) -> Float[Array, "*batch"]:
+    """How many equally frequent classes have the same entropy, `exp(entropy)`: [...] from counts [..., C]; nan without labels.
+
+    >>> round(float(effective_classes(jnp.array([5, 5, 0]))), 4)
+    2.0
+    """
+    return jnp.exp(entropy(counts))
+
+
+def max_over_min(counts: Counts) -> Float[Array, "*batch"]:
+    """The largest class over the smallest: [...] from counts [..., C]; inf when a class is absent.
+
+    >>> float(max_over_min(jnp.array([6, 3, 2]))), float(max_over_min(jnp.array([6, 0])))
+    (3.0, inf)
+    """
+    counts = jnp.asarray(counts, jnp.float32)
+    smallest = jnp.min(counts, axis=-1)
+    # The inner `where` keeps 0 / 0 from happening at all: a run that hunts for nans would stop there.
+    return jnp.where(smallest > 0, jnp.max(counts, axis=-1) / jnp.where(smallest > 0, smallest, 1.0), jnp.inf)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def confusion(labels: Labels, predicted: Predicted, *, num_classes: int) -> Int[Array, "C C"]:
+    """How often each true class (row) was predicted as each class (column): int32 [C, C].
+
+    Args:
+      labels: int [B], true classes, -1 = padding.
+      predicted: int [B], what the head says. A prediction that is no class (-1, or `num_classes` and more) has no column and is left out
+        here; `balanced_accuracy` and `macro_f1` count it as wrong.
+      num_classes: `C`, static.
+
+    Raises: ValueError when the lengths differ or `num_classes` is less than 1.
+
+    >>> confusion(jnp.array([0, 0, 1]), jnp.array([0, 1, 1]), num_classes=2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    _check(num_classes, labels, predicted)
+    cells = _in_range(labels, num_classes), _in_range(predicted, num_classes)
+    return jnp.zeros((num_classes, num_classes), jnp.int32).at[cells].add(1, mode="drop")
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def balanced_accuracy(labels: Labels, predicted: Predicted, *, num_classes: int) -> Float[Array, ""]:
+    """Mean, over the classes of the test set, of the share of their rows that is predicted right: in [0, 1], nan without labels.
+
+    A class that has test rows and was never discovered is never predicted and counts 0; a class without test rows does not count.
+    Arguments and errors as in `confusion`.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 4.1 (top-1 accuracy averaged over the classes).
+
+    >>> float(balanced_accuracy(jnp.array([0, 0, 0, 1]), jnp.array([0, 0, 0, 0]), num_classes=5))
+    0.5
+    """
+    hits, rows, _ = _tallies(labels, predicted, num_classes)
+    return jnp.sum(hits / jnp.maximum(rows, 1)) / jnp.sum(rows > 0)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def macro_f1(labels: Labels, predicted: Predicted, *, num_classes: int) -> Float[Array, ""]:
+    """Mean, over the classes of the test set, of F1 = `2 hits / (true rows + rows predicted so)`: in [0, 1], nan without labels.
+
+    Arguments and errors as in `confusion`.
+
+    >>> round(float(macro_f1(jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 1, 1]), num_classes=2)), 4)
+    0.7333
+    """
+    hits, rows, guesses = _tallies(labels, predicted, num_classes)
+    return jnp.sum(2 * hits / jnp.maximum(rows + guesses, 1)) / jnp.sum(rows > 0)
+
+
+@jax.jit
+def area_under_curve(
+    budgets: Real[Array | np.ndarray, " points"], accuracies: Real[Array | np.ndarray, "*batch values"]
+) -> Float[Array, "*batch"]:
+    """Mean height of a learning curve over its range of budgets, by trapezoids: [...], a constant curve gives its constant.
+
+    Args:
+      budgets: [points], rising.
+      accuracies: [..., points], in any unit; the area is in the same.
+
+    Raises: ValueError for fewer than two points or when the two do not fit together.
+
+    >>> float(area_under_curve(jnp.array([0, 1, 4]), jnp.array([0.0, 1.0, 1.0])))
+    0.875
+    """
+    points = budgets.shape[0]
+    if points < 2:
+        raise ValueError(f"a curve needs at least 2 budgets, got {points}: give the accuracies at two or more budgets")
+    if accuracies.shape[-1] != points:
+        raise ValueError(f"accuracies has {accuracies.shape[-1]} points and budgets {points}: give one accuracy for each budget")
+    budgets, accuracies = jnp.asarray(budgets, jnp.float32), jnp.asarray(accuracies, jnp.float32)
+    heights = (accuracies[..., 1:] + accuracies[..., :-1]) / 2
+    shares = jnp.broadcast_to(jnp.diff(budgets) / (budgets[-1] - budgets[0]), heights.shape)
+    # A sum and not a matrix product, which accelerators do in fewer bits.
+    return jnp.sum(heights * shares, axis=-1)
+
+
+def g_al(accuracy: Percent, full: Percent) -> float:
+    """Mean over configurations of `(accuracy - full) / (100 - full)`: 0 = as good as labelling everything, negative = worse.
+
+    Args:
+      accuracy: percent, any shape, one number for each configuration (data set and budget).
+      full: percent, broadcast to `accuracy`: the accuracy with the whole pool labelled.
+
+    Returns: a float, computed on the host in float64 so that the digits of a table are safe.
+
+    Raises: ValueError when `full` does not broadcast to `accuracy` or is 100, a number is not within 0 to 100, or there is none.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 10.
+
+    >>> g_al([[50.0, 60.0], [70.0, 80.0]], 80.0)
+    -0.75
+    """
+    achieved, ceiling = np.asarray(accuracy, np.float64), np.asarray(full, np.float64)
+    for name, values in (("accuracy", achieved), ("full", ceiling)):
+        wrong = values[~((values >= 0) & (values <= 100))]
+        if wrong.size or not values.size:
+            raise ValueError(f"{name} must be in percent, 0 to 100, got {wrong[:3].tolist()} ({wrong.size} of {values.size} are not)")
+    if np.any(ceiling == 100):
+        raise ValueError("full is 100, which leaves nothing to gain and g_al undefined: leave such configurations out")
+    try:
+        ceiling = np.broadcast_to(ceiling, achieved.shape)
+    except ValueError as error:
+        raise ValueError(f"full of shape {ceiling.shape} does not broadcast to accuracy of shape {achieved.shape}: reshape it") from error
+    return float(np.mean((achieved - ceiling) / (100 - ceiling)))
+
+
+def _check(num_classes: int, labels: Labels | None = None, predicted: Predicted | None = None) -> None:
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    if labels is not None and predicted is not None and labels.shape != predicted.shape:
+        raise ValueError(f"labels has {labels.shape[0]} rows and predicted {predicted.shape[0]}: give one prediction for each label")
+
+
+def _in_range(classes: Labels, num_classes: int) -> Array:
+    """Class ids, int32; all that is no class goes to `num_classes`, where `drop` ignores it (-1 would wrap round to the last class)."""
+    classes = jnp.asarray(classes, jnp.int32)
+    return jnp.where((classes >= 0) & (classes < num_classes), classes, num_classes)
+
+
+def _tallies(labels: Labels, predicted: Predicted, num_classes: int) -> tuple[Array, Array, Array]:
+    """Of each class the rows predicted right, the true rows and the rows predicted so: int32 [C] each."""
+    _check(num_classes, labels, predicted)
+    labels, predicted = _in_range(labels, num_classes), _in_range(predicted, num_classes)
+    count = partial(class_counts, num_classes=num_classes)
+    hits = jnp.where(labels == predicted, labels, num_classes)
+    guesses = jnp.where(labels < num_classes, predicted, num_classes)
+    return count(hits), count(labels), count(guesses)

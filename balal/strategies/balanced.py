@@ -1,0 +1,162 @@
+"""Balancing around any strategy: follow it until the switch (Eq. 8), then aim every label at the rarest class found (Eq. 9)."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from balal import balancing
+from balal.coverage import squared_distances
+from balal.strategies.base import Strategy
+from balal.types import Labelled, Pool, available
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Memory:
+    """first: the memory of the first strategy. counts: [C] and means: [C, D] of the answers. distances: squared, [C, N], row `c` right
+    where fresh[c]. total: labels there will be when the budget is spent. wanted: what the last pick hoped for."""
+
+    first: Any
+    counts: Int[Array, " C"]
+    means: Float[Array, "C D"]
+    distances: Float[Array, "C N"]
+    fresh: Bool[Array, " C"]
+    total: Int[Array, ""]
+    key: Key[Array, ""]
+    wanted: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Follows `first`, then balances: each further pick lies near the mean of the known class with the fewest labels and far from the
+    over-represented ones. The means follow every answer.
+
+    first: the strategy to begin with. denominator, patience, ties: of the choice, see `balal.balancing.choose`, `wanted_class` and
+    `tie_rank`. at_mean, known_classes: of the switch, see `balal.balancing.switches`. latch: once balancing, always balancing.
+
+    The defaults are `min` with a patience of 3, which reach lower imbalance ratios than the rule as printed (`max`, endless patience) and
+    do not get stuck; the latter is registered as `+balance_printed`.
+
+    Costs `O(N C)` memory and, a pick, one pass over the features and at most `O(N C)`.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3.
+    """
+
+    first: Strategy
+    denominator: balancing.Denominator = "min"
+    patience: int | None = 3
+    ties: balancing.Ties = "lowest"
+    at_mean: balancing.AtMean = "nowhere"
+    known_classes: balancing.KnownClasses = "found"
+    latch: bool = True
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.first.needs, "features")))
+
+    def init(self, pool: Pool, labelled: Labelled, budget: int, num_classes: int, key: Key[Array, ""]) -> Memory:
+        features = _features(pool)
+        balancing.fits(labelled.indices.shape[0] + budget, num_classes)
+        memory = Memory(
+            first=self.first.init(pool, labelled, budget, num_classes, key),
+            counts=jnp.zeros(num_classes, jnp.int32),
+            means=jnp.zeros((num_classes, features.shape[1])),
+            distances=jnp.zeros((num_classes, pool.size)),
+            fresh=jnp.zeros(num_classes, bool),
+            # Begun anew in the middle of a budget, part of it is in `labelled` already: the record has no room for more than the rest.
+            total=jnp.minimum(labelled.count + budget, jnp.maximum(labelled.indices.shape[0], budget)),
+            # `first` has the key itself, so that a strategy and its balanced form begin with the same picks.
+            key=jax.random.fold_in(key, 1),
+            wanted=jnp.int32(-1),
+        )
+
+        def start(place, memory):
+            return _add(memory, features, labelled.indices[place], labelled.labels[place])
+
+        return jax.lax.fori_loop(0, labelled.count, start, memory)
+
+    def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Memory]:
+        wanted_so_far = jnp.full_like(labelled.labels, -1) if labelled.wanted is None else labelled.wanted
+        rules = dict(at_mean=self.at_mean, known_classes=self.known_classes)
+        switched = balancing.switches(memory.counts, labelled.count, memory.total - labelled.count, **rules)
+        if self.latch:
+            switched |= jnp.any(wanted_so_far >= 0)
+        num_classes = memory.counts.shape[0]
+        missed = balancing.misses(labelled.labels, wanted_so_far, num_classes=num_classes)
+        tie_key = jax.random.fold_in(memory.key, labelled.count)
+        rank = balancing.tie_rank(labelled.labels, tie_key, num_classes=num_classes, ties=self.ties)
+        wanted = balancing.wanted_class(memory.counts, missed, rank, patience=self.patience)
+        wanted = jnp.where(switched, wanted, -1)
+        switched = wanted >= 0
+        _, over = balancing.represented(memory.counts, labelled.count, **rules)
+        looked_at = switched & (memory.counts > 0) & (over.at[wanted].set(True))
+        distances, fresh = _refresh(memory, _features(pool), looked_at)
+
+        def balance():
+            pick = balancing.choose(distances, wanted, over, available(pool, labelled), denominator=self.denominator)
+            return pick, memory.first
+
+        def follow():
+            return self.first.ask(memory.first, pool, labelled)
+
+        pick, first = jax.lax.cond(switched, balance, follow)
+        return pick, replace(memory, first=first, distances=distances, fresh=fresh, wanted=wanted)
+
+    def tell(self, memory: Memory, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]) -> Memory:
+        memory = replace(memory, first=self.first.tell(memory.first, pool, index, label))
+        return _add(memory, _features(pool), index, label)
+
+    def guess(self, memory: Memory, pool: Pool, index: Int[Array, ""]) -> Int[Array, ""]:
+        del pool, index
+        return memory.wanted
+
+    def grow(self, memory: Memory, num_classes: int) -> Memory:
+        def pad(rows):
+            return jnp.pad(rows, [(0, num_classes - rows.shape[0])] + [(0, 0)] * (rows.ndim - 1))
+
+        return replace(
+            memory,
+            first=self.first.grow(memory.first, num_classes),
+            counts=pad(memory.counts),
+            means=pad(memory.means),
+            distances=pad(memory.distances),
+            fresh=pad(memory.fresh),
+        )
+
+
+def _add(memory: Memory, features: Float[Array, "N D"], index: Int[Array, ""], label: Int[Array, ""]) -> Memory:
+    """One answer enters its class's mean. Distances to it are taken later, when somebody looks at them. Label -1: not answered yet."""
+    place = jnp.where(label >= 0, label, memory.counts.shape[0])
+    counts = memory.counts.at[place].add(1, mode="drop")
+    # A running mean, not a sum: a large common offset of the features costs it no precision.
+    step = (features[index].astype(jnp.float32) - memory.means[label]) / jnp.maximum(counts[label], 1)
+    return replace(
+        memory,
+        counts=counts,
+        means=memory.means.at[place].add(step, mode="drop"),
+        fresh=memory.fresh.at[place].set(False, mode="drop"),
+    )
+
+
+def _refresh(memory: Memory, features: Float[Array, "N D"], looked_at: Bool[Array, " C"]):
+    """Brings the rows of `looked_at` classes up to date. While balancing that is the class of the last answer: one pass a pick."""
+
+    def stale(carry):
+        _, fresh = carry
+        return jnp.any(looked_at & ~fresh)
+
+    def refresh_one(carry):
+        distances, fresh = carry
+        label = jnp.argmax(looked_at & ~fresh)
+        return distances.at[label].set(squared_distances(features, memory.means[label])), fresh.at[label].set(True)
+
+    return jax.lax.while_loop(stale, refresh_one, (memory.distances, memory.fresh))
+
+
+def _features(pool: Pool) -> Float[Array, "N D"]:
+    if pool.features is None:
+        raise ValueError("balancing needs features: make the pool with balal.pool(features)")
+    return pool.features

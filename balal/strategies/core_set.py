@@ -1,0 +1,28 @@
+"""Core-set: greedy k-center over the features, the labelled rows as first centres."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from balal.coverage import k_center
+from balal.strategies.base import Ordered
+from balal.types import Labelled, Pool
+
+
+@dataclass(frozen=True)
+class CoreSet(Ordered):
+    """Asks the candidate farthest from every labelled or already picked row; the very first at random.
+
+    Source: Sener, Savarese, ICLR 2018; Eq. 7 of Aggarwal, Popescu, Hudelot, WACV 2020.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("features",)
+
+    def order(self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]) -> Int[Array, " budget"]:
+        features = pool.features
+        if features is None:
+            raise ValueError("core_set needs features: make the pool with balal.pool(features)")
+        candidates = jnp.ones(pool.size, bool) if pool.candidates is None else pool.candidates
+        return k_center(features, budget, labelled=labelled.indices, candidates=candidates, key=key).indices

@@ -1,0 +1,53 @@
+"""Random sampling and the uncertainty strategies: `random`, `ent`, `ms`, `lc` and their inverted and diversified forms."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from balal import chance
+from balal.diversity import diversify
+from balal.strategies.base import Ordered
+from balal.types import Labelled, Pool, available
+
+
+@dataclass(frozen=True)
+class Random(Ordered):
+    """Asks candidates in random order."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def order(self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]) -> Int[Array, " budget"]:
+        return _smallest_first(chance.per_row(key, pool.size), budget, available(pool, labelled))
+
+
+@dataclass(frozen=True)
+class Uncertainty(Ordered):
+    """Asks by a score of the source model: the most uncertain row first, or, inverted, the most certain.
+
+    score: which of `Scores`. inverted: most certain first. diversified: predicted source classes take turns (see `balal.diversify`).
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 1 to 6.
+    """
+
+    score: Literal["entropy", "margin", "least_confidence"] = "entropy"
+    inverted: bool = False
+    diversified: bool = False
+
+    def order(self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]) -> Int[Array, " budget"]:
+        del key
+        scores = pool.scores
+        if scores is None:
+            raise ValueError(f"{self} needs source-class scores: make the pool with balal.pool(features, logits=...)")
+        values = getattr(scores, self.score)
+        values = values if self.inverted else -values
+        candidates = available(pool, labelled)
+        if self.diversified:
+            return diversify(values, scores.predicted, budget, candidates=candidates)
+        return _smallest_first(values, budget, candidates)
+
+
+def _smallest_first(values: Float[Array, " N"] | Int[Array, " N"], budget: int, candidates: Bool[Array, " N"]) -> Int[Array, " budget"]:
+    order = jnp.lexsort((values, ~candidates))[:budget]
+    return jnp.where(candidates[order], order, -1).astype(jnp.int32)
