@@ -1,6 +1,6 @@
 """balal says which images of an imbalanced pool a person should label next."""
 
-from balal import balancing, chance, check, coverage, diversity, expected, imbalance, loop, metrics, strategies, types, uncertainty
+from balal import balancing, chance, check, coverage, diversity, expected, imbalance, loop, metrics, record, strategies, types, uncertainty
 from balal.coverage import Centers, k_center
 from balal.diversity import diversify
 from balal.files import load, save

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Key
 
 from balal.types import Labelled, Pool, State
@@ -22,7 +23,7 @@ def array(name: str, value: Any) -> Any:
     dtype = getattr(value, "dtype", None)
     if dtype is None or not hasattr(value, "shape"):
         raise ValueError(f"{name} must be a NumPy or JAX array, got {type(value).__name__}; convert it with np.asarray first")
-    if not (jnp.issubdtype(dtype, jnp.number) or dtype == bool) or jnp.issubdtype(dtype, jnp.complexfloating):
+    if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.floating, jnp.bool_)):
         raise ValueError(f"{name} must hold real numbers, got dtype {dtype}")
     return value
 
@@ -59,7 +60,7 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
     if pool.candidates is not None:
         if pool.candidates.dtype != bool:
             raise ValueError(f"candidates must be a boolean mask [N], got dtype {pool.candidates.dtype}")
-        if _concrete(pool.candidates) and not bool(jnp.any(pool.candidates)):
+        if _concrete(pool.candidates) and not np.any(np.asarray(pool.candidates)):
             raise ValueError("no row of the pool is a candidate: the candidates mask is False everywhere")
     if pool.features is not None:
         features(pool.features, candidates=pool.candidates, varied="features" in needs)
@@ -76,10 +77,10 @@ def features(features: Array, *, candidates: Array | None = None, varied: bool =
         raise ValueError(f"features must be [N, D] with at least one column, got shape {features.shape}")
     if not _concrete(features) or not _concrete(candidates):
         return
-    finite, constant = _feature_faults(jnp.asarray(features))
-    bad = ~np.asarray(finite) if candidates is None else ~np.asarray(finite) & np.asarray(candidates)
+    finite, constant = _computed(_feature_faults, features)
+    bad = ~finite if candidates is None else ~finite & np.asarray(candidates)
     _refuse(bad, "features must be finite, but {} NaN or infinite values; mend these rows or take them out of candidates", verb="have")
-    if varied and features.shape[0] > 1 and bool(constant):
+    if varied and features.shape[0] > 1 and constant:
         raise ValueError("features are constant: every row equals row 0, so there is nothing to choose by; were they extracted correctly?")
 
 
@@ -91,7 +92,7 @@ def logits(logits: Any, *, offset: int = 0) -> None:
     _source_shape("logits", logits)
     if not _concrete(logits) or logits.shape[0] == 0:
         return
-    bad, low, high, total = (np.asarray(value) for value in _logit_faults(jnp.asarray(logits)))
+    bad, low, high, total = _computed(_logit_faults, logits)
     _refuse(bad, "logits may be -inf but not NaN, +inf or -inf throughout, and {} so", offset)
     if logits.shape[1] > 1 and low.min() >= 0 and high.max() <= 1 and np.all(abs(total - 1) < _SUM_TOLERANCE):
         raise ValueError("these logits look like probabilities (none negative, every row sums to 1): pass them as probs=, or take jnp.log")
@@ -105,7 +106,7 @@ def probs(probs: Any, *, offset: int = 0) -> None:
     _source_shape("probs", probs)
     if not _concrete(probs) or probs.shape[0] == 0:
         return
-    bad, low, _, total = (np.asarray(value) for value in _logit_faults(jnp.asarray(probs)))
+    bad, low, _, total = _computed(_logit_faults, probs)
     _refuse(bad, "probs must be finite, and {} not", offset)
     if np.any(low < 0):
         _refuse(low < 0, "probs must not be negative, but {}; were these logits? then pass logits=", offset, verb="hold negative values")
@@ -166,8 +167,9 @@ def budget(budget: Any, *, askable: int | None = None, num_classes: Any = 1) -> 
         raise ValueError(f"budget={budget} asks for more labels than the {askable} candidates that are not labelled yet")
 
 
-def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled:
-    """The labelled start as a `Labelled`, from one or from a pair (indices, labels); ValueError where rows or labels are not valid."""
+def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np.ndarray, np.ndarray]:
+    """The rows and labels of a labelled start, given as a `Labelled`, a pair (indices, labels) or None; ValueError where they are not
+    valid. A traced `Labelled` comes back as it is."""
     if isinstance(start, Labelled) and not all(_concrete(leaf) for leaf in jax.tree.leaves(start)):
         return start
     if start is None:
@@ -185,9 +187,7 @@ def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled:
     found = indices("labelled indices", found, size=rows_in(pool))
     if found.size:
         labels("labelled labels", answers, num_classes=num_classes, size=len(found))
-    return Labelled(
-        jnp.asarray(found, jnp.int32), jnp.asarray(answers, jnp.int32), jnp.int32(len(found)), jnp.full(len(found), -1, jnp.int32)
-    )
+    return found, answers
 
 
 def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int) -> None:
@@ -252,7 +252,7 @@ def _source_shape(name: str, values: Any) -> None:
 
 
 def _concrete(value: Any) -> bool:
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, Tracer)
 
 
 def _refuse(bad: np.ndarray, message: str, offset: int = 0, *, verb: str = "are") -> None:
@@ -267,6 +267,12 @@ def _some(values: np.ndarray, noun: str, verb: str | None = None) -> str:
     one = {"are": "is", "have": "has", "do": "does", "hold negative values": "holds negative values"}
     verb = verb or "are"
     return f"{noun}{'s' if len(values) > 1 else ''} {shown}{more} {verb if len(values) > 1 else one[verb]}"
+
+
+def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
+    """The faults as NumPy arrays, computed now even where a surrounding jit only traces."""
+    with jax.ensure_compile_time_eval():
+        return tuple(np.asarray(fault) for fault in faults(jnp.asarray(values)))
 
 
 @jax.jit

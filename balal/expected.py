@@ -13,7 +13,7 @@ _log_gamma = np.vectorize(math.lgamma, otypes=[np.float64])
 
 
 def classes_found(
-    sizes: Integer[Array | np.ndarray, " C"], budget: int | Integer[Array | np.ndarray, "*budgets"]
+    sizes: Integer[Array | np.ndarray, " C"], budget: int | np.integer | Integer[Array | np.ndarray, "*budgets"]
 ) -> Float[np.ndarray, "*budgets"]:
     """Expected number of classes with at least one label, `sum_c 1 - C(N - n_c, b) / C(N, b)`: float64, shaped as `budget`.
 
@@ -35,7 +35,7 @@ def classes_found(
 
 
 def imbalance_ratio(
-    sizes: Integer[Array | np.ndarray, " C"], budget: int | Integer[Array | np.ndarray, "*budgets"]
+    sizes: Integer[Array | np.ndarray, " C"], budget: int | np.integer | Integer[Array | np.ndarray, "*budgets"]
 ) -> Float[np.ndarray, "*budgets"]:
     """Expected imbalance ratio, `sqrt(E[ir^2])`: float64, shaped as `budget`; nan where the budget is 0.
 
@@ -59,7 +59,7 @@ def imbalance_ratio(
     return np.asarray(np.sqrt((variance + offset) / rows.size) / mean)
 
 
-def labels_until(size: int, pool: int, *, m: int = 1, probability: float | int = 0.95) -> int:
+def labels_until(size: int | np.integer, pool: int | np.integer, *, m: int = 1, probability: float | int = 0.95) -> int:
     """The smallest budget that holds at least `m` rows of a class with the given probability, when drawn at random.
 
     Args:
@@ -83,7 +83,7 @@ def labels_until(size: int, pool: int, *, m: int = 1, probability: float | int =
         raise ValueError(f"{m} rows of a class that has {size} can never be had: lower m")
     if not 0 < probability <= 1:
         raise ValueError(f"probability must lie in (0, 1], got {probability}")
-    wanted = Fraction(str(float(probability)))
+    size, pool, wanted = int(size), int(pool), Fraction(str(float(probability)))
     # With `m` more than all other rows it is certain. Doubling first keeps the numbers small where few labels do.
     low, high, certain = m - 1, m, pool - size + m
     while high < certain and not _likely(m, size, high, pool, wanted):

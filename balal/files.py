@@ -4,6 +4,7 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def save(state: State, path: str | os.PathLike) -> None:
     Raises: OSError where the file cannot be written.
     """
     path = Path(path)
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{record}_{name}": np.asarray(getattr(getattr(state, record), name))
         for record in _RECORDS
         for name in ("indices", "labels", "count", "wanted")

@@ -11,14 +11,11 @@ from jaxtyping import Array, Int, Integer, Key
 
 from balal import chance
 
-# The repair looks at no more classes than this, spread evenly over the profile: enough freedom to hit any std, and O(1) memory.
-_REPAIRED = 128
-
 
 def counts(
     num_classes: int,
     *,
-    total: int,
+    total: int | np.integer,
     capacity: int | Integer[Array | np.ndarray, " C"],
     ratio: float | int | None = None,
     std: float | int | None = None,
@@ -27,6 +24,7 @@ def counts(
 ) -> Int[np.ndarray, " C"]:
     """Class sizes with a given total (so also mean) and imbalance, falling exponentially within the capacities: int64 [C].
 
+    This makes sets like those of Table 1 of Aggarwal, Popescu, Hudelot, WACV 2020.
     The sizes are `clip(A exp(-k rank / C), smallest, capacity)`. For each `k` there is one `A` that gives the total, and the standard
     deviation rises with `k`, so bisection finds both. After rounding, whole images move between classes until the std is right too.
 
@@ -41,59 +39,51 @@ def counts(
 
     Raises: ValueError when the total or the std cannot be had within the capacities, or whole images cannot come within the tolerance.
 
-    Source: the kind of set of Table 1 of Aggarwal, Popescu, Hudelot, WACV 2020.
-
     >>> sizes = counts(100, total=17168, std=126.98, capacity=500)
     >>> int(sizes.sum()), round(float(sizes.std()), 2), round(float(sizes.std() / sizes.mean()), 3)
     (17168, 126.98, 0.74)
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    if std is None and ratio is not None:
-        std = ratio * total / num_classes
-    elif std is None or ratio is not None:
-        raise ValueError(f"give either ratio or std, got ratio={ratio} and std={std}")
     rooms = np.asarray(capacity, np.int64)
-    if rooms.shape not in ((), (num_classes,)):
-        raise ValueError(f"capacity must be one number or one for each of the {num_classes} classes, got shape {rooms.shape}")
+    if num_classes < 1 or rooms.shape not in ((), (num_classes,)):
+        raise ValueError(f"give one capacity, or one for each of num_classes={num_classes} classes (1 or more), got shape {rooms.shape}")
     rooms = np.broadcast_to(rooms, num_classes)
     if not 0 <= smallest <= rooms.min():
         raise ValueError(f"smallest must lie between 0 and the least capacity, {rooms.min()}, got {smallest}")
     least = max(num_classes * smallest, 1)
     if not least <= total <= rooms.sum():
         raise ValueError(f"total must lie between {least} and {rooms.sum()}, the sum of the capacities, got {total}")
+    if std is None and ratio is not None:
+        std = ratio * float(total) / num_classes
+    elif std is None or ratio is not None:
+        raise ValueError(f"give either ratio or std, got ratio={ratio} and std={std}")
     by_room = np.argsort(-rooms, kind="stable")
     falling = _profile(rooms[by_room], float(total), float(std), smallest)
     if not abs(falling.std() - std) <= tolerance + 1e-6:
         raise ValueError(f"a std of {std:.4f} is out of reach, the nearest is {falling.std():.4f}: change it, the total or the capacities")
     sizes = np.empty(num_classes, np.int64)
-    sizes[by_room] = _repair(_whole(falling, total), rooms[by_room], float(std), smallest)
+    sizes[by_room] = _repair(_whole(falling, int(total)), rooms[by_room], float(std), smallest)
     if abs(sizes.std() - std) > tolerance:
         raise ValueError(f"whole images come no nearer to a std of {std:.4f} than {sizes.std():.4f}: raise the tolerance of {tolerance}")
     return sizes
 
 
 def exponential(num_classes: int, *, largest: int, rho: float | int) -> Int[np.ndarray, " C"]:
-    """Class sizes `largest * rho^(-c / (C - 1))`, rounded, from `largest` down to `largest / rho`: int64 [C].
+    """Class sizes `largest * rho^(-c / (C - 1))`, cut to whole images, from `largest` down to `largest / rho`: int64 [C].
 
-    Args:
-      num_classes: `C`.
-      largest: size of class 0, in images.
-      rho: largest over smallest, at least 1.
+    `rho` is the largest over the smallest class, at least 1. Raises ValueError when it is not, when there is no class, or when the smallest
+    class would be left with no image.
 
-    Raises: ValueError when an argument is out of range or the last class would be left with no image.
-
-    Source: Cui et al., CVPR 2019 (there cut, not rounded).
+    Source: Cui et al., CVPR 2019; `largest=500, rho=100` with 100 classes is the long-tailed CIFAR-100 of the literature.
 
     >>> exponential(5, largest=100, rho=16).tolist()
     [100, 50, 25, 12, 6]
     """
     _check_profile(num_classes, largest, rho)
-    return np.rint(largest * float(rho) ** -(np.arange(num_classes) / max(num_classes - 1, 1))).astype(np.int64)
+    return _cut(largest * float(rho) ** -(np.arange(num_classes) / max(num_classes - 1, 1)))
 
 
 def step(num_classes: int, *, largest: int, rho: float | int, minority: float | int) -> Int[np.ndarray, " C"]:
-    """Class sizes `largest` and, for the last `minority` share of the classes, `largest / rho`, rounded: int64 [C].
+    """Class sizes `largest` and, for the last `minority` share of the classes, `largest / rho`, cut: int64 [C].
 
     `minority` is between 0 and 1 and rounded to whole classes; the other arguments and the errors are as in `exponential`.
 
@@ -106,7 +96,7 @@ def step(num_classes: int, *, largest: int, rho: float | int, minority: float | 
     if not 0 <= minority <= 1:
         raise ValueError(f"minority is a share of the classes, between 0 and 1, got {minority}")
     small = np.arange(num_classes) >= num_classes - round(minority * num_classes)
-    return np.where(small, np.rint(largest / rho), largest).astype(np.int64)
+    return _cut(np.where(small, largest / rho, largest))
 
 
 def subsample(
@@ -118,7 +108,6 @@ def subsample(
     and a smaller count keeps a subset of what a larger one keeps.
 
     Args:
-      key: from `jax.random.key`.
       labels: int [N], class ids; -1 = unlabelled, never drawn.
       counts: int [C], rows wanted of each class.
 
@@ -157,8 +146,13 @@ def fingerprint(indices: Integer[Array | np.ndarray, " b"]) -> str:
 def _check_profile(num_classes: int, largest: int, rho: float | int) -> None:
     if num_classes < 1 or not rho >= 1:
         raise ValueError(f"num_classes and rho, the largest class over the smallest, must be at least 1, got {num_classes} and {rho}")
-    if np.rint(largest / rho) < 1:
+    if largest / rho < 1:
         raise ValueError(f"the smallest class would have {largest / rho:.3g} images: lower rho={rho} or raise largest={largest}")
+
+
+def _cut(sizes: np.ndarray) -> np.ndarray:
+    """Rounded down; what is whole but for the last bits of a power, a quotient or a bisection stays whole."""
+    return np.floor(sizes + 1e-6).astype(np.int64)
 
 
 def _profile(rooms: np.ndarray, total: float, std: float, smallest: int) -> np.ndarray:
@@ -177,7 +171,7 @@ def _profile(rooms: np.ndarray, total: float, std: float, smallest: int) -> np.n
 
 
 def _bisect(rising: Callable, wanted: float, low: float, high: float) -> float:
-    for _ in range(80):
+    for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < wanted else (low, middle)
     return high
@@ -185,7 +179,7 @@ def _bisect(rising: Callable, wanted: float, low: float, high: float) -> float:
 
 def _whole(sizes: np.ndarray, total: int) -> np.ndarray:
     """Rounded down, and the largest remainders up until the total is right."""
-    whole = np.floor(sizes + 1e-6).astype(np.int64)  # what bisection leaves open must not cost an image
+    whole = _cut(sizes)
     whole[np.argsort(whole - sizes, kind="stable")[: total - whole.sum()]] += 1
     return whole
 
@@ -193,7 +187,8 @@ def _whole(sizes: np.ndarray, total: int) -> np.ndarray:
 def _repair(sizes: np.ndarray, rooms: np.ndarray, std: float, smallest: int) -> np.ndarray:
     """Moves whole images between classes, always the move that brings the sum of squares nearest, until none brings it nearer."""
     wanted = round(sizes.size * std**2 + sizes.sum() ** 2 / sizes.size)
-    some = np.unique(np.linspace(0, sizes.size - 1, min(sizes.size, _REPAIRED)).astype(int))
+    # Among 128 classes, spread evenly, there are moves enough for any std, and their pairs fit in memory.
+    some = np.unique(np.linspace(0, sizes.size - 1, 128).astype(int))
     sizes = sizes.copy()
     # One image at a time keeps the profile smooth; only few classes ever need more.
     for most in (1, 8):

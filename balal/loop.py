@@ -16,10 +16,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from balal import check, metrics
+from balal import check, metrics, record
 from balal.strategies.base import Strategy
 from balal.types import Labelled, Pool, Scores, State, available
 from balal.uncertainty import score
@@ -92,7 +93,7 @@ def init(
 
     Raises: ValueError where the pool lacks what the strategy needs, or the budget, the key or the labelled rows are not valid.
     """
-    start = _extend(_prepare(strategy, pool, budget, num_classes, key, labelled), budget)
+    start = record.extend(_prepare(strategy, pool, budget, num_classes, key, labelled), budget)
     nothing = jnp.full(budget, -1, jnp.int32)
     return State(
         memory=begin(strategy, budget, num_classes, pool, start, start, key),
@@ -142,7 +143,7 @@ def tell(strategy: Strategy, pool: Pool, state: State, indices: Int[Array, " n"]
     new = ~np.isin(indices, list(known))
     if not new.any():
         return state
-    answers = _padded(indices[new], labels[new], state.budget)
+    answers = record.make(indices[new], labels[new], places=state.budget)
     labelled, pending, memory = _tell(strategy, pool, state.memory, state.labelled, state.pending, answers)
     return replace(state, labelled=labelled, pending=pending, memory=memory)
 
@@ -229,12 +230,12 @@ def _simulate(strategy, budget, num_classes, pool, labels, start, key) -> Result
             index, memory = strategy.ask(memory, pool, labelled)
             wanted = strategy.guess(memory, pool, index)
             label = jnp.where(index >= 0, labels[index], -1)
-            return strategy.tell(memory, pool, index, label), _append(labelled, index, label, wanted)
+            return strategy.tell(memory, pool, index, label), record.append(labelled, index, label, wanted)
 
-        labelled = _extend(start, budget)
+        labelled = record.extend(start, budget)
         memory = strategy.init(pool, labelled, budget, num_classes, key)
         _, labelled = jax.lax.fori_loop(0, budget, step, (memory, labelled))
-        bought = jax.tree.map(lambda rows: jax.lax.dynamic_slice_in_dim(rows, start.count, budget), _rows(labelled))
+        bought = jax.tree.map(lambda rows: jax.lax.dynamic_slice_in_dim(rows, start.count, budget), record.columns(labelled))
         counts = metrics.class_counts(labelled.labels, num_classes=num_classes)
         balancing = bought["wanted"] >= 0
         return Result(
@@ -267,22 +268,22 @@ def _ask(strategy, size, pool, memory, labelled, pending):
         return jax.lax.cond(wanted >= 0, lambda: strategy.tell(memory, pool, index, wanted), lambda: memory)
 
     def lay_pending(place, carry):
-        overlay, record = carry
+        overlay, rows = carry
         index, wanted = pending.indices[place], pending.wanted[place]
-        return lay(overlay, index, wanted), _append(record, index, wanted, wanted)
+        return lay(overlay, index, wanted), record.append(rows, index, wanted, wanted)
 
     def pick(place, carry):
-        memory, overlay, record, pending, laid, indices = carry
-        index, overlay = strategy.ask(overlay, pool, record)
+        memory, overlay, rows, pending, laid, indices = carry
+        index, overlay = strategy.ask(overlay, pool, rows)
         memory = jax.lax.cond(laid, lambda: memory, lambda: overlay)
         wanted = strategy.guess(overlay, pool, index)
-        record = _append(record, index, wanted, wanted)
-        pending = _append(pending, index, jnp.int32(-1), wanted)
-        return memory, lay(overlay, index, wanted), record, pending, laid | (wanted >= 0), indices.at[place].set(index)
+        rows = record.append(rows, index, wanted, wanted)
+        pending = record.append(pending, index, jnp.int32(-1), wanted)
+        return memory, lay(overlay, index, wanted), rows, pending, laid | (wanted >= 0), indices.at[place].set(index)
 
-    overlay, record = jax.lax.fori_loop(0, pending.count, lay_pending, (memory, labelled))
+    overlay, rows = jax.lax.fori_loop(0, pending.count, lay_pending, (memory, labelled))
     indices = jnp.full(size, -1, jnp.int32)
-    carry = (memory, overlay, record, pending, jnp.any(pending.wanted >= 0), indices)
+    carry = (memory, overlay, rows, pending, jnp.any(pending.wanted >= 0), indices)
     memory, _, _, pending, _, indices = jax.lax.fori_loop(0, size, pick, carry)
     return indices, pending, memory
 
@@ -293,14 +294,16 @@ def _tell(strategy, pool, memory, labelled, pending, answers):
         memory, labelled = carry
         index, label = answers.indices[place], answers.labels[place]
         wanted = jnp.max(jnp.where(pending.indices == index, pending.wanted, -1))
-        return strategy.tell(memory, pool, index, label), _append(labelled, index, label, wanted)
+        return strategy.tell(memory, pool, index, label), record.append(labelled, index, label, wanted)
 
     memory, labelled = jax.lax.fori_loop(0, answers.count, one, (memory, labelled))
-    # What is still pending moves up, in the order in which it was asked.
-    left = (pending.indices >= 0) & ~jnp.isin(pending.indices, jnp.where(answers.indices >= 0, answers.indices, -2))
-    order = jnp.argsort(~left)
-    moved = {name: jnp.where(left[order], rows[order], -1) for name, rows in _rows(pending).items()}
-    return labelled, Labelled(**moved, count=jnp.sum(left, dtype=jnp.int32)), memory
+    return labelled, record.without(pending, answers.indices), memory
+
+
+def compilations() -> dict[str, int]:
+    """How many programs each compiled function of the loop holds by now: one a strategy, budget and shape."""
+    programs: dict[str, Any] = dict(simulate=_simulate, begin=begin, ask=_ask, tell=_tell)
+    return {name: program._cache_size() for name, program in programs.items()}
 
 
 @jax.jit
@@ -333,9 +336,11 @@ def _prepare(strategy, pool, budget, num_classes, key, labelled) -> Labelled:
     check.budget(budget, num_classes=num_classes)
     check.key(key)
     start = check.labelled(labelled, pool=pool, num_classes=num_classes)
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((pool.candidates, start))):
-        check.budget(budget, askable=int(available(pool, start).sum()))
-    return start if start.wanted is not None else replace(start, wanted=jnp.full_like(start.labels, -1))
+    start = start if isinstance(start, Labelled) else record.make(*start)
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((pool.candidates, start))):
+        with jax.ensure_compile_time_eval():
+            check.budget(budget, askable=int(available(pool, start).sum()))
+    return start
 
 
 def _catch_up(strategy: Strategy, pool: Pool, state: State) -> State:
@@ -345,9 +350,9 @@ def _catch_up(strategy: Strategy, pool: Pool, state: State) -> State:
     if now.shape == state.pool.shape and bool(jnp.all(now == state.pool)):
         return state
     check.pool(pool, needs=strategy.needs)
-    record = _merge(state.labelled, state.pending)
-    check.indices("labelled and pending rows", record.indices[: int(record.count)], size=pool.size)
-    return _rebuild(strategy, pool, replace(state, start=record, pool=now))
+    start = record.merge(state.labelled, state.pending)
+    check.indices("labelled and pending rows", start.indices[: int(start.count)], size=pool.size)
+    return _rebuild(strategy, pool, replace(state, start=start, pool=now))
 
 
 def _rebuild(strategy: Strategy, pool: Pool, state: State) -> State:
@@ -375,42 +380,3 @@ def _scores(values, check_block) -> Scores:
         block = jnp.asarray(block)
         blocks.append(score(jnp.log(block.astype(jnp.promote_types(block.dtype, jnp.float32))) if take_log else block))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks) if blocks else score(jnp.asarray(values))
-
-
-def _append(labelled: Labelled, index, label, wanted) -> Labelled:
-    """One more row at the end; index -1 (nothing was left to pick) leaves everything as it is."""
-    place = jnp.where(index >= 0, labelled.count, labelled.indices.shape[0])
-    return Labelled(
-        indices=labelled.indices.at[place].set(index, mode="drop"),
-        labels=labelled.labels.at[place].set(label, mode="drop"),
-        count=labelled.count + (index >= 0),
-        wanted=labelled.wanted.at[place].set(wanted, mode="drop"),
-    )
-
-
-@jax.jit
-def _merge(labelled: Labelled, pending: Labelled) -> Labelled:
-    """The answered rows and, with label -1, the pending ones."""
-
-    def one(place, record):
-        return _append(record, pending.indices[place], pending.labels[place], pending.wanted[place])
-
-    return jax.lax.fori_loop(0, pending.count, one, labelled)
-
-
-def _rows(labelled: Labelled) -> dict[str, Any]:
-    return dict(indices=labelled.indices, labels=labelled.labels, wanted=labelled.wanted)
-
-
-def _extend(labelled: Labelled, places: int) -> Labelled:
-    """The same rows with room for more."""
-    return Labelled(
-        **{name: jnp.pad(rows, (0, places), constant_values=-1) for name, rows in _rows(labelled).items()}, count=labelled.count
-    )
-
-
-def _padded(indices: np.ndarray, labels: np.ndarray, places: int) -> Labelled:
-    rows = Labelled(
-        *(jnp.asarray(rows, jnp.int32) for rows in (indices, labels)), jnp.int32(len(indices)), jnp.full(len(indices), -1, jnp.int32)
-    )
-    return _extend(rows, places - len(indices))

@@ -12,21 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
-Labels = Integer[Array | np.ndarray, " B"]
-Predicted = Integer[Array | np.ndarray, " P"]
-Counts = Real[Array | np.ndarray, "*batch C"]
-Percent = Real[Array | np.ndarray, "..."] | Sequence | float | int
+_Labels = Integer[Array | np.ndarray, " B"]
+_Predicted = Integer[Array | np.ndarray, " P"]
+_Counts = Real[Array | np.ndarray, "*batch C"]
+_Percent = Real[Array | np.ndarray, "..."] | Sequence | float | int
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def class_counts(labels: Labels, *, num_classes: int) -> Int[Array, " C"]:
+def class_counts(labels: _Labels, *, num_classes: int) -> Int[Array, " C"]:
     """How many labels each target class has: int32 [C].
 
-    Args:
-      labels: int [B], a class id a row. Padding (-1) is not counted, and neither is an id of `num_classes` or more.
-      num_classes: `C`, static.
-
-    Raises: ValueError when `num_classes` is less than 1.
+    `labels` is int [B], a class id a row; padding (-1) is not counted, and neither is an id of `num_classes` or more.
+    Raises ValueError when `num_classes` is less than 1.
 
     >>> class_counts(jnp.array([0, 2, 2, -1]), num_classes=3).tolist()
     [1, 0, 2]
@@ -35,7 +32,7 @@ def class_counts(labels: Labels, *, num_classes: int) -> Int[Array, " C"]:
     return jnp.zeros(num_classes, jnp.int32).at[_in_range(labels, num_classes)].add(1, mode="drop")
 
 
-def classes_found(counts: Counts) -> Int[Array, "*batch"]:
+def classes_found(counts: _Counts) -> Int[Array, "*batch"]:
     """How many target classes have at least one label: int32 [...] from counts [..., C].
 
     >>> int(classes_found(jnp.array([3, 0, 1])))
@@ -44,11 +41,10 @@ def classes_found(counts: Counts) -> Int[Array, "*batch"]:
     return jnp.sum(jnp.asarray(counts) > 0, axis=-1, dtype=jnp.int32)
 
 
-def imbalance_ratio(counts: Counts) -> Float[Array, "*batch"]:
+def imbalance_ratio(counts: _Counts) -> Float[Array, "*batch"]:
     """Population standard deviation over mean of the class counts: [...], from 0 (balanced) to `sqrt(C - 1)` (all of one class).
 
-    Args:
-      counts: [..., C], every class of the data set, absent ones as 0: only so do Tables 4 and 5 of the paper come out. nan without labels.
+    nan without labels. `counts` must hold every class of the data set, absent ones as 0: only so do Tables 4 and 5 of the paper come out.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 4.1.
 
@@ -59,7 +55,7 @@ def imbalance_ratio(counts: Counts) -> Float[Array, "*batch"]:
     return jnp.std(counts, axis=-1) / jnp.mean(counts, axis=-1)
 
 
-def entropy(counts: Counts) -> Float[Array, "*batch"]:
+def entropy(counts: _Counts) -> Float[Array, "*batch"]:
     """Entropy of the class frequencies in nats: [...] from counts [..., C]; `log C` when balanced, nan without labels.
 
     >>> round(float(entropy(jnp.array([5, 5, 0]))), 4)
@@ -69,7 +65,7 @@ def entropy(counts: Counts) -> Float[Array, "*batch"]:
     return jnp.sum(jax.scipy.special.entr(counts / jnp.sum(counts, axis=-1, keepdims=True)), axis=-1)
 
 
-def effective_classes(counts: Counts) -> Float[Array, "*batch"]:
+def effective_classes(counts: _Counts) -> Float[Array, "*batch"]:
     """How many equally frequent classes have the same entropy, `exp(entropy)`: [...] from counts [..., C]; nan without labels.
 
     >>> round(float(effective_classes(jnp.array([5, 5, 0]))), 4)
@@ -78,7 +74,7 @@ def effective_classes(counts: Counts) -> Float[Array, "*batch"]:
     return jnp.exp(entropy(counts))
 
 
-def max_over_min(counts: Counts) -> Float[Array, "*batch"]:
+def max_over_min(counts: _Counts) -> Float[Array, "*batch"]:
     """The largest class over the smallest: [...] from counts [..., C]; inf when a class is absent.
 
     >>> float(max_over_min(jnp.array([6, 3, 2]))), float(max_over_min(jnp.array([6, 0])))
@@ -91,14 +87,13 @@ def max_over_min(counts: Counts) -> Float[Array, "*batch"]:
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def confusion(labels: Labels, predicted: Predicted, *, num_classes: int) -> Int[Array, "C C"]:
+def confusion(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Int[Array, "C C"]:
     """How often each true class (row) was predicted as each class (column): int32 [C, C].
 
     Args:
       labels: int [B], true classes, -1 = padding.
       predicted: int [B], what the head says. A prediction that is no class (-1, or `num_classes` and more) has no column and is left out
         here; `balanced_accuracy` and `macro_f1` count it as wrong.
-      num_classes: `C`, static.
 
     Raises: ValueError when the lengths differ or `num_classes` is less than 1.
 
@@ -111,7 +106,7 @@ def confusion(labels: Labels, predicted: Predicted, *, num_classes: int) -> Int[
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def balanced_accuracy(labels: Labels, predicted: Predicted, *, num_classes: int) -> Float[Array, ""]:
+def balanced_accuracy(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Float[Array, ""]:
     """Mean, over the classes of the test set, of the share of their rows that is predicted right: in [0, 1], nan without labels.
 
     A class that has test rows and was never discovered is never predicted and counts 0; a class without test rows does not count.
@@ -127,7 +122,7 @@ def balanced_accuracy(labels: Labels, predicted: Predicted, *, num_classes: int)
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def macro_f1(labels: Labels, predicted: Predicted, *, num_classes: int) -> Float[Array, ""]:
+def macro_f1(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Float[Array, ""]:
     """Mean, over the classes of the test set, of F1 = `2 hits / (true rows + rows predicted so)`: in [0, 1], nan without labels.
 
     Arguments and errors as in `confusion`.
@@ -145,20 +140,14 @@ def area_under_curve(
 ) -> Float[Array, "*batch"]:
     """Mean height of a learning curve over its range of budgets, by trapezoids: [...], a constant curve gives its constant.
 
-    Args:
-      budgets: [points], rising.
-      accuracies: [..., points], in any unit; the area is in the same.
-
-    Raises: ValueError for fewer than two points or when the two do not fit together.
+    `budgets` [points] rise; `accuracies` [..., points] may be in any unit. Raises ValueError when there are fewer than two points or the
+    two do not fit together.
 
     >>> float(area_under_curve(jnp.array([0, 1, 4]), jnp.array([0.0, 1.0, 1.0])))
     0.875
     """
-    points = budgets.shape[0]
-    if points < 2:
-        raise ValueError(f"a curve needs at least 2 budgets, got {points}: give the accuracies at two or more budgets")
-    if accuracies.shape[-1] != points:
-        raise ValueError(f"accuracies has {accuracies.shape[-1]} points and budgets {points}: give one accuracy for each budget")
+    if budgets.shape[0] < 2 or accuracies.shape[-1:] != budgets.shape:
+        raise ValueError(f"give two budgets or more and one accuracy for each, got shapes {budgets.shape} and {accuracies.shape}")
     budgets, accuracies = jnp.asarray(budgets, jnp.float32), jnp.asarray(accuracies, jnp.float32)
     heights = (accuracies[..., 1:] + accuracies[..., :-1]) / 2
     shares = jnp.broadcast_to(jnp.diff(budgets) / (budgets[-1] - budgets[0]), heights.shape)
@@ -166,14 +155,14 @@ def area_under_curve(
     return jnp.sum(heights * shares, axis=-1)
 
 
-def g_al(accuracy: Percent, full: Percent) -> float:
+def g_al(accuracy: _Percent, full: _Percent) -> float:
     """Mean over configurations of `(accuracy - full) / (100 - full)`: 0 = as good as labelling everything, negative = worse.
+
+    On the host, in float64, so that the digits of a table are safe.
 
     Args:
       accuracy: percent, any shape, one number for each configuration (data set and budget).
       full: percent, broadcast to `accuracy`: the accuracy with the whole pool labelled.
-
-    Returns: a float, computed on the host in float64 so that the digits of a table are safe.
 
     Raises: ValueError when `full` does not broadcast to `accuracy` or is 100, a number is not within 0 to 100, or there is none.
 
@@ -196,20 +185,20 @@ def g_al(accuracy: Percent, full: Percent) -> float:
     return float(np.mean((achieved - ceiling) / (100 - ceiling)))
 
 
-def _check(num_classes: int, labels: Labels | None = None, predicted: Predicted | None = None) -> None:
+def _check(num_classes: int, labels: _Labels | None = None, predicted: _Predicted | None = None) -> None:
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     if labels is not None and predicted is not None and labels.shape != predicted.shape:
         raise ValueError(f"labels has {labels.shape[0]} rows and predicted {predicted.shape[0]}: give one prediction for each label")
 
 
-def _in_range(classes: Labels, num_classes: int) -> Array:
+def _in_range(classes: _Labels, num_classes: int) -> Array:
     """Class ids, int32; all that is no class goes to `num_classes`, where `drop` ignores it (-1 would wrap round to the last class)."""
     classes = jnp.asarray(classes, jnp.int32)
     return jnp.where((classes >= 0) & (classes < num_classes), classes, num_classes)
 
 
-def _tallies(labels: Labels, predicted: Predicted, num_classes: int) -> tuple[Array, Array, Array]:
+def _tallies(labels: _Labels, predicted: _Predicted, num_classes: int) -> tuple[Array, Array, Array]:
     """Of each class the rows predicted right, the true rows and the rows predicted so: int32 [C] each."""
     _check(num_classes, labels, predicted)
     labels, predicted = _in_range(labels, num_classes), _in_range(predicted, num_classes)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from balal import balancing
+from balal import balancing, record
 from balal.coverage import squared_distances
 from balal.strategies.base import Strategy
 from balal.types import Labelled, Pool, available
@@ -79,7 +79,7 @@ class Balanced:
         return jax.lax.fori_loop(0, labelled.count, start, memory)
 
     def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Memory]:
-        wanted_so_far = jnp.full_like(labelled.labels, -1) if labelled.wanted is None else labelled.wanted
+        wanted_so_far = record.columns(labelled)["wanted"]
         rules = dict(at_mean=self.at_mean, known_classes=self.known_classes)
         switched = balancing.switches(memory.counts, labelled.count, memory.total - labelled.count, **rules)
         if self.latch:

@@ -1,7 +1,7 @@
 """What a strategy is: the protocol every one keeps, and the short form for those that do not look at answers."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,9 @@ class Order:
 class Ordered:
     """Base of the strategies that rank the pool in one shot: implement `order`, and `needs` where it is not the scores."""
 
-    needs: ClassVar[tuple[str, ...]] = ("scores",)
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("scores",)
 
     def order(self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]) -> Int[Array, " budget"]:
         """The `budget` rows to ask, in order: distinct candidates outside `labelled`; -1 at the end where there are too few."""

@@ -1,7 +1,6 @@
 """Core-set: greedy k-center over the features, the labelled rows as first centres."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
@@ -18,7 +17,9 @@ class CoreSet(Ordered):
     Source: Sener, Savarese, ICLR 2018; Eq. 7 of Aggarwal, Popescu, Hudelot, WACV 2020.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("features",)
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("features",)
 
     def order(self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]) -> Int[Array, " budget"]:
         features = pool.features

@@ -1,7 +1,7 @@
 """Random sampling and the uncertainty strategies: `random`, `ent`, `ms`, `lc` and their inverted and diversified forms."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -16,7 +16,9 @@ from balal.types import Labelled, Pool, available
 class Random(Ordered):
     """Asks candidates in random order."""
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ()
 
     def order(self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]) -> Int[Array, " budget"]:
         return _smallest_first(chance.per_row(key, pool.size), budget, available(pool, labelled))
