@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from balal import chance
+from balal import chance, check
 
 AtMean = Literal["nowhere", "or", "ur"]
 KnownClasses = Literal["found", "all"]
@@ -38,8 +38,8 @@ def represented(
     >>> under.tolist(), over.tolist()
     ([True, False, False, False], [False, False, True, False])
     """
-    _one_of("at_mean", at_mean, AtMean)
-    _one_of("known_classes", known_classes, KnownClasses)
+    check.option("at_mean", at_mean, AtMean)
+    check.option("known_classes", known_classes, KnownClasses)
     known = counts > 0 if known_classes == "found" else jnp.ones_like(counts, bool)
     difference = counts * jnp.sum(known, dtype=counts.dtype) - m
     under = known & ((difference <= 0) if at_mean == "ur" else (difference < 0))
@@ -134,14 +134,22 @@ def wanted_class(counts: Int[Array, " C"], missed: Int[Array, " C"], rank: Int[A
     >>> int(wanted_class(jnp.array([2, 1, 1]), zeros, zeros)), int(wanted_class(jnp.array([2, 1, 1]), jnp.array([0, 3, 0]), zeros))
     (1, 2)
     """
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience must be at least 1, or None for endless patience, got {patience}")
+    patient(patience)
     level = jnp.zeros_like(missed) if patience is None else missed // patience
     known = counts > 0
     eligible = known
     for value in (level, counts, rank):
         eligible &= value == jnp.min(jnp.where(eligible, value, jnp.iinfo(value.dtype).max))
     return jnp.where(jnp.any(known), jnp.argmax(eligible), -1).astype(jnp.int32)
+
+
+def patient(patience: int | None) -> None:
+    """Raises ValueError for a patience that is neither None nor at least 1.
+
+    >>> patient(3)
+    """
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience must be at least 1, or None for endless patience, got {patience}")
 
 
 def tie_rank(labels: Int[Array, " B"], key: Key[Array, ""], *, num_classes: int, ties: Ties = "lowest") -> Int[Array, " C"]:
@@ -152,7 +160,7 @@ def tie_rank(labels: Int[Array, " B"], key: Key[Array, ""], *, num_classes: int,
     >>> tie_rank(jnp.array([2, 0, 2]), jax.random.key(0), num_classes=3, ties="first_found").tolist()
     [1, 3, 0]
     """
-    _one_of("ties", ties, Ties)
+    check.option("ties", ties, Ties)
     if ties == "random":
         return (chance.per_row(key, num_classes) >> 1).astype(jnp.int32)
     rank = jnp.zeros(num_classes, jnp.int32)
@@ -189,7 +197,7 @@ def choose(
     >>> int(choose(distances, 0, jnp.array([False, True]), jnp.array([True, True, True])))
     0
     """
-    _one_of("denominator", denominator, Denominator)
+    check.option("denominator", denominator, Denominator)
     ratio = distances[wanted]
     if denominator != "none":
         ratio = jnp.where(jnp.any(over), _over_ratio(ratio, distances, over, denominator), ratio)
@@ -208,8 +216,3 @@ def _over_ratio(numerator, distances, over, denominator: Denominator):
     )
     # The mean is left undivided: the number of over-represented classes is the same for every row.
     return jnp.where(gathered > 0, transform(numerator) / jnp.where(gathered > 0, gathered, 1), jnp.inf)
-
-
-def _one_of(name: str, value: str, allowed) -> None:
-    if value not in allowed.__args__:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed.__args__))}, got {value!r}")

@@ -89,7 +89,7 @@ def logits(logits: Any, *, offset: int = 0) -> None:
 
     offset: the row number of the first row, for blocks of a larger array.
     """
-    _source_shape("logits", logits)
+    source_shape("logits", logits)
     if not _concrete(logits) or logits.shape[0] == 0:
         return
     bad, low, high, total = _computed(_logit_faults, logits)
@@ -103,7 +103,7 @@ def probs(probs: Any, *, offset: int = 0) -> None:
 
     offset: the row number of the first row, for blocks of a larger array.
     """
-    _source_shape("probs", probs)
+    source_shape("probs", probs)
     if not _concrete(probs) or probs.shape[0] == 0:
         return
     bad, low, _, total = _computed(_logit_faults, probs)
@@ -113,8 +113,11 @@ def probs(probs: Any, *, offset: int = 0) -> None:
     _refuse(~(abs(total - 1) < _SUM_TOLERANCE), "every row of probs must sum to 1, but {} not; were these logits?", offset, verb="do")
 
 
-def labels(name: str, labels: Any, *, num_classes: int, size: int | None = None) -> Any:
-    """`labels` if they are integers in [0, num_classes), `size` of them; ValueError otherwise."""
+def labels(name: str, labels: Any, *, num_classes: int, size: int | None = None, rows: np.ndarray | None = None) -> Any:
+    """`labels` if they are integers in [0, num_classes), `size` of them; ValueError otherwise.
+
+    rows: the row of the pool that each label belongs to (None: 0, 1, 2, ...).
+    """
     labels = array(name, np.asarray(labels) if isinstance(labels, list | tuple) else labels)
     if labels.ndim != 1 or (size is not None and labels.shape[0] != size):
         raise ValueError(f"{name} must be one integer a row{f', [{size}]' if size is not None else ''}, got shape {labels.shape}")
@@ -124,7 +127,8 @@ def labels(name: str, labels: Any, *, num_classes: int, size: int | None = None)
         values = np.asarray(labels)
         bad = (values < 0) | (values >= num_classes)
         found = f" (found {values[bad].min()} to {values[bad].max()})" if bad.any() else ""
-        _refuse(bad, f"{name} must lie in [0, {num_classes}), but {{}} not{found}; for more classes use a larger num_classes or balal.grow")
+        said = f"{name} must lie in [0, {num_classes}), but {{}} not{found}; for more classes use a larger num_classes or balal.grow"
+        _refuse(bad, said, rows=rows, noun="those of row")
     return labels
 
 
@@ -167,6 +171,12 @@ def budget(budget: Any, *, askable: int | None = None, num_classes: Any = 1) -> 
         raise ValueError(f"budget={budget} asks for more labels than the {askable} candidates that are not labelled yet")
 
 
+def option(name: str, value: Any, literal: Any) -> None:
+    """ValueError unless `value` is one of those of a `Literal` type."""
+    if value not in literal.__args__:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, literal.__args__))}, got {value!r}")
+
+
 def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np.ndarray, np.ndarray]:
     """The rows and labels of a labelled start, given as a `Labelled`, a pair (indices, labels) or None; ValueError where they are not
     valid. A traced `Labelled` comes back as it is."""
@@ -186,7 +196,7 @@ def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np
         raise ValueError(f"labelled must be a balal.Labelled or a pair (indices, labels), got {type(start).__name__}")
     found = indices("labelled indices", found, size=rows_in(pool))
     if found.size:
-        labels("labelled labels", answers, num_classes=num_classes, size=len(found))
+        labels("labelled labels", answers, num_classes=num_classes, size=len(found), rows=found)
     return found, answers
 
 
@@ -224,10 +234,14 @@ def answers(told: Any, given: Any, state: State) -> tuple[np.ndarray, np.ndarray
     """Told rows and their labels as NumPy arrays, if every row was asked or labelled before; ValueError otherwise."""
     asked = np.concatenate([np.asarray(state.labelled.indices), np.asarray(state.pending.indices)])
     told = indices("told indices", told, size=int(asked.max(initial=-1)) + 2**31)
-    given = labels("told labels", np.asarray(given), num_classes=state.num_classes, size=len(told)) if len(told) else np.asarray(given)
+    given = (
+        labels("told labels", np.asarray(given), num_classes=state.num_classes, size=len(told), rows=told)
+        if len(told)
+        else np.asarray(given)
+    )
     stray = told[~np.isin(told, asked)]
     if stray.size:
-        raise ValueError(f"{_some(stray, 'row')} never asked; rows labelled elsewhere go into init's labelled=")
+        raise ValueError(f"{_some(stray, 'row', 'were')} never asked; rows labelled elsewhere go into init's labelled=")
     return told, given
 
 
@@ -245,7 +259,8 @@ def _leaves(pool: Pool) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path).strip("."), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(pool)]
 
 
-def _source_shape(name: str, values: Any) -> None:
+def source_shape(name: str, values: Any) -> None:
+    """ValueError unless `values` is a numeric array [N, K] with K >= 1."""
     array(name, values)
     if values.ndim != 2 or values.shape[1] < 1:
         raise ValueError(f"{name} must be [N, K] with at least one source class, got shape {values.shape}")
@@ -255,22 +270,27 @@ def _concrete(value: Any) -> bool:
     return not isinstance(value, Tracer)
 
 
-def _refuse(bad: np.ndarray, message: str, offset: int = 0, *, verb: str = "are") -> None:
+def _refuse(
+    bad: np.ndarray, message: str, offset: int = 0, *, verb: str = "are", noun: str = "row", rows: np.ndarray | None = None
+) -> None:
     """Raises with the first offending rows put into the message's braces."""
     if bad.any():
-        raise ValueError(message.format(_some(np.flatnonzero(bad) + offset, "row", verb)))
+        found = np.flatnonzero(bad) + offset if rows is None else rows[bad]
+        raise ValueError(message.format(_some(found, noun, verb)))
 
 
 def _some(values: np.ndarray, noun: str, verb: str | None = None) -> str:
     shown = ", ".join(str(value) for value in values[:_SHOWN])
     more = f", ... ({len(values)} in all)" if len(values) > _SHOWN else ""
-    one = {"are": "is", "have": "has", "do": "does", "hold negative values": "holds negative values"}
+    one = {"are": "is", "were": "was", "have": "has", "do": "does", "hold negative values": "holds negative values"}
     verb = verb or "are"
     return f"{noun}{'s' if len(values) > 1 else ''} {shown}{more} {verb if len(values) > 1 else one[verb]}"
 
 
 def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
     """The faults as NumPy arrays, computed now even where a surrounding jit only traces."""
+    if isinstance(values, np.ndarray) and not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
     with jax.ensure_compile_time_eval():
         return tuple(np.asarray(fault) for fault in faults(jnp.asarray(values)))
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Real
 
 from balal import chance
 
@@ -15,8 +15,8 @@ from balal import chance
 class Centers:
     """The picks of `k_center`. indices: int32 [b]. radii: [b], the covering radius of the candidates after each pick."""
 
-    indices: Int[Array, " b"]
-    radii: Float[Array, " b"]
+    indices: Int[Array, "*S b"]
+    radii: Float[Array, "*S b"]
 
 
 @partial(jax.jit, static_argnames="budget")
@@ -62,8 +62,8 @@ def k_center(
         raise ValueError("k_center needs somewhere to begin: pass labelled rows, start=row, or key=jax.random.key(seed)")
     if candidates is None:
         candidates = jnp.ones(size, bool)
-    if labelled is None:
-        labelled = jnp.zeros(0, jnp.int32)
+    if labelled is None or labelled.shape[0] == 0:
+        labelled = jnp.full(1, -1, jnp.int32)
 
     def add_centre(row, nearest):
         # Row -1 is padding: nothing comes nearer.
@@ -105,7 +105,7 @@ def squared_distances(features: Float[Array, "N D"], point: Float[Array, " D"]) 
     return jnp.sum(jnp.square(features.astype(jnp.float32) - point.astype(jnp.float32)[None, :]), axis=1)
 
 
-def _largest(values: Float[Array, " N"] | Int[Array, " N"], mask: Bool[Array, " N"]) -> Int[Array, ""]:
+def _largest(values: Real[Array, " N"], mask: Bool[Array, " N"]) -> Int[Array, ""]:
     """The lowest row among those with the largest value under the mask, -1 where the mask is empty."""
     best = jnp.max(jnp.where(mask, values, 0))
     return jnp.where(jnp.any(mask), jnp.argmax(mask & (values == best)), -1).astype(jnp.int32)

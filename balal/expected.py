@@ -40,7 +40,8 @@ def imbalance_ratio(
     """Expected imbalance ratio, `sqrt(E[ir^2])`: float64, shaped as `budget`; nan where the budget is 0.
 
     `E[ir^2] = (1/C) sum_c (Var[k_c] + (E[k_c] - b/C)^2) / (b/C)^2` with `E[k_c] = b n_c / N` and
-    `Var[k_c] = b (n_c / N) (1 - n_c / N) (N - b) / (N - 1)`. A little above `E[ir]`: by Jensen, and by less than 0.003 on the paper's sets.
+    `Var[k_c] = b (n_c / N) (1 - n_c / N) (N - b) / (N - 1)`. A little above `E[ir]`, by
+    less than 0.003 on the paper's sets and budgets.
 
     Args:
       sizes: int [C], rows of each class in the pool.

@@ -3,6 +3,7 @@
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from balal import check
-from balal.loop import begin
+from balal.loop import rebuild
 from balal.strategies.base import Strategy
 from balal.types import Labelled, Pool, State
 
@@ -63,30 +64,31 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike) -> State:
     arrays = _read(Path(path))
     try:
         if int(arrays["format"]) != _FORMAT:
-            raise ValueError(f"{path} has format {int(arrays['format'])}, and this version reads format {_FORMAT}")
+            raise ValueError(f"it has format {int(arrays['format'])}, and this version reads format {_FORMAT}")
+        budget, num_classes, name = int(arrays["budget"]), int(arrays["num_classes"]), str(arrays["strategy"])
+        check.budget(budget, num_classes=num_classes)
         records = {
             record: Labelled(**{name: jnp.asarray(arrays[f"{record}_{name}"]) for name in ("indices", "labels", "count", "wanted")})
             for record in _RECORDS
         }
         key = jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl=str(arrays["key_kind"]))
-        budget, num_classes, name = int(arrays["budget"]), int(arrays["num_classes"]), str(arrays["strategy"])
-        fingerprint = jnp.asarray(arrays["pool"])
-    except KeyError as error:
-        raise ValueError(f"{path} is not a saved state: it lacks {error}") from None
+        for record, rows in records.items():
+            check.record(record, rows, pool=pool, num_classes=num_classes)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"{path} is not a saved state, is damaged, or belongs to another pool: {error}") from None
     if repr(strategy) != name:
         raise ValueError(f"{path} was saved with {name}, not with {strategy!r}")
     check.pool(pool, needs=strategy.needs)
-    for record, rows in records.items():
-        check.record(f"{path}: {record}", rows, pool=pool, num_classes=num_classes)
-    memory = begin(strategy, budget, num_classes, pool, records["start"], records["labelled"], key)
-    return State(memory=memory, key=key, pool=fingerprint, budget=budget, num_classes=num_classes, strategy=name, **records)
+    fingerprint = jnp.asarray(arrays["pool"], jnp.uint32)
+    state = State(memory=None, key=key, pool=fingerprint, budget=budget, num_classes=num_classes, strategy=name, **records)
+    return rebuild(strategy, pool, state)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no saved state at {path}") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a saved state, or is damaged: {error}") from None

@@ -60,13 +60,13 @@ def pool(
         scores = _scores(probs, check.probs)
         logits = probs
     made = Pool(
-        features=None if features is None else jnp.asarray(check.array("features", features)),
+        features=None if features is None else _real(check.array("features", features)),
         scores=None if scores is None else jax.tree.map(jnp.asarray, scores),
         logits=None,
         candidates=None if candidates is None else jnp.asarray(candidates),
     )
     if keep_logits and logits is not None:
-        made = replace(made, logits=jnp.log(jnp.asarray(probs)) if probs is not None else jnp.asarray(logits))
+        made = replace(made, logits=_real(logits) if probs is None else jnp.log(_real(logits)))
     if made.candidates is None:
         made = replace(made, candidates=jnp.ones(check.rows_in(made), bool))
     check.pool(made)
@@ -96,7 +96,7 @@ def init(
     start = record.extend(_prepare(strategy, pool, budget, num_classes, key, labelled), budget)
     nothing = jnp.full(budget, -1, jnp.int32)
     return State(
-        memory=begin(strategy, budget, num_classes, pool, start, start, key),
+        memory=_begin(strategy, budget, num_classes, pool, start, start, key),
         labelled=start,
         pending=Labelled(nothing, nothing, jnp.int32(0), nothing),
         key=key,
@@ -166,16 +166,16 @@ class Result:
 
     indices: int32 [b], in order. labels: int32 [b]. wanted: int32 [b], the class each pick hoped for, -1 where balancing had not begun.
     switched_at: labels there were (a labelled start included) when balancing took over, -1: never. counts: int32 [C], classes_found and
-    imbalance_ratio of all labels, a labelled start included.
+    imbalance_ratio of all labels, a labelled start included. A vmap over `S` seeds puts an axis in front of each.
     """
 
-    indices: Int[Array, " b"]
-    labels: Int[Array, " b"]
-    wanted: Int[Array, " b"]
-    switched_at: Int[Array, ""]
-    counts: Int[Array, " C"]
-    classes_found: Int[Array, ""]
-    imbalance_ratio: Float[Array, ""]
+    indices: Int[Array, "*S b"]
+    labels: Int[Array, "*S b"]
+    wanted: Int[Array, "*S b"]
+    switched_at: Int[Array, "*S"]
+    counts: Int[Array, "*S C"]
+    classes_found: Int[Array, "*S"]
+    imbalance_ratio: Float[Array, "*S"]
 
 
 def simulate(
@@ -223,8 +223,12 @@ def one_shot(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _simulate(strategy, budget, num_classes, pool, labels, start, key) -> Result:
+    leaves, structure = jax.tree.flatten((pool, labels, start, key))
+
     @sequential_vmap
-    def run(pool, labels, start, key):
+    def run(*leaves):
+        pool, labels, start, key = jax.tree.unflatten(structure, leaves)
+
         def step(_, carry):
             memory, labelled = carry
             index, memory = strategy.ask(memory, pool, labelled)
@@ -238,7 +242,7 @@ def _simulate(strategy, budget, num_classes, pool, labels, start, key) -> Result
         bought = jax.tree.map(lambda rows: jax.lax.dynamic_slice_in_dim(rows, start.count, budget), record.columns(labelled))
         counts = metrics.class_counts(labelled.labels, num_classes=num_classes)
         balancing = bought["wanted"] >= 0
-        return Result(
+        return dict(
             **bought,
             switched_at=jnp.where(jnp.any(balancing), start.count + jnp.argmax(balancing), -1).astype(jnp.int32),
             counts=counts,
@@ -246,11 +250,11 @@ def _simulate(strategy, budget, num_classes, pool, labels, start, key) -> Result
             imbalance_ratio=metrics.imbalance_ratio(counts),
         )
 
-    return run(pool, labels, start, key)
+    return Result(**run(*leaves))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def begin(strategy, budget, num_classes, pool, start, labelled, key):
+def _begin(strategy, budget, num_classes, pool, start, labelled, key):
     """The memory begun from `start`, brought up to `labelled` by the answers that came after it."""
     memory = strategy.init(pool, start, budget, num_classes, key)
 
@@ -302,7 +306,7 @@ def _tell(strategy, pool, memory, labelled, pending, answers):
 
 def compilations() -> dict[str, int]:
     """How many programs each compiled function of the loop holds by now: one a strategy, budget and shape."""
-    programs: dict[str, Any] = dict(simulate=_simulate, begin=begin, ask=_ask, tell=_tell)
+    programs: dict[str, Any] = dict(simulate=_simulate, begin=_begin, ask=_ask, tell=_tell)
     return {name: program._cache_size() for name, program in programs.items()}
 
 
@@ -352,11 +356,12 @@ def _catch_up(strategy: Strategy, pool: Pool, state: State) -> State:
     check.pool(pool, needs=strategy.needs)
     start = record.merge(state.labelled, state.pending)
     check.indices("labelled and pending rows", start.indices[: int(start.count)], size=pool.size)
-    return _rebuild(strategy, pool, replace(state, start=start, pool=now))
+    return rebuild(strategy, pool, replace(state, start=start, pool=now))
 
 
-def _rebuild(strategy: Strategy, pool: Pool, state: State) -> State:
-    memory = begin(strategy, state.budget, state.num_classes, pool, state.start, state.labelled, state.key)
+def rebuild(strategy: Strategy, pool: Pool, state: State) -> State:
+    """The state with its memory made anew from the record it was begun from and the answers that came after it."""
+    memory = _begin(strategy, state.budget, state.num_classes, pool, state.start, state.labelled, state.key)
     return replace(state, memory=memory)
 
 
@@ -365,7 +370,7 @@ def _correct(strategy: Strategy, pool: Pool, state: State, places: np.ndarray, l
     labelled = replace(state.labelled, labels=state.labelled.labels.at[places].set(jnp.asarray(labels, jnp.int32)))
     answered = state.start.labels >= 0
     start = replace(state.start, labels=jnp.where(answered, labelled.labels, state.start.labels))
-    return _rebuild(strategy, pool, replace(state, labelled=labelled, start=start))
+    return rebuild(strategy, pool, replace(state, labelled=labelled, start=start))
 
 
 def _scores(values, check_block) -> Scores:
@@ -373,10 +378,18 @@ def _scores(values, check_block) -> Scores:
     take_log = check_block is check.probs
     blocks = []
     step = _CHUNK if isinstance(values, np.ndarray) else max(1, values.shape[0] if getattr(values, "ndim", 0) else 1)
-    check_block(values[:0])
+    check.source_shape("probs" if take_log else "logits", values)
     for offset in range(0, values.shape[0], step):
         block = values[offset : offset + step]
         check_block(block, offset=offset)
-        block = jnp.asarray(block)
+        block = _real(block)
         blocks.append(score(jnp.log(block.astype(jnp.promote_types(block.dtype, jnp.float32))) if take_log else block))
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks) if blocks else score(jnp.asarray(values))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks) if blocks else score(_real(values))
+
+
+def _real(values) -> Float[Array, "..."]:
+    """The values on the device as floating-point numbers; any layout, byte order or integer type is taken."""
+    if isinstance(values, np.ndarray) and not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    values = jnp.asarray(values)
+    return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(jnp.float32)

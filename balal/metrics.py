@@ -46,7 +46,7 @@ def imbalance_ratio(counts: _Counts) -> Float[Array, "*batch"]:
 
     nan without labels. `counts` must hold every class of the data set, absent ones as 0: only so do Tables 4 and 5 of the paper come out.
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 4.1.
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Tables 1, 4 and 5.
 
     >>> float(imbalance_ratio(jnp.array([2, 2, 0, 0])))
     1.0
@@ -112,7 +112,7 @@ def balanced_accuracy(labels: _Labels, predicted: _Predicted, *, num_classes: in
     A class that has test rows and was never discovered is never predicted and counts 0; a class without test rows does not count.
     Arguments and errors as in `confusion`.
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 4.1 (top-1 accuracy averaged over the classes).
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020 (top-1 accuracy averaged over the classes).
 
     >>> float(balanced_accuracy(jnp.array([0, 0, 0, 1]), jnp.array([0, 0, 0, 0]), num_classes=5))
     0.5

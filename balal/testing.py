@@ -22,7 +22,9 @@ from balal.files import load, save
 from balal.strategies.base import Ordered, Strategy
 from balal.types import Pool
 
-ROWS, SIZE, SOURCE_CLASSES, NUM_CLASSES, BUDGETS = 14, 3, 3, 4, (5, 14)
+ROWS, SIZE, SOURCE_CLASSES, NUM_CLASSES = 14, 3, 3, 4
+# Budget, and rows of a labelled start. Few shapes, since each is compiled: a budget of the whole pool, and a small one after a start.
+CASES = ((ROWS, 0), (5, 4))
 
 
 def check_strategy(
@@ -54,6 +56,7 @@ def check_strategy(
         max_examples=examples,
         deadline=None,
         database=None,
+        report_multiple_bugs=False,
         suppress_health_check=list(hypothesis.HealthCheck),  # pyright: ignore
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate, hypothesis.Phase.shrink],
     )
@@ -72,10 +75,9 @@ def check_strategy(
 
     hash(strategy)
     assert strategy == replace(strategy), "a strategy is a frozen value: a copy of it must be equal to it"  # pyright: ignore
-    budget = draws.sampled_from(BUDGETS)
-    started = draws.booleans()
-    over(picks_are_distinct_candidates, budget=budget, started=started)
-    over(simulate_equals_ask_and_tell, budget=budget, started=started)
+    case = draws.sampled_from(CASES)
+    over(picks_are_distinct_candidates, case=case)
+    over(simulate_equals_ask_and_tell, case=case)
     over(answers_may_come_late_in_parts_and_in_any_order)
     over(a_saved_state_goes_on)
     over(a_changed_pool_is_noticed)
@@ -83,7 +85,7 @@ def check_strategy(
     over(padding_changes_no_pick)
     over(room_for_more_classes_changes_no_pick)
     if reference is not None:
-        over(functools.partial(picks_are_those_of_the_reference, reference), budget=budget, started=started)
+        over(functools.partial(picks_are_those_of_the_reference, reference), case=case)
     transforms_agree(strategy, seed)
     one_compilation_serves_all_values(strategy, seed)
     another_key(strategy, chance)
@@ -126,18 +128,18 @@ def _simulate(strategy, pool, labels, *, budget, seed=0, start=None, num_classes
     return loop.simulate(strategy, pool, labels, budget=budget, num_classes=num_classes, key=jax.random.key(seed), labelled=labelled)
 
 
-def _case(seed, budget, started):
+def _case(seed, case, *, ties=True):
     """A pool with as few candidates as the budget allows, or all of them."""
-    pool, labels, start = draw_pool(seed)
-    start = start if started else start[:0]
-    budget = min(budget, ROWS - len(start))
+    budget, started = case
+    pool, labels, start = draw_pool(seed, ties=ties)
+    start = start[:started]
     if seed % 2:
-        pool = _limited(pool, max(budget, 1), seed, start)
+        pool = _limited(pool, budget, seed, start)
     return pool, labels, start, budget
 
 
-def picks_are_distinct_candidates(strategy, *, seed, budget, started):
-    pool, labels, start, budget = _case(seed, budget, started)
+def picks_are_distinct_candidates(strategy, *, seed, case):
+    pool, labels, start, budget = _case(seed, case)
     result = _simulate(strategy, pool, labels, budget=budget, start=start)
     picks = np.asarray(result.indices)
     assert picks.dtype == np.int32, f"picks must be int32, got {picks.dtype}"
@@ -149,8 +151,8 @@ def picks_are_distinct_candidates(strategy, *, seed, budget, started):
     assert np.array_equal(result.labels, labels[picks]), "the labels of a simulation must be those of its picks"
 
 
-def simulate_equals_ask_and_tell(strategy, *, seed, budget, started):
-    pool, labels, start, budget = _case(seed, budget, started)
+def simulate_equals_ask_and_tell(strategy, *, seed, case):
+    pool, labels, start, budget = _case(seed, case)
     labelled = (start, labels[start])
     key = jax.random.key(seed)
     result = loop.simulate(strategy, pool, labels, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled)
@@ -170,7 +172,7 @@ def simulate_equals_ask_and_tell(strategy, *, seed, budget, started):
 def answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
     pool, labels, start = draw_pool(seed)
     rng = np.random.default_rng(seed)
-    budget = ROWS - len(start)
+    budget = CASES[1][0]
     state = loop.init(strategy, pool, budget=budget, num_classes=NUM_CLASSES, key=jax.random.key(seed), labelled=(start, labels[start]))
     pending, told = [], []
     while len(told) < budget:
@@ -192,7 +194,7 @@ def answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
 
 def _midway(strategy, pool, labels, seed, asked=2):
     """A state after a few answers, with `asked` rows pending."""
-    state = loop.init(strategy, pool, budget=8, num_classes=NUM_CLASSES, key=jax.random.key(seed))
+    state = loop.init(strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed))
     for _ in range(2):
         index, state = loop.ask(strategy, pool, state, size=2)
         state = loop.tell(strategy, pool, state, index, labels[np.asarray(index)])
@@ -206,7 +208,7 @@ def _finish(strategy, pool, labels, state):
     if waiting.size:
         state = loop.tell(strategy, pool, state, waiting, labels[np.asarray(waiting)])
     picks = []
-    while int(state.labelled.count) < state.labelled.indices.shape[0]:
+    while int(state.labelled.count) < 11:
         index, state = loop.ask(strategy, pool, state)
         state = loop.tell(strategy, pool, state, index, labels[np.asarray(index)])
         picks += index.tolist()
@@ -242,12 +244,12 @@ def a_label_can_be_corrected(strategy, *, seed):
     first = int(right.labelled.indices[0])
     wrong = labels.copy()
     wrong[first] = (labels[first] + 1) % NUM_CLASSES
-    state = loop.init(strategy, pool, budget=8, num_classes=NUM_CLASSES, key=jax.random.key(seed))
-    asked, state = loop.ask(strategy, pool, state, size=4)
+    state = loop.init(strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed))
+    asked, state = loop.ask(strategy, pool, state, size=2)
     state = loop.tell(strategy, pool, state, asked, wrong[np.asarray(asked)])
     corrected = loop.tell(strategy, pool, state, asked, labels[np.asarray(asked)])
-    fresh = loop.init(strategy, pool, budget=8, num_classes=NUM_CLASSES, key=jax.random.key(seed))
-    _, fresh = loop.ask(strategy, pool, fresh, size=4)
+    fresh = loop.init(strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed))
+    _, fresh = loop.ask(strategy, pool, fresh, size=2)
     fresh = loop.tell(strategy, pool, fresh, asked, labels[np.asarray(asked)])
     found, expected = (_finish(strategy, pool, labels, each) for each in (corrected, fresh))
     assert found == expected, f"corrected: {found}, right from the outset: {expected}"
@@ -281,8 +283,9 @@ def permuted_rows_are_permuted_picks(strategy, *, seed):
     assert np.array_equal(expected, found), f"in order: {expected}, permuted: {found}"
 
 
-def picks_are_those_of_the_reference(reference, strategy, *, seed, budget, started):
-    pool, labels, start, budget = _case(seed, budget, started)
+def picks_are_those_of_the_reference(reference, strategy, *, seed, case):
+    # Without ties: a twin in float64 breaks them where float32 cannot see them.
+    pool, labels, start, budget = _case(seed, case, ties=False)
     found = _simulate(strategy, pool, labels, budget=budget, start=start).indices.tolist()
     scores = {name: np.asarray(value) for name, value in vars(pool.scores).items()}
     expected = reference(
@@ -302,7 +305,8 @@ def transforms_agree(strategy: Strategy, seed: int) -> None:
     single = np.stack([picks(key) for key in keys])
     assert np.array_equal(single, np.stack([picks(key) for key in keys])), "the same key must give the same picks"
     assert np.array_equal(single, jax.vmap(picks)(keys)), "vmapped over keys, the picks must be those of each key"
-    assert np.array_equal(single, jnp.stack([jax.jit(picks)(key) for key in keys])), "inside an outer jit the picks must be the same"
+    jitted = jax.jit(picks)
+    assert np.array_equal(single, np.stack([jitted(key) for key in keys])), "inside an outer jit the picks must be the same"
     with jax.disable_jit():
         assert np.array_equal(single[0], picks(keys[0])), "without jit the picks must be the same"
 

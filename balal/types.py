@@ -1,7 +1,7 @@
 """The values everything else passes on: frozen dataclasses, registered as pytrees.
 
 They can be jitted, vmapped, sharded, saved and compared. Shapes use the letters of the whole library: `N` pool rows, `D` feature
-size, `K` source classes, `C` target classes, `B` labelled rows (padded), `b` budget.
+size, `K` source classes, `C` target classes, `B` labelled rows (padded), `b` budget, `*S` whatever axes a vmap has put in front.
 """
 
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ class Scores:
     entropy: [N], in nats. margin: [N], `1 - (p1 - p2)`. least_confidence: [N], `1 - p1`. predicted: int [N], the top-1 source class.
     """
 
-    entropy: Float[Array, " N"]
-    margin: Float[Array, " N"]
-    least_confidence: Float[Array, " N"]
-    predicted: Int[Array, " N"]
+    entropy: Float[Array, "*S N"]
+    margin: Float[Array, "*S N"]
+    least_confidence: Float[Array, "*S N"]
+    predicted: Int[Array, "*S N"]
 
 
 @jax.tree_util.register_dataclass
@@ -35,10 +35,10 @@ class Pool:
     that may be asked now (None: all).
     """
 
-    features: Float[Array, "N D"] | None
+    features: Float[Array, "*S N D"] | None
     scores: Scores | None = None
-    logits: Float[Array, "N K"] | None = None
-    candidates: Bool[Array, " N"] | None = None
+    logits: Float[Array, "*S N K"] | None = None
+    candidates: Bool[Array, "*S N"] | None = None
 
     @property
     def size(self) -> int:
@@ -55,10 +55,10 @@ class Labelled:
     asked in the hope of, -1 where there was none (None: nowhere).
     """
 
-    indices: Int[Array, " B"]
-    labels: Int[Array, " B"]
-    count: Int[Array, ""]
-    wanted: Int[Array, " B"] | None = None
+    indices: Int[Array, "*S B"]
+    labels: Int[Array, "*S B"]
+    count: Int[Array, "*S"]
+    wanted: Int[Array, "*S B"] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -75,9 +75,9 @@ class State:
     memory: Any
     labelled: Labelled
     pending: Labelled
-    key: Key[Array, ""]
+    key: Key[Array, "*S"]
     start: Labelled
-    pool: UInt32[Array, " parts"]
+    pool: UInt32[Array, "*S parts"]
     budget: int = field(metadata=dict(static=True))
     num_classes: int = field(metadata=dict(static=True))
     strategy: str = field(metadata=dict(static=True))

@@ -42,8 +42,8 @@ def score(logits: Float[Array, "N K"]) -> Scores:
     if logits.ndim != 2 or logits.shape[1] < 1:
         raise ValueError(f"logits must be [N, K] with at least one source class, got shape {logits.shape}")
     if logits.shape[0] == 0:
-        return jax.vmap(_score_row)(logits)
-    return jax.lax.map(_score_row, logits, batch_size=_TILE)
+        return Scores(**jax.vmap(_score_row)(logits))
+    return Scores(**jax.lax.map(_score_row, logits, batch_size=_TILE))
 
 
 @jax.jit
@@ -76,7 +76,7 @@ def least_confidence(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
     return score(logits).least_confidence
 
 
-def _score_row(logits: Float[Array, " K"]) -> Scores:
+def _score_row(logits: Float[Array, " K"]) -> dict[str, Array]:
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     classes = jnp.arange(logits.shape[0])
     largest = jnp.max(logits)
@@ -90,7 +90,7 @@ def _score_row(logits: Float[Array, " K"]) -> Scores:
     rest = jnp.sum(weight)
     weighted_lead = jnp.where(weight > 0, lead * weight, jnp.where(jnp.isnan(lead), jnp.nan, 0.0))
     least = rest / (1 + rest)
-    return Scores(
+    return dict(
         entropy=jnp.log1p(rest) + jnp.sum(weighted_lead) / (1 + rest),
         margin=least + jnp.max(weight) / (1 + rest),
         least_confidence=least,

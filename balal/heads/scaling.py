@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Array, Float, Real
 
 
-def standardise(features: Real[Array | np.ndarray, "M D"], *, pool: Real[Array | np.ndarray, "N D"]) -> Float[np.ndarray, "M D"]:
+def standardise(features: Real[Array | np.ndarray, "M D"], *, pool: Real[Array | np.ndarray, "N columns"]) -> Float[np.ndarray, "M D"]:
     """Features with the pool's mean subtracted and its standard deviations divided out, column by column: float32 [M, D].
 
     Args:
@@ -21,7 +21,7 @@ def standardise(features: Real[Array | np.ndarray, "M D"], *, pool: Real[Array |
     return ((features - mean) / np.where(deviation > 0, deviation, 1.0)).astype(np.float32)
 
 
-def shrink(features: Real[Array | np.ndarray, "M D"], *, pool: Real[Array | np.ndarray, "N D"]) -> Float[np.ndarray, "M D"]:
+def shrink(features: Real[Array | np.ndarray, "M D"], *, pool: Real[Array | np.ndarray, "N columns"]) -> Float[np.ndarray, "M D"]:
     """Features divided by one number, the root mean square norm of the pool's rows: float32 [M, D].
 
     Rows then have norm 1 on average, whatever `D` is, so that one `C` of a linear head means the same on every network. For features
@@ -33,8 +33,8 @@ def shrink(features: Real[Array | np.ndarray, "M D"], *, pool: Real[Array | np.n
 
     Raises: ValueError where the numbers of columns differ, the pool has no rows, or all its features are 0.
 
-    >>> shrink(np.array([[3.0, 4.0]]), pool=np.array([[0.0, 6.0], [8.0, 0.0]])).round(4).tolist()
-    [[0.4243, 0.5657]]
+    >>> shrink(np.array([[5.0, 10.0]]), pool=np.array([[0.0, 5.0], [4.0, 3.0]])).tolist()
+    [[1.0, 2.0]]
     """
     features, pool = _checked(features, pool)
     norm = np.sqrt(np.sum(np.square(pool, dtype=np.float64)) / len(pool))

@@ -1,12 +1,13 @@
 """A linear SVM on frozen features: scikit-learn's `LinearSVC` (one-vs-rest, squared hinge, L2) as a pair of functions.
 
-    head = svm.fit(features[indices], labels[indices], num_classes=100)
-    predicted = svm.predict(head, test_features)
+head = svm.fit(features[indices], labels[indices], num_classes=100)
+predicted = svm.predict(head, test_features)
 """
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
@@ -39,7 +40,7 @@ class Head:
 
 def fit(
     features: Real[Array | np.ndarray, "B D"],
-    labels: Integer[Array | np.ndarray, " B"],
+    labels: Integer[Array | np.ndarray, " rows"],
     *,
     num_classes: int,
     C: float | int | Sequence[float | int] = 10.0,
@@ -83,7 +84,9 @@ def fit(
     best, accuracies, temperature, converged = choices[0], (), None, True
     if len(answers) > 1 and (len(choices) > 1 or calibrate):
         tried = [_held_out(rows, answers, num_classes, value, folds, seed, max_iter) for value in choices]
-        accuracies = tuple((value, float(np.mean(margins.argmax(axis=1) == answers))) for value, (margins, _) in zip(choices, tried, strict=True))
+        accuracies = tuple(
+            (value, float(np.mean(margins.argmax(axis=1) == answers))) for value, (margins, _) in zip(choices, tried, strict=True)
+        )
         place = int(np.argmax([accuracy for _, accuracy in accuracies]))
         best, (margins, converged) = choices[place], tried[place]
         temperature = _temperature(margins, answers) if calibrate else None
@@ -136,7 +139,11 @@ def _train(rows, answers, C: float, seed: int, max_iter: int):
     with warnings.catch_warnings():
         # Said by `converged` instead: a warning cannot be stored beside the figure it concerns.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        machine = LinearSVC(C=C, dual=True, random_state=seed, max_iter=max_iter).fit(rows, answers)
+        # Many classes among few labels is what we are here for, not a regression by mistake.
+        warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
+        # `dual` may be "auto" or a boolean; type checkers see only the default.
+        machine = LinearSVC(C=C, dual=True, random_state=seed, max_iter=max_iter)  # pyright: ignore[reportArgumentType]
+        machine.fit(rows, answers)
     coef, intercept = np.asarray(machine.coef_, np.float64), np.asarray(machine.intercept_, np.float64)
     if len(classes) == 2:
         # Two classes share one hyperplane, whose positive side is the second.
@@ -165,7 +172,8 @@ def _temperature(values, answers) -> float:
         logits = values / np.exp(logarithm)
         return float(np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(answers)), answers]))
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded").x))
+    found: Any = minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded")
+    return float(np.exp(found.x))
 
 
 def _checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

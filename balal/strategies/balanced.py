@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from balal import balancing, record
+from balal import balancing, check, record
 from balal.coverage import squared_distances
 from balal.strategies.base import Strategy
 from balal.types import Labelled, Pool, available
@@ -20,13 +20,13 @@ class Memory:
     where fresh[c]. total: labels there will be when the budget is spent. wanted: what the last pick hoped for."""
 
     first: Any
-    counts: Int[Array, " C"]
-    means: Float[Array, "C D"]
-    distances: Float[Array, "C N"]
-    fresh: Bool[Array, " C"]
-    total: Int[Array, ""]
-    key: Key[Array, ""]
-    wanted: Int[Array, ""]
+    counts: Int[Array, "*S C"]
+    means: Float[Array, "*S C D"]
+    distances: Float[Array, "*S C N"]
+    fresh: Bool[Array, "*S C"]
+    total: Int[Array, "*S"]
+    key: Key[Array, "*S"]
+    wanted: Int[Array, "*S"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,13 @@ class Balanced:
     at_mean: balancing.AtMean = "nowhere"
     known_classes: balancing.KnownClasses = "found"
     latch: bool = True
+
+    def __post_init__(self) -> None:
+        balancing.patient(self.patience)
+        check.option("denominator", self.denominator, balancing.Denominator)
+        check.option("ties", self.ties, balancing.Ties)
+        check.option("at_mean", self.at_mean, balancing.AtMean)
+        check.option("known_classes", self.known_classes, balancing.KnownClasses)
 
     @property
     def needs(self) -> tuple[str, ...]:

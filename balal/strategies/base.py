@@ -1,7 +1,7 @@
 """What a strategy is: the protocol every one keeps, and the short form for those that do not look at answers."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Int, Key
 from balal.types import Labelled, Pool, available
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """A frozen value whose fields are hyper-parameters: equal strategies hash equal and share one compilation.
 
@@ -49,7 +50,7 @@ class Strategy(Protocol):
 class Order:
     """Memory of an ordered strategy: the rows in the order in which they will be asked, int32 [b], -1 where candidates ran out."""
 
-    indices: Int[Array, " b"]
+    indices: Int[Array, "*S b"]
 
 
 @dataclass(frozen=True)

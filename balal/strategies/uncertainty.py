@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key, Real
 
 from balal import chance
 from balal.diversity import diversify
@@ -50,6 +50,6 @@ class Uncertainty(Ordered):
         return _smallest_first(values, budget, candidates)
 
 
-def _smallest_first(values: Float[Array, " N"] | Int[Array, " N"], budget: int, candidates: Bool[Array, " N"]) -> Int[Array, " budget"]:
+def _smallest_first(values: Real[Array, " N"], budget: int, candidates: Bool[Array, " N"]) -> Int[Array, " budget"]:
     order = jnp.lexsort((values, ~candidates))[:budget]
     return jnp.where(candidates[order], order, -1).astype(jnp.int32)

@@ -1,0 +1,35 @@
+"""What every test runs under: strict shapes, two virtual devices, derandomised hypothesis."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None, max_examples=50)
+hypothesis.settings.load_profile("ci")
+
+SHARED = Path(os.environ.get("BALAL_SHARED", "../shared"))
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of full features and weights; tests that ask for it are marked `data`."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no data at {SHARED}: set BALAL_SHARED to the folder with the full features and weights")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """The embedded CIFAR-100 pool as plain arrays: features, scores by name, labels."""
+    path = Path(__file__).parent.parent / "experiments" / "data" / "cifar100_lite0_compact_pool.npz"
+    with np.load(path, allow_pickle=False) as file:
+        features = file["features"] * file["scale"]
+        scores = {name: file[name] for name in ("entropy", "margin", "least_confidence", "predicted")}
+        return features, scores, file["labels"]

@@ -1,0 +1,128 @@
+"""Plain NumPy twins in float64: obvious code, one pick or one row at a time."""
+
+from fractions import Fraction
+
+import numpy as np
+
+
+def scores(logits):
+    """Entropy, margin and least confidence from softmax probabilities, and the first of the largest logits."""
+    logits = np.asarray(logits, np.float64)
+    probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probs /= probs.sum(axis=1, keepdims=True)
+    logs = np.log(np.where(probs > 0, probs, 1))
+    ranked = np.sort(np.concatenate([probs, np.zeros((len(probs), 1))], axis=1), axis=1)[:, ::-1]
+    return dict(
+        entropy=-(probs * logs).sum(axis=1),
+        margin=1 - (ranked[:, 0] - ranked[:, 1]),
+        least_confidence=1 - ranked[:, 0],
+        predicted=logits.argmax(axis=1),
+    )
+
+
+def diversify(values, predicted, budget, candidates):
+    """Classes take turns; within a round the smallest value first."""
+    queues = {}
+    for row in sorted(np.flatnonzero(candidates), key=lambda row: (values[row], row)):
+        queues.setdefault(predicted[row], []).append(row)
+    picks = []
+    while any(queues.values()):
+        heads = [queue.pop(0) for queue in queues.values() if queue]
+        picks += sorted(heads, key=lambda row: (values[row], row))
+    return [*picks, *[-1] * budget][:budget]
+
+
+def k_center(features, budget, first=None, labelled=(), candidates=None):
+    """Greedy k-center; returns picks and radii."""
+    features = np.asarray(features, np.float64)
+    candidates = np.ones(len(features), bool) if candidates is None else np.asarray(candidates)
+    nearest = np.full(len(features), np.inf)
+    for row in labelled:
+        nearest = np.minimum(nearest, np.linalg.norm(features - features[row], axis=1))
+    left = candidates.copy()
+    left[list(labelled)] = False
+    picks, radii = [], []
+    for _ in range(budget):
+        if not left.any():
+            picks, radii = [*picks, -1], [*radii, 0.0]
+            continue
+        row = first if first is not None and not picks else int(np.argmax(np.where(left, nearest, -1)))
+        left[row] = False
+        nearest = np.minimum(nearest, np.linalg.norm(features - features[row], axis=1))
+        picks.append(row)
+        radii.append(np.where(candidates, nearest, 0).max())
+    return picks, radii
+
+
+def represented(counts, m, at_mean="nowhere", known_classes="found"):
+    """Under- and over-represented classes by exact fractions."""
+    known = [c for c, count in enumerate(counts) if count > 0 or known_classes == "all"]
+    mean = Fraction(int(m), len(known)) if known else Fraction(0)
+    under = [c for c in known if counts[c] < mean or (at_mean == "ur" and counts[c] == mean)]
+    over = [c for c in known if counts[c] > mean or (at_mean == "or" and counts[c] == mean)]
+    return under, over
+
+
+def switches(counts, m, left, **options):
+    """Eq. 8 by exact fractions."""
+    under, over = represented(counts, m, **options)
+    if not under or not over:
+        return False
+    mean_over = Fraction(sum(int(counts[c]) for c in over), len(over))
+    mean_under = Fraction(sum(int(counts[c]) for c in under), len(under))
+    return left <= len(under) * (mean_over - mean_under)
+
+
+def choice_ratio(features, means, wanted, over, denominator):
+    """Eq. 9's ratio of every row."""
+    features = np.asarray(features, np.float64)
+    numerator = np.linalg.norm(features - means[wanted], axis=1)
+    if denominator == "none" or not over:
+        return numerator
+    distances = np.stack([np.linalg.norm(features - means[c], axis=1) for c in over])
+    bottom = {"min": np.min, "max": np.max, "mean": np.mean}[denominator](distances, axis=0)
+    return np.where(bottom > 0, numerator / np.where(bottom > 0, bottom, 1), np.inf)
+
+
+def balanced(
+    first, features, labels, budget, num_classes, *, start=(), candidates=None, denominator="min", patience=3, latch=True,
+    ties="lowest", at_mean="nowhere", known_classes="found",
+):  # fmt: skip
+    """A whole balancing simulation: `first` is the order of the first strategy. Returns picks, wanted classes, switch."""
+    features = np.asarray(features, np.float64)
+    free = np.ones(len(features), bool) if candidates is None else np.array(candidates)
+    free[list(start)] = False
+    rows, picks, hopes, switched_at = list(start), [], [], -1
+    misses = np.zeros(num_classes, int)
+    total = len(start) + budget
+    for _ in range(budget):
+        answers = labels[rows].astype(int) if rows else np.zeros(0, int)
+        counts = np.bincount(answers, minlength=num_classes)
+        rule = dict(at_mean=at_mean, known_classes=known_classes)
+        now = switches(counts, len(rows), total - len(rows), **rule) or (latch and switched_at >= 0)
+        wanted = -1
+        if now:
+            switched_at = len(rows) if switched_at < 0 else switched_at
+            found = [c for c in range(num_classes) if counts[c]]
+            level = misses // patience if patience else misses * 0
+            tie = {c: (answers.tolist().index(c) if ties == "first_found" else 0) for c in found}
+            wanted = min(found, key=lambda c: (level[c], counts[c], tie[c], c))
+            means = {c: features[rows][answers == c].mean(axis=0) for c in found}
+            _, over = represented(counts, len(rows), **rule)
+            ratio = choice_ratio(features, means, wanted, over, denominator)
+            best = ratio[free].min()
+            pick = int(np.flatnonzero(free & (ratio <= best * (1 + 1e-12)))[0])
+            misses[wanted] = 0 if labels[pick] == wanted else misses[wanted] + 1
+        else:
+            pick = next(row for row in first if row >= 0 and free[row])
+        free[pick] = False
+        rows.append(pick)
+        picks.append(pick)
+        hopes.append(wanted)
+    return picks, hopes, switched_at
+
+
+def ordered(values, budget, candidates):
+    """Rows by value, then by index."""
+    rows = sorted(np.flatnonzero(candidates), key=lambda row: (values[row], row))
+    return [*rows, *[-1] * budget][:budget]

@@ -1,0 +1,163 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as draws
+
+import balal
+from balal import balancing
+
+COUNTS = draws.lists(draws.integers(0, 9), min_size=5, max_size=5)
+OPTIONS = draws.fixed_dictionaries(
+    dict(at_mean=draws.sampled_from(["nowhere", "or", "ur"]), known_classes=draws.sampled_from(["found", "all"]))
+)
+
+
+@given(counts=COUNTS, pending=draws.integers(0, 6), options=OPTIONS)
+def test_represented_classes_are_those_of_exact_fractions(counts, pending, options):
+    m = sum(counts) + pending
+    under, over = balancing.represented(jnp.array(counts), jnp.int32(m), **options)
+    expected = reference.represented(counts, m, **options)
+    assert (np.flatnonzero(under).tolist(), np.flatnonzero(over).tolist()) == expected
+
+
+@given(counts=COUNTS, left=draws.integers(0, 40), options=OPTIONS)
+def test_the_switch_is_that_of_exact_fractions(counts, left, options):
+    found = balancing.switches(jnp.array(counts), jnp.int32(sum(counts)), jnp.int32(left), **options)
+    assert bool(found) == reference.switches(counts, sum(counts), left, **options)
+
+
+def test_the_switch_is_exact_where_floats_would_round():
+    # 3 under-represented classes of 0.. against a mean of thirds: equality holds exactly, one label more and it does not.
+    counts = [1, 1, 1, 10, 11, 12]
+    bound = next(left for left in range(200, 0, -1) if reference.switches(counts, 36, left))
+    assert bool(balancing.switches(jnp.array(counts), 36, bound))
+    assert not bool(balancing.switches(jnp.array(counts), 36, bound + 1))
+
+
+def test_without_an_over_represented_class_nothing_is_switched():
+    assert not bool(balancing.switches(jnp.array([3, 3, 0]), 6, 0))
+
+
+def test_budgets_beyond_int32_are_refused_with_a_sentence():
+    balancing.fits(1_281_167, 1000)
+    with pytest.raises(ValueError, match="more than int32 holds"):
+        balancing.fits(10_000_000, 1000)
+
+
+@given(
+    events=draws.lists(draws.tuples(draws.integers(-1, 3), draws.integers(-1, 3)), min_size=12, max_size=12),
+)
+def test_misses_are_counted_since_the_last_hit(events):
+    expected = [0] * 4
+    for label, wanted in events:
+        if wanted >= 0 and label >= 0:
+            expected[wanted] = 0 if label == wanted else expected[wanted] + 1
+    labels, wanted = (jnp.array(column) for column in zip(*events, strict=True))
+    assert balancing.misses(labels, wanted, num_classes=4).tolist() == expected
+
+
+@given(counts=COUNTS, missed=COUNTS, patience=draws.sampled_from([None, 1, 3]))
+def test_the_wanted_class_is_the_smallest_by_level_count_and_id(counts, missed, patience):
+    found = int(balancing.wanted_class(jnp.array(counts), jnp.array(missed), jnp.zeros(5, int), patience=patience))
+    level = [0] * 5 if patience is None else [miss // patience for miss in missed]
+    known = [c for c in range(5) if counts[c]]
+    assert found == min(known, key=lambda c: (level[c], counts[c], c), default=-1)
+
+
+def test_ties_between_classes_go_by_the_rule_that_was_asked_for():
+    labels = jnp.array([2, 0, 1, -1])
+    counts, none = jnp.array([1, 1, 1]), jnp.zeros(3, int)
+
+    def wanted(ties, seed=0):
+        rank = balancing.tie_rank(labels, jax.random.key(seed), num_classes=3, ties=ties)
+        return int(balancing.wanted_class(counts, none, rank, patience=None))
+
+    assert wanted("lowest") == 0
+    assert wanted("first_found") == 2
+    assert {wanted("random", seed) for seed in range(20)} == {0, 1, 2}
+
+
+@given(seed=draws.integers(0, 10**6), denominator=draws.sampled_from(["min", "max", "mean", "none"]), over=draws.integers(0, 15))
+def test_the_choice_is_the_smallest_ratio_of_the_twin(seed, denominator, over):
+    rng = np.random.default_rng(seed)
+    features, means = rng.normal(size=(20, 3)), rng.normal(size=(4, 3))
+    mask = [bool(over >> c & 1) and c != 2 for c in range(4)]
+    candidates = rng.random(20) < 0.7
+    distances = ((features[None] - means[:, None]) ** 2).sum(axis=2)
+    found = balancing.choose(jnp.asarray(distances, jnp.float32), 2, jnp.array(mask), jnp.asarray(candidates), denominator=denominator)
+    ratio = np.where(candidates, reference.choice_ratio(features, means, 2, np.flatnonzero(mask).tolist(), denominator), np.inf)
+    assert int(found) == (int(np.argmin(ratio)) if candidates.any() else -1)
+
+
+@pytest.mark.parametrize("denominator", ["min", "max", "mean"])
+def test_a_row_on_an_over_represented_mean_comes_last(denominator):
+    distances = jnp.array([[0.0, 9.0, 9.0], [0.0, 9.0, 8.0]])
+    assert int(balancing.choose(distances, 1, jnp.array([True, False]), jnp.ones(3, bool), denominator=denominator)) == 2
+    everywhere = jnp.zeros((2, 3))
+    picked = balancing.choose(everywhere, 1, jnp.array([True, False]), jnp.array([False, True, True]), denominator=denominator)
+    assert int(picked) == 1, "with every ratio infinite the lowest candidate is asked"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(),
+        dict(denominator="max", patience=None),
+        dict(denominator="mean", patience=1),
+        dict(denominator="none", latch=False),
+        dict(at_mean="or", ties="first_found"),
+        dict(at_mean="ur", known_classes="all", latch=False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("started", [False, True])
+def test_a_simulation_is_the_twins_on_real_features(embedded, options, started):
+    features, scores, labels = embedded
+    rows = np.flatnonzero(labels < 12)[:600]
+    features, labels = features[rows], labels[rows]
+    start = np.arange(0, 600, 40) if started else np.zeros(0, int)
+    pool = balal.pool(features, scores=balal.Scores(*(jnp.asarray(scores[name][rows]) for name in scores)))
+    strategy = balal.Balanced(balal.strategy("ent_inv"), **options)
+    found = balal.simulate(strategy, pool, labels, budget=80, num_classes=12, key=jax.random.key(0), labelled=(start, labels[start]))
+    first = np.argsort(scores["entropy"][rows], kind="stable")
+    picks, wanted, switched_at = reference.balanced(first, features, labels, 80, 12, start=start, **options)
+    assert int(found.switched_at) == switched_at > 0
+    assert found.wanted.tolist() == wanted
+    assert found.indices.tolist() == picks
+
+
+@pytest.mark.parametrize("name", ["offset", "scale"])
+def test_neither_an_offset_nor_a_scale_of_the_features_changes_a_pick(embedded, name):
+    features, _, labels = (part[:400] if isinstance(part, np.ndarray) else part for part in embedded)
+    features = np.round(features * 16).astype(np.float32)
+    changed = features + 1000 if name == "offset" else features * np.float32(1024)
+
+    def picks(features):
+        strategy = balal.strategy("random+balance")
+        return balal.one_shot(strategy, balal.pool(features), labels, budget=100, num_classes=100, key=jax.random.key(1))
+
+    expected, found = picks(features), picks(changed)
+    assert int(expected.switched_at) > 0
+    np.testing.assert_array_equal(expected.indices, found.indices)
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "switched_at", "classes", "ratio"),
+    [
+        ("ent_inv_div", 500, -1, 94, 0.837),
+        ("ent_inv_div+balance", 500, 262, 92, 0.497),
+        ("ent_inv_div+balance", 1000, 570, 96, 0.398),
+        ("ent_inv_div+balance_printed", 500, 262, 94, 1.073),
+        ("ent_inv_div+balance_printed", 1000, 570, 99, 0.761),
+    ],
+)
+def test_the_embedded_pool_gives_the_figures_known_for_it(embedded, name, budget, switched_at, classes, ratio):
+    features, scores, labels = embedded
+    pool = balal.pool(features, scores=balal.Scores(*(jnp.asarray(scores[part]) for part in scores)))
+    result = balal.one_shot(balal.strategy(name), pool, labels, budget=budget, num_classes=100, key=jax.random.key(0))
+    assert int(result.switched_at) == switched_at
+    assert int(result.classes_found) == classes
+    assert float(result.imbalance_ratio) == pytest.approx(ratio, abs=6e-4)

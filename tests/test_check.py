@@ -1,0 +1,167 @@
+"""Bad input ends in one sentence that says what was expected, what came, and which rows are at fault."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import balal
+from balal import check
+
+SAID = {
+    "features nan": "rows 3, 7 have NaN or infinite",
+    "features inf": "row 3 has NaN or infinite",
+    "features many nan": r"rows 0, 1, 2, 3, 4, ... (8 in all)",
+    "features list": "must be a NumPy or JAX array, got list",
+    "features strings": "real numbers",
+    "features objects": "real numbers",
+    "features complex": "real numbers",
+    "features one axis": "[N, D], got shape (10,)",
+    "features no columns": "at least one column",
+    "features no rows": "empty",
+    "features constant": "constant",
+    "features missing": "needs features",
+    "nothing at all": "empty",
+    "logits nan": "row 2 is",
+    "logits inf": "row 5 is",
+    "logits all minus inf": "row 9 is",
+    "logits are probs": "look like probabilities",
+    "logits one axis": "[N, K] with at least one source class, got shape (10,)",
+    "logits no classes": "[N, K] with at least one source class, got shape (10, 0)",
+    "logits too few rows": "features has 10, scores.entropy has 7",
+    "probs are logits": "were these logits?",
+    "probs sum": "rows 1, 4 do not",
+    "probs nan": "row 6 is not",
+    "probs negative": "hold negative values",
+    "logits and probs": "got logits and probs",
+    "scores nan": "scores.entropy must be finite",
+    "scores too few rows": "scores.entropy has 9",
+    "scores missing": "needs scores",
+    "candidates indices": "candidates has 2",
+    "candidates none": "False everywhere",
+    "candidates too few rows": "candidates has 4",
+    "labels negative": "those of rows 2, 3 are not",
+    "labels too large": "found 3 to 3",
+    "labels float": "integers, got dtype float64",
+    "labels one hot": "got shape (10, 3)",
+    "labels too few": "[10], got shape (5,)",
+    "budget above candidates": "budget=11 asks for more labels than the 10 candidates",
+    "budget above those left": "more labels than the 8 candidates",
+    "budget above mask": "more labels than the 3 candidates",
+    "budget zero": "at least 1, got 0",
+    "budget negative": "at least 1, got -3",
+    "budget float": "whole number, got 4.0",
+    "budget bool": "whole number, got True",
+    "classes zero": "num_classes must be at least 1",
+    "key missing": "jax.random.key(seed)",
+    "key seed": "jax.random.key(seed)",
+    "key legacy": "legacy",
+    "key several": "vmap over keys",
+    "start duplicate": "row 1 is more than once",
+    "start out of range": "0 to 9, but value 10 is outside",
+    "start negative": "value -2 is outside",
+    "start label": "those of row 1 is not",
+    "start lengths": "[2], got shape (1,)",
+    "start not a pair": "pair (indices, labels)",
+    "start count": "count says 2 rows",
+    "size zero": "at least 1, got 0",
+    "size float": "got 2.0",
+    "size above budget": "4 of 4 (0 answered, 0 pending)",
+    "size above left": "1 of 4 (0 answered, 3 pending)",
+    "told twice": "row 1 is more than once",
+    "told never asked": "were never asked",
+    "told float rows": "integers, got dtype float64",
+    "told lengths": "[2], got shape (1,)",
+    "told label too large": "balal.grow",
+    "told label negative": "found -1 to -1",
+    "told float labels": "integers, got dtype float64",
+    "another strategy": "begin a new one with balal.init",
+    "shrunk classes": "grow only adds classes",
+    "shrunk pool": "outside",
+    "not a pool": "balal.pool(features, logits=...)",
+    "unknown strategy": "nearest known names are ent_inv_div",
+    "unknown rule": "ent+balance",
+    "two rules": "no strategy is called 'ent+balance+balance'",
+    "unknown denominator": "'min', 'max', 'mean', 'none', got 'median'",
+    "unknown at_mean": "got 'both'",
+    "unknown known_classes": "got 'some'",
+    "unknown ties": "got 'none'",
+    "no patience": "patience must be at least 1",
+    "budget times classes": "more than int32 holds",
+    "score one axis": "[N, K]",
+    "diversify shapes": "shapes (3,) and (4,)",
+    "diversify budget": "between 0 and the 3 rows",
+    "k_center nowhere": "somewhere to begin",
+    "k_center budget": "between 0 and the 3 rows",
+    "k_center one axis": "[N, D]",
+    "check indices axes": "got shape (1, 1)",
+    "check many indices": "(17 in all)",
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """What a user without any type checker is told."""
+    program = Path(__file__).parent / "bad_inputs.py"
+    run = subprocess.run([sys.executable, "-W", "error", program], capture_output=True, text=True, check=True, timeout=300)
+    return json.loads(run.stdout)
+
+
+def test_every_fault_of_the_table_has_its_sentence(outcomes):
+    assert set(outcomes) == set(SAID)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_fault_ends_in_one_value_error_that_says_what_is_wrong(outcomes, name):
+    kind, message, seconds = outcomes[name]
+    assert kind == "ValueError", f"{kind}: {message}"
+    assert SAID[name] in message
+    assert "\n" not in message
+    assert seconds < 3, "a fault is told before anything large is compiled"
+
+
+def test_rows_that_are_no_candidates_may_hold_anything():
+    features = np.ones((4, 2), np.float32)
+    features[1], features[3] = 2, np.nan
+    pool = balal.pool(features, candidates=np.array([True, True, True, False]))
+    assert pool.size == 4
+
+
+def test_inputs_are_left_as_they_were():
+    features, logits = np.arange(12.0).reshape(6, 2), np.arange(18.0).reshape(6, 3)
+    before = features.copy(), logits.copy()
+    features.flags.writeable = logits.flags.writeable = False
+    balal.pool(features, logits=logits)
+    np.testing.assert_array_equal(features, before[0])
+    np.testing.assert_array_equal(logits, before[1])
+
+
+@pytest.mark.parametrize("layout", ["fortran", "strided", "big endian", "integers", "memory mapped"])
+def test_arrays_of_any_layout_are_taken(layout, tmp_path):
+    logits = np.random.default_rng(0).integers(-5, 5, (12, 4)).astype(np.float32)
+    np.save(tmp_path / "logits.npy", logits)
+    given = {
+        "fortran": np.asfortranarray(logits),
+        "strided": np.repeat(logits, 2, axis=0)[::2],
+        "big endian": logits.astype(">f4"),
+        "integers": logits.astype(np.int32),
+        "memory mapped": np.load(tmp_path / "logits.npy", mmap_mode="r"),
+    }[layout]
+    np.testing.assert_array_equal(balal.pool(logits, logits=given).scores.entropy, balal.entropy(jnp.asarray(logits)))
+
+
+def test_large_host_arrays_are_scored_in_blocks_and_faults_keep_their_row(monkeypatch):
+    monkeypatch.setattr("balal.loop._CHUNK", 5)
+    logits = np.random.default_rng(0).normal(size=(13, 4)).astype(np.float32)
+    np.testing.assert_array_equal(balal.pool(None, logits=logits).scores.margin, balal.margin(jnp.asarray(logits)))
+    logits[11] = np.nan
+    with pytest.raises(ValueError, match="row 11 is so"):
+        balal.pool(None, logits=logits)
+
+
+def test_probabilities_of_a_certain_model_are_taken():
+    check.probs(np.eye(4, dtype=np.float16))

@@ -1,0 +1,151 @@
+"""The contract suite over every registered strategy: in full for one of each family and wrapper, a smoke check for the other names.
+
+New names are found in the registry; this file need not be edited for them.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+import balal
+from balal.strategies import RULES, STRATEGIES, names
+from balal.testing import check_strategy
+
+FULL = ["random", "ent", "ent_inv_div", "core_set", *(f"ent_inv_div+{rule}" for rule in RULES)]
+CHANCE = {"random", "core_set"}
+
+
+def twin(name):
+    """A NumPy twin of a strategy without chance."""
+    first, _, rule = name.partition("+")
+
+    def picks(features, scores, candidates, labels, start, budget, num_classes):
+        free = candidates.copy()
+        free[start[0]] = False
+        score = {"ent": "entropy", "ms": "margin", "lc": "least_confidence"}[first.partition("_")[0]]
+        values = scores[score] * (1 if "inv" in first else -1)
+        if "div" in first:
+            order = reference.diversify(values, scores["predicted"], budget, free)
+        else:
+            order = reference.ordered(values, budget, free)
+        if not rule:
+            return order
+        options = {"balance": {}, "balance_printed": dict(denominator="max", patience=None)}[rule]
+        return reference.balanced(order, features, labels, budget, num_classes, start=start[0], candidates=candidates, **options)[0]
+
+    return picks
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_whole_contract(name):
+    first = name.partition("+")[0]
+    check_strategy(balal.strategy(name), examples=6, chance=first in CHANCE, reference=None if first in CHANCE else twin(name))
+
+
+def test_the_suite_covers_every_family_and_every_rule():
+    families = {type(balal.strategy(name)) for name in FULL}
+    assert families == {type(balal.strategy(name)) for name in names()}
+    assert {name.partition("+")[2] for name in FULL} == {"", *RULES}
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in FULL])
+def test_every_other_name_picks_distinct_candidates(name):
+    rng = np.random.default_rng(0)
+    pool = balal.pool(rng.normal(size=(20, 3)).astype(np.float32), logits=rng.normal(size=(20, 4)), candidates=np.arange(20) % 3 > 0)
+    picks = balal.one_shot(balal.strategy(name), pool, rng.integers(0, 3, 20), budget=13, num_classes=3, key=jax.random.key(0)).indices
+    assert sorted(picks.tolist()) == np.flatnonzero(np.arange(20) % 3 > 0).tolist()
+
+
+# The suite must be able to fail: strategies that break one contract each.
+
+
+@dataclass(frozen=True)
+class Broken(balal.Ordered):
+    """Rows in order of the first feature, and one fault."""
+
+    fault: str
+
+    @property
+    def needs(self):
+        return ("features",)
+
+    def order(self, pool, labelled, budget, key):
+        free = balal.types.available(pool, labelled)
+        values = pool.features[:, 0]
+        if self.fault == "asks rows that are no candidates":
+            free = jnp.ones(pool.size, bool)
+        if self.fault == "asks labelled rows again":
+            free = pool.candidates
+        if self.fault == "depends on the size of the pool":
+            values = values * jnp.where(jnp.arange(pool.size) % 3 == pool.size % 3, -1, 1)
+        if self.fault == "depends on the place of a row":
+            values = values + jnp.arange(pool.size)
+        if self.fault == "draws by a hidden key":
+            values = jax.random.uniform(jax.random.key(0), (pool.size,))
+        order = jnp.lexsort((values, ~free))[:budget]
+        if self.fault == "asks a row twice":
+            order = order.at[-1].set(order[0])
+        return order.astype(jnp.int32)
+
+    def ask(self, memory, pool, labelled):
+        if self.fault in ("asks rows that are no candidates", "asks labelled rows again", "asks a row twice"):
+            return memory.indices[labelled.count - jnp.sum(labelled.wanted < -1)], memory
+        return super().ask(memory, pool, labelled)
+
+
+@dataclass(frozen=True)
+class Forgets:
+    """Chance kept in what `ask` returns: lost when the state is saved."""
+
+    needs = ()
+
+    def init(self, pool, labelled, budget, num_classes, key):
+        return key
+
+    def ask(self, memory, pool, labelled):
+        key, draw = jax.random.split(memory)
+        values = jax.random.uniform(draw, (pool.size,))
+        return jnp.argmax(jnp.where(balal.types.available(pool, labelled), values, -1)).astype(jnp.int32), key
+
+    def tell(self, memory, pool, index, label):
+        return memory
+
+    def guess(self, memory, pool, index):
+        return jnp.int32(-1)
+
+    def grow(self, memory, num_classes):
+        return memory
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "asks rows that are no candidates",
+        "asks labelled rows again",
+        "asks a row twice",
+        "depends on the size of the pool",
+        "depends on the place of a row",
+        "draws by a hidden key",
+    ],
+)
+def test_a_strategy_that_breaks_a_contract_is_told_which(fault):
+    with pytest.raises(AssertionError, match="breaks a contract"):
+        check_strategy(Broken(fault), examples=4)
+
+
+def test_a_strategy_without_that_fault_passes():
+    check_strategy(Broken("none"), examples=3, chance=False)
+
+
+def test_memory_that_does_not_survive_saving_is_found():
+    with pytest.raises(AssertionError, match="a saved state goes on"):
+        check_strategy(Forgets(), examples=6)
+
+
+def test_a_strategy_that_is_said_to_use_chance_must():
+    with pytest.raises(AssertionError, match="said to use chance"):
+        check_strategy(Broken("none"), examples=1, chance=True)

@@ -1,0 +1,323 @@
+import dataclasses
+import tempfile
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as draws
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import balal
+
+ROWS, CLASSES = 20, 4
+STRATEGY = balal.strategy("ent_inv+balance")
+
+
+def small_pool(seed=0, rows=ROWS):
+    rng = np.random.default_rng(seed)
+    features, logits = rng.normal(size=(rows, 3)).astype(np.float32), rng.normal(size=(rows, 5)).astype(np.float32)
+    return balal.pool(features, logits=logits), rng.choice(CLASSES, rows, p=[0.6, 0.2, 0.1, 0.1])
+
+
+def begin(strategy=STRATEGY, pool=None, budget=12, **others):
+    pool = small_pool()[0] if pool is None else pool
+    return balal.init(strategy, pool, budget=budget, num_classes=CLASSES, key=jax.random.key(0), **others)
+
+
+def assert_same(first, second):
+    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, other = jax.random.key_data(one), jax.random.key_data(other)
+        np.testing.assert_array_equal(one, other)
+
+
+class Histories(RuleBasedStateMachine):
+    """Any history of asks, late, partial and repeated answers, corrections, bans, refreshed scores, crashes and growth."""
+
+    @initialize(seed=draws.integers(0, 20))
+    def start(self, seed):
+        self.pool, self.labels = small_pool(seed)
+        self.state = begin(pool=self.pool)
+        self.told, self.pending, self.banned = {}, [], set()
+
+    @property
+    def left(self):
+        return self.state.budget - len(self.told) - len(self.pending)
+
+    @precondition(lambda self: self.left)
+    @rule(size=draws.integers(1, 4))
+    def ask(self, size):
+        indices, self.state = balal.ask(STRATEGY, self.pool, self.state, size=min(size, self.left))
+        asked = indices.tolist()
+        assert len(set(asked)) == len(asked)
+        assert not set(asked) & {*self.told, *self.pending, *self.banned}
+        self.pending += asked
+
+    @precondition(lambda self: self.pending)
+    @rule(data=draws.data())
+    def answer_some(self, data):
+        rows = data.draw(draws.lists(draws.sampled_from(self.pending), min_size=1, unique=True))
+        self.state = balal.tell(STRATEGY, self.pool, self.state, np.array(rows), self.labels[rows])
+        self.told |= {row: int(self.labels[row]) for row in rows}
+        self.pending = [row for row in self.pending if row not in rows]
+
+    @precondition(lambda self: self.told)
+    @rule(data=draws.data(), label=draws.integers(0, CLASSES - 1))
+    def correct(self, data, label):
+        row = data.draw(draws.sampled_from(list(self.told)))
+        self.state = balal.tell(STRATEGY, self.pool, self.state, [row], [label])
+        self.told[row] = label
+
+    @precondition(lambda self: len(self.banned) < 4)
+    @rule(data=draws.data())
+    def ban(self, data):
+        row = data.draw(draws.sampled_from([row for row in range(ROWS) if row not in {*self.told, *self.pending}]))
+        self.banned.add(row)
+        self.pool = dataclasses.replace(self.pool, candidates=self.pool.candidates.at[row].set(False))
+
+    @rule(seed=draws.integers(0, 20))
+    def retrain(self, seed):
+        self.pool = dataclasses.replace(small_pool(seed)[0], candidates=self.pool.candidates)
+
+    @rule()
+    def crash_and_resume(self):
+        with tempfile.TemporaryDirectory() as folder:
+            balal.save(self.state, f"{folder}/state.npz")
+            self.state = balal.load(STRATEGY, self.pool, f"{folder}/state.npz")
+
+    @invariant()
+    def the_books_are_right(self):
+        if not hasattr(self, "state"):
+            return
+        count = int(self.state.labelled.count)
+        rows = self.state.labelled.indices[:count].tolist()
+        assert dict(zip(rows, self.state.labelled.labels[:count].tolist(), strict=True)) == self.told
+        assert self.state.pending.indices[: int(self.state.pending.count)].tolist() == self.pending
+        counts = np.bincount(list(self.told.values()), minlength=CLASSES)
+        np.testing.assert_array_equal(self.state.memory.counts, counts)
+
+
+Histories.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None, derandomize=True)
+test_any_history_keeps_the_books = Histories.TestCase
+
+
+def test_pending_rows_are_taken_for_the_class_they_were_asked_for():
+    pool, labels = small_pool(3, 60)
+    state = balal.init(STRATEGY, pool, budget=30, num_classes=CLASSES, key=jax.random.key(0))
+    result = balal.simulate(STRATEGY, pool, labels, budget=30, num_classes=CLASSES, key=jax.random.key(0))
+    before = int(result.switched_at)
+    rows, state = balal.ask(STRATEGY, pool, state, size=before)
+    state = balal.tell(STRATEGY, pool, state, rows, labels[np.asarray(rows)])
+    _, state = balal.ask(STRATEGY, pool, state, size=6)
+    wanted = np.asarray(state.pending.wanted[:6])
+    counts = np.bincount(labels[np.asarray(rows)], minlength=CLASSES)
+    for hope in wanted:
+        known = np.flatnonzero(counts > 0)
+        assert hope == known[np.argmin(counts[known])], "each guess enters the counts of the next pick in the batch"
+        counts[hope] += 1
+    np.testing.assert_array_equal(state.memory.counts, np.bincount(labels[np.asarray(rows)], minlength=CLASSES))
+
+
+def test_a_late_answer_is_charged_to_the_class_its_row_was_asked_for():
+    pool, labels = small_pool(3, 60)
+    state = balal.init(STRATEGY, pool, budget=30, num_classes=CLASSES, key=jax.random.key(0))
+    switched_at = int(balal.simulate(STRATEGY, pool, labels, budget=30, num_classes=CLASSES, key=jax.random.key(0)).switched_at)
+    rows, state = balal.ask(STRATEGY, pool, state, size=switched_at)
+    state = balal.tell(STRATEGY, pool, state, rows, labels[np.asarray(rows)])
+    rows, state = balal.ask(STRATEGY, pool, state, size=4)
+    asked_for = state.pending.wanted[:4].tolist()
+    state = balal.tell(STRATEGY, pool, state, rows[::-1], labels[np.asarray(rows[::-1])])
+    assert state.labelled.wanted[switched_at : switched_at + 4].tolist() == asked_for[::-1]
+
+
+def test_the_same_label_again_changes_nothing():
+    pool, labels = small_pool()
+    rows, state = balal.ask(STRATEGY, pool, begin(), size=4)
+    state = balal.tell(STRATEGY, pool, state, rows, labels[np.asarray(rows)])
+    assert_same(state, balal.tell(STRATEGY, pool, state, rows[:2], labels[np.asarray(rows[:2])]))
+
+
+def test_new_and_corrected_answers_may_come_together():
+    pool, labels = small_pool()
+    rows, state = balal.ask(STRATEGY, pool, begin(), size=4)
+    rows = np.asarray(rows)
+    state = balal.tell(STRATEGY, pool, state, rows[:2], (labels[rows[:2]] + 1) % CLASSES)
+    state = balal.tell(STRATEGY, pool, state, rows, labels[rows])
+    np.testing.assert_array_equal(state.labelled.indices[:4], rows)
+    np.testing.assert_array_equal(state.labelled.labels[:4], labels[rows])
+    np.testing.assert_array_equal(state.memory.counts, np.bincount(labels[rows], minlength=CLASSES))
+
+
+def test_a_bad_answer_leaves_the_state_as_it_was():
+    pool, _ = small_pool()
+    rows, state = balal.ask(STRATEGY, pool, begin(), size=2)
+    before = jax.tree.map(lambda leaf: leaf, state)
+    with pytest.raises(ValueError, match="must lie in"):
+        balal.tell(STRATEGY, pool, state, rows, [0, CLASSES])
+    assert_same(state, before)
+
+
+def test_refreshed_scores_decide_the_next_picks():
+    strategy = balal.strategy("ent")
+    pool, labels = small_pool()
+    rows, state = balal.ask(strategy, pool, begin(strategy), size=3)
+    state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
+    fresh = small_pool(9)[0]
+    found, _ = balal.ask(strategy, fresh, state, size=5)
+    expected = [row for row in np.argsort(-np.asarray(fresh.scores.entropy), kind="stable") if row not in rows.tolist()][:5]
+    assert found.tolist() == expected
+
+
+def test_core_set_keeps_away_from_pending_rows_after_a_refresh():
+    strategy = balal.strategy("core_set")
+    pool, _ = small_pool()
+    rows, state = balal.ask(strategy, pool, begin(strategy), size=3)
+    fresh = small_pool(9)[0]
+    found, _ = balal.ask(strategy, fresh, state, size=4)
+    expected = balal.k_center(fresh.features, 4, labelled=rows).indices
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_unchanged_pool_is_recognised_however_it_was_made():
+    pool, _ = small_pool()
+    _, state = balal.ask(STRATEGY, pool, begin(), size=2)
+    same = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).copy()), pool)
+    first, second = (balal.ask(STRATEGY, each, state, size=3) for each in (pool, same))
+    assert_same(first, second)
+
+
+@pytest.mark.parametrize("part", ["features", "entropy", "candidates", "swapped rows"])
+def test_any_changed_part_of_the_pool_changes_its_fingerprint(part):
+    pool, _ = small_pool()
+    changed = {
+        "features": lambda: dataclasses.replace(pool, features=pool.features.at[7, 1].add(1e-6)),
+        "entropy": lambda: dataclasses.replace(pool, scores=dataclasses.replace(pool.scores, entropy=pool.scores.entropy.at[3].mul(1.001))),
+        "candidates": lambda: dataclasses.replace(pool, candidates=pool.candidates.at[19].set(False)),
+        "swapped rows": lambda: dataclasses.replace(
+            pool, features=pool.features.at[jnp.array([2, 5])].set(pool.features[jnp.array([5, 2])])
+        ),
+    }[part]()
+    assert not np.array_equal(balal.loop._fingerprint(pool), balal.loop._fingerprint(changed))
+
+
+def test_a_pool_that_grew_goes_on_with_the_new_rows():
+    strategy = balal.strategy("ent")
+    pool, labels = small_pool()
+    rows, state = balal.ask(strategy, pool, begin(strategy), size=4)
+    state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
+    larger = balal.pool(
+        jnp.concatenate([pool.features, jnp.ones((2, 3))]),
+        scores=jax.tree.map(lambda column: jnp.concatenate([column, column.max(keepdims=True).repeat(2) + 1]), pool.scores),
+    )
+    found, _ = balal.ask(strategy, larger, state, size=2)
+    assert found.tolist() == [20, 21]
+
+
+def test_a_class_beyond_the_capacity_needs_grow_and_then_goes_on():
+    pool, _ = small_pool()
+    rows, state = balal.ask(STRATEGY, pool, begin(), size=2)
+    with pytest.raises(ValueError, match=r"balal\.grow"):
+        balal.tell(STRATEGY, pool, state, rows, [0, 6])
+    state = balal.grow(STRATEGY, state, 7)
+    state = balal.tell(STRATEGY, pool, state, rows, [0, 6])
+    assert state.memory.counts.tolist() == [1, 0, 0, 0, 0, 0, 1]
+
+
+def test_a_labelled_start_does_not_count_as_bought():
+    pool, labels = small_pool()
+    start = np.array([3, 5, 8])
+    state = begin(labelled=(start, labels[start]), budget=5)
+    rows, state = balal.ask(STRATEGY, pool, state, size=5)
+    assert not set(rows.tolist()) & set(start.tolist())
+    result = balal.simulate(STRATEGY, pool, labels, budget=5, num_classes=CLASSES, key=jax.random.key(0), labelled=(start, labels[start]))
+    assert int(result.counts.sum()) == 8
+    assert result.indices.shape == (5,)
+
+
+def test_a_padded_start_is_the_same_as_a_packed_one():
+    pool, labels = small_pool()
+    start = np.array([3, 5, 8])
+    padded = balal.Labelled(jnp.array([3, 5, 8, -1, -1]), jnp.array([*labels[start], -1, -1]), jnp.int32(3))
+
+    def run(labelled):
+        return balal.simulate(STRATEGY, pool, labels, budget=8, num_classes=CLASSES, key=jax.random.key(0), labelled=labelled)
+
+    packed = run((start, labels[start]))
+    for other in (run(padded), jax.jit(run)(padded)):
+        np.testing.assert_array_equal(packed.indices, other.indices)
+        assert int(packed.switched_at) == int(other.switched_at)
+
+
+def test_seeds_can_be_simulated_together():
+    pool, labels = small_pool(1, 50)
+    strategy = balal.strategy("random+balance")
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def run(key):
+        return balal.simulate(strategy, pool, labels, budget=20, num_classes=CLASSES, key=key)
+
+    together = jax.vmap(run)(keys)
+    for lane, key in enumerate(keys):
+        assert_same(jax.tree.map(lambda leaf, lane=lane: leaf[lane], together), run(key))
+
+
+def test_a_saved_state_is_one_file_without_pickles(tmp_path):
+    _, state = balal.ask(STRATEGY, small_pool()[0], begin(), size=3)
+    balal.save(state, tmp_path / "state")
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    with np.load(tmp_path / "state", allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+
+
+def test_every_truncation_of_a_saved_state_is_refused(tmp_path):
+    pool, _ = small_pool()
+    path = tmp_path / "state.npz"
+    balal.save(begin(), path)
+    whole = path.read_bytes()
+    for length in [*range(0, 200, 7), *range(200, len(whole), max(1, len(whole) // 40))]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="not a saved state"):
+            balal.load(STRATEGY, pool, path)
+
+
+def test_a_file_that_is_something_else_is_refused(tmp_path):
+    pool, _ = small_pool()
+    with pytest.raises(FileNotFoundError, match="no saved state"):
+        balal.load(STRATEGY, pool, tmp_path / "absent.npz")
+    np.savez(tmp_path / "other.npz", a=np.ones(3))
+    np.savez(tmp_path / "objects.npz", format=np.array([{"a": 1}], object))
+    np.save(tmp_path / "plain.npy", np.ones(3))
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as file:
+        file.writestr("format.txt", "hello")
+    for name in ("other.npz", "objects.npz", "plain.npy", "text.npz"):
+        with pytest.raises(ValueError, match="not a saved state"):
+            balal.load(STRATEGY, pool, tmp_path / name)
+
+
+def test_a_state_of_another_strategy_or_with_damaged_records_is_refused(tmp_path):
+    pool, _ = small_pool()
+    path = tmp_path / "state.npz"
+    balal.save(balal.ask(STRATEGY, pool, begin(), size=3)[1], path)
+    with pytest.raises(ValueError, match="was saved with Balanced"):
+        balal.load(balal.strategy("ent"), pool, path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    for name, value in [("pending_indices", 99), ("labelled_labels", CLASSES), ("pending_count", 7), ("format", 2), ("num_classes", 0)]:
+        damaged = arrays | {name: np.full_like(arrays[name], value)}
+        np.savez(path, **damaged)
+        with pytest.raises(ValueError, match=r"state\.npz"):
+            balal.load(STRATEGY, pool, path)
+
+
+def test_a_failed_save_leaves_the_older_file(tmp_path, monkeypatch):
+    path = tmp_path / "state.npz"
+    balal.save(begin(), path)
+    before = path.read_bytes()
+    monkeypatch.setattr("balal.files.np.savez_compressed", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        balal.save(begin(), path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["state.npz"]
