@@ -33,3 +33,10 @@ def embedded():
         features = file["features"] * file["scale"]
         scores = {name: file[name] for name in ("entropy", "margin", "least_confidence", "predicted")}
         return features, scores, file["labels"]
+
+
+def pytest_collection_modifyitems(items):
+    """Doctests belong to the quick part of the suite, which also runs against the oldest supported versions."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.quick)

@@ -40,6 +40,12 @@ def twin(name):
     return picks
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("name", ["random", "core_set", "ent_inv_div+balance"])
+def test_the_contract_on_few_examples(name):
+    check_strategy(balal.strategy(name), examples=1)
+
+
 @pytest.mark.parametrize("name", FULL)
 def test_the_whole_contract(name):
     first = name.partition("+")[0]

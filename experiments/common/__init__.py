@@ -1,0 +1,1 @@
+"""What two experiments share: data sets, finished cells, heads in worker processes, tables and plots."""

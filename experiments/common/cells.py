@@ -1,0 +1,62 @@
+"""Finished cells of an experiment: small JSON files that make a killed run go on where it was.
+
+Every write is whole or not at all, and a folder holds cells of one configuration only.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+_CONFIGURATION = "configuration"
+
+
+def folder(path: Path, configuration: dict[str, Any], *, fresh: bool = False) -> Path:
+    """The folder at `path`, made if need be, for the cells of one configuration.
+
+    Args:
+      configuration: everything that the cells depend on, JSON values.
+      fresh: throw away what is there.
+
+    Raises: ValueError where it holds cells of another configuration: they are neither mixed nor lost.
+    """
+    if fresh:
+        shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True, exist_ok=True)
+    wanted = json.loads(json.dumps(configuration))
+    found = read(path, _CONFIGURATION)
+    if found is None:
+        write(path, _CONFIGURATION, wanted)
+    elif found != wanted:
+        names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+        told = "; ".join(f"{name} was {_short(found.get(name))} and is {_short(wanted.get(name))}" for name in names)
+        raise ValueError(f"{path} holds cells of another configuration ({told}): give another --out, or --fresh to throw them away")
+    return path
+
+
+def read(path: Path, name: str) -> Any | None:
+    """The cell `name`, or None where it is not finished."""
+    try:
+        return json.loads((path / f"{name}.json").read_text())
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the cell {path / name}.json is damaged: delete it and run again") from error
+
+
+def write(path: Path, name: str, value: Any) -> None:
+    """Stores the cell `name`, a JSON value, in one step: a reader, or a kill, sees the old file or the new one."""
+    write_text(path / f"{name}.json", json.dumps(value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one step, by renaming a finished one into place."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

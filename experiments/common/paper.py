@@ -1,0 +1,36 @@
+"""The printed figures of Aggarwal, Popescu, Hudelot, WACV 2020 (Tables 2 to 5), to stand beside ours."""
+
+from dataclasses import dataclass
+
+from experiments.common import data
+
+_TABLES = {
+    ("accuracy", False): ("table2_before_balancing", "acc"),
+    ("accuracy", True): ("table3_after_balancing", "acc"),
+    ("classes_found", False): ("table4_before_balancing", "classes"),
+    ("classes_found", True): ("table5_after_balancing", "classes"),
+    ("imbalance_ratio", False): ("table4_before_balancing", "ir"),
+    ("imbalance_ratio", True): ("table5_after_balancing", "ir"),
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the paper prints for one data set. full: percent, accuracy with the whole pool labelled."""
+
+    dataset: str
+    full: float
+
+    def printed(self, metric: str, strategy: str, budget: int, *, after: bool) -> float | None:
+        """The printed figure (accuracy in percent), or None where the paper has none."""
+        table, column = _TABLES.get((metric, after), (None, None))
+        if table is None:
+            return None
+        return data.paper_tables()[table].get(strategy, {}).get(column, {}).get(self.dataset, {}).get(str(budget))
+
+
+def figures(dataset: data.Dataset) -> Figures | None:
+    """The paper's figures for this pool; None where it is not a pool of the paper's Table 1."""
+    if not data.is_paper_pool(dataset):
+        return None
+    return Figures("CIFAR-100", data.paper_tables()["full_accuracy"]["CIFAR-100"])

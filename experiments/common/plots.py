@@ -1,0 +1,170 @@
+"""Plots in one style: a colour for each strategy, dashed before balancing and solid after, the legend outside.
+
+Figures are drawn without pyplot, so nothing global is touched and the same numbers give the same file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+# Okabe and Ito's palette, told apart by colour-blind readers too, for the strategies that are always shown; softer tones for the others.
+COLOURS = {
+    "random": "#555555",
+    "ent": "#D55E00",
+    "ent_inv": "#E69F00",
+    "ent_inv_div": "#0072B2",
+    "lc_inv_div": "#56B4E9",
+    "core_set": "#009E73",
+    "ent_div": "#F0A27A",
+    "ms": "#882255",
+    "ms_inv": "#CC79A7",
+    "ms_div": "#AA4499",
+    "ms_inv_div": "#DDA9C9",
+    "lc": "#6B4C1E",
+    "lc_inv": "#A98A4B",
+    "lc_div": "#C9B58A",
+}
+_STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.4,
+    "savefig.dpi": 220,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One strategy over the number of labels: `values` [S, points], one row a seed. after: of balancing."""
+
+    strategy: str
+    after: bool
+    labels: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Class counts [C] of one strategy's labelled set, before and after balancing (None: not run)."""
+
+    strategy: str
+    before: np.ndarray | None
+    after: np.ndarray | None
+
+
+def accuracy(path: Path, curves: Sequence[Curve], *, budgets: Sequence[int]) -> None:
+    """Balanced accuracy against budget, with a band of one standard deviation where there are seeds."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
+        axes = figure.subplots()
+        for curve in curves:
+            _draw(axes, curve, marker="o")
+        _budget_axis(axes, budgets)
+        axes.set(xlabel="budget (labels)", ylabel="balanced accuracy (%)")
+        _legend(figure, curves)
+        figure.savefig(path)
+
+
+def balance(path: Path, ratios: Sequence[Curve], found: Sequence[Curve], *, expected: tuple[np.ndarray, ...], num_classes: int) -> None:
+    """Imbalance ratio and classes found against the number of labels, beside what random sampling is expected to give.
+
+    expected: labels [points], and the expected ratio and classes found there.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+        left, right = figure.subplots(1, 2, gridspec_kw=dict(wspace=0.06))
+        labels, ratio, classes = expected
+        for axes, curves, baseline in ((left, ratios, ratio), (right, found, classes)):
+            for curve in curves:
+                _draw(axes, curve)
+            axes.plot(labels, baseline, color="black", linestyle=(0, (1, 1.5)), linewidth=1.6, zorder=5)
+            axes.set(xlabel="labels", xscale="log", xlim=(labels[0], labels[-1]))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+        left.set(ylabel="imbalance ratio", ylim=(0, None))
+        right.set(ylabel=f"classes found (of {num_classes})", ylim=(0, num_classes * 1.03))
+        _legend(figure, ratios, Line2D([], [], color="black", linestyle=(0, (1, 1.5)), linewidth=1.6, label="random, expected"))
+        figure.savefig(path)
+
+
+def histograms(path: Path, panels: Sequence[Histogram], *, sizes: np.ndarray, budget: int) -> None:
+    """Labels of every class, before and after balancing, one panel a strategy; classes from the pool's largest to its smallest."""
+    order = np.argsort(-sizes, kind="stable")
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    top = 1.05 * max(counts.max() for panel in panels for counts in (panel.before, panel.after) if counts is not None)
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(2.4 * columns + 0.1, 1.55 * rows + 0.35), layout="constrained")
+        grid = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        # A square-root axis: one spike does not flatten the rest, and classes with a label or two still show.
+        grid[0].set_yscale("function", functions=(lambda counts: np.sqrt(np.maximum(counts, 0)), np.square))
+        grid[0].yaxis.set_major_locator(FixedLocator([0, 5, 20, 50, 100, 200, 500, 1000, 2000, 5000]))
+        for axes, panel in zip(grid, panels, strict=False):
+            colour = COLOURS.get(panel.strategy, "#333333")
+            edges = np.arange(len(sizes) + 1)
+            if panel.before is not None:
+                axes.stairs(panel.before[order], edges, fill=True, color="#C9C9C9", linewidth=0)
+            if panel.after is not None:
+                axes.stairs(panel.after[order], edges, baseline=None, color=colour, linewidth=1.1)
+            ratio = " → ".join(f"{counts.std() / counts.mean():.2f}" for counts in (panel.before, panel.after) if counts is not None)
+            axes.axhline(budget / len(sizes), color="black", linestyle=(0, (1, 1.5)), linewidth=0.9)
+            axes.set(xlim=(0, len(sizes)), ylim=(0, top))
+            axes.set_title(panel.strategy, loc="left", color=colour, fontweight="bold")
+            axes.set_title(f"ratio {ratio}", loc="right")
+        figure.supylabel(f"labels of {budget}", fontsize=8)
+        figure.supxlabel("classes, from the pool's largest to its smallest", fontsize=8)
+        legend: list[Artist] = [Line2D([], [], color="black", linestyle=(0, (1, 1.5)), linewidth=0.9, label="perfectly balanced")]
+        if any(panel.after is not None for panel in panels):
+            legend.insert(0, Line2D([], [], color="#333333", linewidth=1.1, label="after balancing"))
+        if any(panel.before is not None for panel in panels):
+            legend.insert(0, Patch(color="#C9C9C9", label="before balancing"))
+        figure.legend(handles=legend, loc="outside upper center", ncols=3)
+        figure.savefig(path)
+
+
+def _draw(axes: Axes, curve: Curve, marker: str | None = None) -> None:
+    colour, mean = COLOURS.get(curve.strategy, "#333333"), curve.values.mean(axis=0)
+    if len(curve.values) > 1:
+        spread = curve.values.std(axis=0, ddof=1)
+        axes.fill_between(curve.labels, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    # The open marker of a dashed line and the full one of a solid line keep the two apart where they cross.
+    face = colour if curve.after else "white"
+    style = "-" if curve.after else (0, (4, 2))
+    axes.plot(curve.labels, mean, color=colour, linestyle=style, marker=marker, markersize=4, markerfacecolor=face, zorder=3 + curve.after)
+
+
+def _budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
+    axes.set_xscale("log")
+    axes.set_xticks(list(budgets), [str(budget) for budget in budgets])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _legend(figure: Figure, curves: Sequence[Curve], *others: Line2D) -> None:
+    handles = [
+        Line2D([], [], color=COLOURS.get(strategy, "#333333"), label=strategy)
+        for strategy in dict.fromkeys(curve.strategy for curve in curves)
+    ]
+    if {curve.after for curve in curves} == {False, True}:
+        handles.append(Line2D([], [], color="#333333", linestyle=(0, (4, 2)), label="before balancing"))
+        handles.append(Line2D([], [], color="#333333", label="after balancing"))
+    figure.legend(handles=[*handles, *others], loc="outside right center")

@@ -1,0 +1,41 @@
+"""Running an experiment from the command line: help that teaches, one sentence and exit code 2 for what the user got wrong."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose, not only what it says.")
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Parses the flags and calls `main(arguments)`; leaves with exit code 2 and one sentence on stderr for a wrong flag, file or array.
+
+    A `ValueError` or `OSError` is taken for the user's to mend; anything else is a bug and shows its traceback, as does everything
+    under `--traceback`.
+    """
+    try:
+        app.run(main, flags_parser=_parse)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with what is finished", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, flags.Error) as error:
+        if flags.FLAGS.is_parsed() and TRACEBACK.value:
+            raise
+        sentence = " ".join(str(error).split())
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+    if any(argument in ("-h", "--h", "-help", "--help") for argument in arguments):
+        print(sys.modules["__main__"].__doc__)
+        print(flags.FLAGS.main_module_help())
+        sys.exit(0)
+    rest = flags.FLAGS(arguments)
+    if flags.FLAGS["verbosity"].using_default_value:
+        # At absl's default, JAX's search for accelerators would be on the screen.
+        logging.set_verbosity(logging.WARNING)
+    if rest[1:]:
+        raise flags.Error(f"there is an argument without a flag, {rest[1]!r}; lists are written with commas and without spaces")
+    return rest

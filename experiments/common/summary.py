@@ -1,0 +1,97 @@
+"""From runs to tables: the mean and spread of every strategy at every budget, before and after balancing, beside printed figures.
+
+A run is a flat dictionary with `strategy`, `rule` ("none" before balancing), `budget`, `seed` and one number a metric. An entry of a
+summary has the same first three, and for every metric a cell `dict(mean, spread, paper)`; everything in it goes into a JSON file as it is.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.common import report
+from experiments.common.paper import Figures
+
+DASH = "\N{EN DASH}"
+
+
+def full_name(strategy: str, rule: str) -> str:
+    """The registered name: `ent`, `ent+balance`."""
+    return strategy if rule == "none" else f"{strategy}+{rule}"
+
+
+def summarise(runs: Iterable[dict[str, Any]], metrics: Sequence[str], figures: Figures | None) -> list[dict[str, Any]]:
+    """One entry for each strategy, rule and budget, in the order of the runs. spread: standard deviation over seeds, None for one run."""
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["strategy"], run["rule"], run["budget"]), []).append(run)
+
+    def cell(strategy: str, rule: str, budget: int, metric: str) -> dict[str, float | None]:
+        values = np.array([run[metric] for run in groups[strategy, rule, budget]], np.float64)
+        spread = round(float(values.std(ddof=1)), 6) if len(values) > 1 else None
+        printed = figures.printed(metric, strategy, budget, after=rule != "none") if figures else None
+        return dict(mean=round(float(values.mean()), 6), spread=spread, paper=printed)
+
+    return [
+        dict(strategy=strategy, rule=rule, budget=budget) | {metric: cell(strategy, rule, budget, metric) for metric in metrics}
+        for strategy, rule, budget in groups
+    ]
+
+
+def table(
+    summary: Sequence[dict[str, Any]],
+    metric: str,
+    *,
+    digits: int,
+    baseline: tuple[str, Sequence[float]] | None = None,
+    last: tuple[str, dict[str, str]] | None = None,
+) -> str:
+    """One metric as a Markdown table, a row for each strategy and rule, a column for each budget.
+
+    A cell reads `34.9 ± 0.6 (27.3)`, in brackets the paper's figure, a dash where it prints none; no brackets where it prints none at all.
+
+    baseline: name and figures of one more row. last: name of one more column, and its text by strategy and rule.
+    """
+    budgets = list(dict.fromkeys(entry["budget"] for entry in summary))
+    beside = any(entry[metric]["paper"] is not None for entry in summary)
+    rows: dict[str, list[str]] = {}
+    for entry in summary:
+        text = written(entry[metric], digits, beside=beside)
+        rows.setdefault(full_name(entry["strategy"], entry["rule"]), []).append(text)
+    lines = [[name, *texts, *([last[1][name]] if last else [])] for name, texts in rows.items()]
+    if baseline:
+        lines.append([baseline[0], *(f"{value:.{digits}f}" for value in baseline[1]), *([""] if last else [])])
+    return report.markdown(["strategy", *map(str, budgets), *([last[0]] if last else [])], lines)
+
+
+def written(cell: dict[str, float | None], digits: int, *, beside: bool = True) -> str:
+    """A cell as text. beside: with the paper's figure.
+
+    >>> written(dict(mean=34.94, spread=0.61, paper=27.31), 1)
+    '34.9 ± 0.6 (27.3)'
+    """
+    mean, spread, paper = ("" if cell[part] is None else f"{cell[part]:.{digits}f}" for part in ("mean", "spread", "paper"))
+    return mean + (f" ± {spread}" if spread else "") + (f" ({paper or DASH})" if beside else "")
+
+
+def remarks(summary: Sequence[dict[str, Any]], metric: str, *, digits: int, rises: bool) -> list[str]:
+    """A sentence for each rule that says where it did not make the metric rise (or fall), or that it did so everywhere."""
+    means = {(entry["strategy"], entry["rule"], entry["budget"]): entry[metric]["mean"] for entry in summary}
+    sentences = []
+    for rule in dict.fromkeys(rule for _, rule, _ in means if rule != "none"):
+        pairs = [
+            (f"{strategy} at {budget}", means[strategy, "none", budget], after)
+            for (strategy, other, budget), after in means.items()
+            if other == rule and (strategy, "none", budget) in means
+        ]
+        failed = [
+            f"{name} ({before:.{digits}f} to {after:.{digits}f})"
+            for name, before, after in pairs
+            if not (after > before if rises else after < before)
+        ]
+        verb = "raise" if rises else "lower"
+        if failed:
+            sentences.append(f"`+{rule}` did not {verb} it in {len(failed)} of {len(pairs)} cells: {', '.join(failed)}.")
+        elif pairs:
+            sentences.append(f"`+{rule}` {verb}s it in all {len(pairs)} cells.")
+    return sentences

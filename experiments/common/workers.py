@@ -1,0 +1,145 @@
+"""Heads fitted in worker processes, beside the selection in the main one.
+
+Processes and not threads: liblinear's random generator belongs to the process, so that fits in threads would not repeat themselves.
+Spawned and not forked: JAX runs threads of its own.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from balal import metrics
+from balal.heads import svm
+from experiments.common import cells
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How heads are fitted: what `svm.fit` is told, and whether prior thresholding is reported as well."""
+
+    num_classes: int
+    C: tuple[float, ...] = (10.0,)
+    folds: int = 10
+    seed: int = 0
+    thresholding: bool = False
+
+
+def name(indices: np.ndarray) -> str:
+    """The name of the cell of a head: equal index sets, whatever their order, share one."""
+    return f"head-{hashlib.sha256(np.sort(indices).astype('<i8').tobytes()).hexdigest()[:24]}"
+
+
+@contextmanager
+def fitting(
+    setting: Setting, folder: Path, pool: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], *, workers: int
+) -> Iterator[Callable[[np.ndarray], Future]]:
+    """A function that has a head fitted to the rows `indices` of the pool, and returns the future of its cell.
+
+    Args:
+      setting: of every head.
+      folder: of the cells; a head that is finished there is not fitted again.
+      pool, test: features and labels, `[N, D]` and `[N]`.
+      workers: processes; 0 fits at once in this one.
+    """
+    submitted: dict[str, Future] = {}
+    with tempfile.TemporaryDirectory() as shared:
+        # Memory-mapped files: every process reads the same pages, and a job is nothing but its indices.
+        for part, (features, labels) in dict(pool=pool, test=test).items():
+            np.save(Path(shared, f"{part}_features.npy"), features)
+            np.save(Path(shared, f"{part}_labels.npy"), labels)
+        context = multiprocessing.get_context("spawn")
+        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start) if workers else None
+
+        def submit(indices: np.ndarray) -> Future:
+            cell = name(indices)
+            if cell not in submitted:
+                finished, job = cells.read(folder, cell), (setting, folder, Path(shared), indices)
+                if finished is not None:
+                    submitted[cell] = ready(finished | dict(seconds=0.0))
+                else:
+                    submitted[cell] = executor.submit(_fit, *job) if executor else ready(_fit(*job))
+            return submitted[cell]
+
+        try:
+            yield submit
+        finally:
+            if executor:
+                executor.shutdown(cancel_futures=True)
+
+
+def ready(value: Any) -> Future:
+    """A future that is done."""
+    future: Future = Future()
+    future.set_result(value)
+    return future
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start() -> None:
+    """Prepares a worker process."""
+    # It only counts hits: it must not reach for the accelerator that the main process holds.
+    jax.config.update("jax_platforms", "cpu")
+    # Selection is what everything waits for: it comes first where there are fewer cores than processes.
+    if hasattr(os, "nice"):
+        os.nice(10)
+    # Control-C is the main process's to answer, and nobody else ends the workers of one that was killed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray) -> dict[str, Any]:
+    """One head, fitted, tested and stored. Rows are sorted first, so that a set of rows gives one head whatever its order."""
+    started = time.perf_counter()
+    rows = np.sort(indices)
+    features, labels, test_features, test_labels = (
+        np.load(shared / f"{part}.npy", mmap_mode="r") for part in ("pool_features", "pool_labels", "test_features", "test_labels")
+    )
+    head = svm.fit(
+        features[rows],
+        labels[rows],
+        num_classes=setting.num_classes,
+        C=setting.C,
+        folds=setting.folds,
+        seed=setting.seed,
+        calibrate=setting.thresholding,
+    )
+
+    def percent(metric, **options) -> float:
+        predicted = svm.predict(head, test_features, **options)
+        return round(100 * float(metric(np.asarray(test_labels), predicted, num_classes=setting.num_classes)), 4)
+
+    cell = dict(
+        accuracy=percent(metrics.balanced_accuracy),
+        accuracy_thresholded=percent(metrics.balanced_accuracy, thresholding=True) if setting.thresholding else None,
+        macro_f1=percent(metrics.macro_f1),
+        C=head.C,
+        converged=head.converged,
+        temperature=head.temperature,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+    cells.write(folder, name(indices), cell)
+    return cell

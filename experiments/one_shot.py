@@ -1,0 +1,310 @@
+"""Which acquisition function buys the labels that train the best classifier, and what does balancing them add? (one-shot scenario)
+
+A whole budget of labels is bought from a long-tailed pool, a linear SVM is trained on them and tested on a balanced test set: before
+and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu, Hudelot, WACV 2020, beside the figures printed there for CIFAR-100.
+
+    python -m experiments.one_shot                                   the embedded CIFAR-100, about two minutes on two cores
+    python -m experiments.one_shot --strategies=all --rules=none,balance,balance_printed --out=results/all
+    python -m experiments.one_shot --strategies=ent_inv_div --budgets=250 --seeds=1 --out=/tmp/quick
+    python -m experiments.one_shot --features=mine.npz --classifier=my_network.safetensors --full --out=results/mine
+
+Expect, from the first: `ent` finds the fewest classes and is the least balanced; `ent_inv_div` is four points more accurate than `random`
+at 500 labels; balancing lowers the imbalance ratio everywhere, by about half, and adds up to ten points of accuracy, most to `ent`.
+
+Written to --out: results.json (every number and every picked row), results.csv, table.md, plots, timings.json, and cells/, the finished
+parts with which a killed run goes on. The same seed gives the same files, byte for byte, timings.json and the seconds in cells/ aside.
+"""
+
+import difflib
+import itertools
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+import balal
+from balal.strategies import RULES, STRATEGIES
+from experiments.common import cells, data, paper, plots, program, report, summary, workers
+
+_DEFAULT = ["random", "ent", "ent_inv", "ent_inv_div", "lc_inv_div", "core_set"]
+_STRATEGIES = flags.DEFINE_list("strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.")
+_RULES = flags.DEFINE_list("rules", ["none", "balance"], f"What takes over at the switch: some of none, {', '.join(RULES)}.")
+_BUDGETS = flags.DEFINE_list("budgets", ["500", "1000", "2000"], "Numbers of labels to buy.")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Runs of the strategies that use chance; run s has the same key for each of them.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0)
+_FEATURES = flags.DEFINE_string("features", None, "Full features, or the pool file of compact ones (npz). Default: embedded CIFAR-100.")
+_TEST = flags.DEFINE_string("test_features", None, "Test file of compact features. Default: as --features with `test` for `pool`.")
+_SCORES = flags.DEFINE_string("scores", None, "An npz file with entropy, margin, least_confidence and predicted of the same rows.")
+_CLASSIFIER = flags.DEFINE_string("classifier", None, "The source classifier's weight [K, D] and bias [K] (npz or safetensors).")
+_POOL_ROWS = flags.DEFINE_integer("pool_rows", None, "Keep only the first so many rows of the pool, for a quick look.", lower_bound=1)
+_C = flags.DEFINE_list("C", ["10"], "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for each head.")
+_FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)
+_THRESHOLDING = flags.DEFINE_bool("thresholding", False, "Also report accuracy with probabilities divided by the priors of the labels.")
+_FULL = flags.DEFINE_bool("full", False, "Fit the head to the whole pool too: G_AL needs it where it is not known yet. Takes minutes.")
+_OUT = flags.DEFINE_string("out", "results/one_shot", "Folder for everything that is written.")
+_FRESH = flags.DEFINE_bool("fresh", False, "Throw away the finished cells in --out.")
+_WORKERS = flags.DEFINE_integer("workers", None, "Processes that fit heads beside the selection. Default: one a core.", lower_bound=0)
+
+# The strategies that draw from the key; the others are run once.
+USE_CHANCE = ("random", "core_set")
+
+# Balanced test accuracy, in percent, of the same head (C = 10) and all labels of the pool, by where the features came from
+# (`Dataset.origin`). `--full --strategies=random --rules=none --seeds=1` computes it anew.
+FULL_ACCURACY = {"99c88c48+67ecd5a2": 58.62, "ce1d09aa+cb96a35f": 50.65, "66fbc133": 59.54}
+
+# What is told: title, digits, and whether more is better.
+METRICS = {
+    "accuracy": ("Balanced test accuracy, %", 1, True),
+    "accuracy_thresholded": ("Balanced test accuracy with prior thresholding, %", 1, True),
+    "classes_found": ("Classes found", 1, True),
+    "imbalance_ratio": ("Imbalance ratio of the labelled set", 3, False),
+}
+
+
+def main(_: Sequence[str]) -> None:
+    clock = [time.perf_counter()]
+    names, rules = _listed("strategies", _STRATEGIES.value, STRATEGIES), _listed("rules", _RULES.value, ("none", *RULES))
+    budgets = _numbers("budgets", _BUDGETS.value, int)
+    dataset = data.load(
+        _FEATURES.value, test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value, pool_rows=_POOL_ROWS.value
+    )
+    _check_pool(dataset, names, budgets)
+    head = workers.Setting(dataset.num_classes, tuple(_numbers("C", _C.value, float)), _FOLDS.value, _SEED.value, _THRESHOLDING.value)
+    configuration = dict(
+        files=dataset.files,
+        pool_rows=_POOL_ROWS.value,
+        C=head.C,
+        folds=head.folds,
+        thresholding=head.thresholding,
+        seed=_SEED.value,
+        device=report.device(),
+        versions=report.versions(),
+        code=report.code(),
+    )
+    out = Path(_OUT.value)
+    folder = cells.folder(out / "cells", configuration, fresh=_FRESH.value)
+    pool, seeds = data.pool(dataset), {name: range(_SEEDS.value if name in USE_CHANCE else 1) for name in names}
+    total = len(rules) * len(budgets) * sum(map(len, seeds.values()))
+    processes = workers.cores() if _WORKERS.value is None else _WORKERS.value
+    clock.append(time.perf_counter())
+
+    # Selection runs here; every labelled set goes to a worker as soon as it is known.
+    with (
+        workers.fitting(head, folder, *data.scaled(dataset), workers=processes) as submit,
+        tqdm(total=total, unit="run", disable=None) as progress,
+    ):
+        jobs, full = [], full_accuracy(dataset, head, submit)
+        for name, rule in itertools.product(names, rules):
+            progress.set_postfix_str(f"selecting: {summary.full_name(name, rule)}")
+            for picks in select(name, rule, budgets, seeds[name], pool, dataset, folder):
+                jobs.append((picks, submit(np.array(picks["indices"]))))
+                jobs[-1][1].add_done_callback(lambda _: progress.update())
+        clock.append(time.perf_counter())
+        progress.set_postfix_str("fitting heads")
+        runs = [picks | job.result() for picks, job in jobs]
+        full = full and full.result()["accuracy"]
+    seconds_of_fitting = sum(run.pop("seconds") for run in runs)
+    clock.append(time.perf_counter())
+
+    configuration |= dict(strategies=names, rules=rules, budgets=budgets, seeds=_SEEDS.value)
+    result = gather(configuration, dataset, runs, full)
+    text = tables(result)
+    report.write_json(out / "results.json", result)
+    report.write_csv(out / "results.csv", [{name: value for name, value in run.items() if name != "indices"} for run in runs])
+    cells.write_text(out / "table.md", text + "\n")
+    for rule in [rule for rule in rules if rule != "none"] or ["none"]:
+        draw(out, rule, result, dataset)
+    print(text)
+
+    clock.append(time.perf_counter())
+    load, selection, waiting, writing = (round(seconds, 1) for seconds in np.diff(clock))
+    timings = dict(load=load, select=selection, wait_for_heads=waiting, write=writing, fitting_in_workers=round(seconds_of_fitting, 1))
+    cells.write(out, "timings", timings)
+    print(
+        f"\nTime: load {load} s, select and compile {selection} s, wait for heads {waiting} s (fitting took {seconds_of_fitting:.0f} s "
+        f"in {processes} workers), files {writing} s; together {clock[-1] - clock[0]:.0f} s. Everything is in {out}."
+    )
+
+
+def select(
+    name: str, rule: str, budgets: Sequence[int], seeds: Sequence[int], pool: balal.Pool, dataset: data.Dataset, folder: Path
+) -> list[dict[str, Any]]:
+    """What one strategy buys with every budget and seed: the picked rows and how balanced their labels are."""
+    cell_names = {(budget, seed): f"picks-{summary.full_name(name, rule)}-{budget}-{seed}" for budget in budgets for seed in seeds}
+    done = {place: cells.read(folder, cell) for place, cell in cell_names.items()}
+    # Without balancing, the picks for a small budget are the first ones of a larger budget: only the largest is simulated.
+    # Balancing looks at the budget (Eq. 8), and each is a simulation of its own.
+    for together in [budgets] if rule == "none" else [[budget] for budget in budgets]:
+        missing = [seed for seed in seeds if any(done[budget, seed] is None for budget in together)]
+        if not missing:
+            continue
+        bought = simulate(summary.full_name(name, rule), pool, dataset, together[-1], missing)
+        for (lane, seed), budget in itertools.product(enumerate(missing), together):
+            picks = dict(strategy=name, rule=rule, budget=budget, seed=seed) | measure(bought, lane, budget, dataset.num_classes)
+            cells.write(folder, cell_names[budget, seed], picks)
+            done[budget, seed] = picks
+    return [picks for picks in done.values() if picks is not None]
+
+
+def simulate(name: str, pool: balal.Pool, dataset: data.Dataset, budget: int, seeds: Sequence[int]) -> balal.Result:
+    """The runs of all seeds, [S, ...], as one compiled program."""
+    strategy, labels = balal.strategy(name), jnp.asarray(dataset.labels)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(_SEED.value), jnp.array(seeds))
+
+    def run(key: jax.Array) -> balal.Result:
+        return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=dataset.num_classes, key=key)
+
+    return jax.vmap(run)(keys)
+
+
+def measure(bought: balal.Result, lane: int, budget: int, num_classes: int) -> dict[str, Any]:
+    """The first `budget` picks of one run, in numbers."""
+    indices, labels, wanted = (np.asarray(rows)[lane, :budget] for rows in (bought.indices, bought.labels, bought.wanted))
+    counts, aimed = balal.metrics.class_counts(labels, num_classes=num_classes), wanted >= 0
+    return dict(
+        classes_found=int(balal.metrics.classes_found(counts)),
+        imbalance_ratio=round(float(balal.metrics.imbalance_ratio(counts)), 6),
+        switched_at=int(bought.switched_at[lane]),
+        # The share of balancing's picks that were of the class it hoped for.
+        hits=round(float(np.mean(labels[aimed] == wanted[aimed])), 4) if aimed.any() else None,
+        indices=indices.tolist(),
+    )
+
+
+def full_accuracy(dataset: data.Dataset, head: workers.Setting, submit: Callable[[np.ndarray], Future]) -> Future | None:
+    """Accuracy of the same head with every label: known, or fitted now under --full, or None."""
+    known = FULL_ACCURACY.get(dataset.origin)
+    if known is not None and head.C == (10.0,) and _POOL_ROWS.value is None and not _FULL.value:
+        return workers.ready(dict(accuracy=known))
+    return submit(np.arange(len(dataset.labels))) if _FULL.value else None
+
+
+def gather(configuration: dict[str, Any], dataset: data.Dataset, runs: list[dict[str, Any]], full: float | None) -> dict[str, Any]:
+    """Everything that is known at the end, as JSON values."""
+    figures, budgets = paper.figures(dataset), configuration["budgets"]
+    entries = summary.summarise(runs, [metric for metric in METRICS if runs[0][metric] is not None], figures)
+    gains = {}
+    for name, group in itertools.groupby(entries, lambda entry: summary.full_name(entry["strategy"], entry["rule"])):
+        ours, printed = zip(*((entry["accuracy"]["mean"], entry["accuracy"]["paper"]) for entry in group), strict=True)
+        gains[name] = dict(
+            # Where all labels give 100 % there is nothing to gain, and G_AL is not defined.
+            mean=round(balal.metrics.g_al(ours, full), 6) if full is not None and full < 100 else None,
+            spread=None,
+            # Over the same configurations, where the paper prints them all.
+            paper=round(balal.metrics.g_al(printed, figures.full), 6) if figures and None not in printed else None,
+        )
+    return dict(
+        experiment="one_shot",
+        configuration=configuration,
+        commit=report.commit(),
+        paper=figures and figures.dataset,
+        class_sizes=dataset.sizes.tolist(),
+        full_accuracy=dict(mean=full, spread=None, paper=figures and figures.full),
+        g_al=gains,
+        expected_of_random=dict(
+            classes_found=balal.expected.classes_found(dataset.sizes, np.array(budgets)).round(4).tolist(),
+            imbalance_ratio=balal.expected.imbalance_ratio(dataset.sizes, np.array(budgets)).round(6).tolist(),
+        ),
+        summary=entries,
+        runs=runs,
+    )
+
+
+def tables(result: dict[str, Any]) -> str:
+    """One Markdown table a metric, and in words where balancing did not help."""
+    configuration, entries, full = result["configuration"], result["summary"], result["full_accuracy"]
+    parts = [
+        f"Pool: {', '.join(configuration['files'])}. Head: linear SVM, C = {', '.join(f'{value:g}' for value in configuration['C'])}. "
+        f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {' and '.join(USE_CHANCE)}, one run for the others."
+        + (f" In brackets: printed in the paper for {result['paper']}, {summary.DASH} where it has none." if result["paper"] else "")
+    ]
+    for metric, (title, digits, rises) in METRICS.items():
+        if metric not in entries[0]:
+            continue
+        baseline, last = result["expected_of_random"].get(metric), None
+        if metric == "accuracy" and full["mean"] is not None:
+            beside = full["paper"] is not None
+            title += f"; with all labels {summary.written(full, digits, beside=beside)}"
+            last = "G_AL", {name: summary.written(gain, 3, beside=beside) for name, gain in result["g_al"].items()}
+        table = summary.table(entries, metric, digits=digits, baseline=baseline and ("random, expected", baseline), last=last)
+        parts += [f"### {title}", table, *summary.remarks(entries, metric, digits=digits, rises=rises)]
+    if hasty := sum(not run["converged"] for run in result["runs"]):
+        parts.append(f"The solver stopped short of its tolerance in {hasty} of {len(result['runs'])} heads.")
+    return "\n\n".join(parts)
+
+
+def draw(out: Path, rule: str, result: dict[str, Any], dataset: data.Dataset) -> None:
+    """The plots of one balancing rule, beside the same strategies without it."""
+    budgets, num_classes = result["configuration"]["budgets"], dataset.num_classes
+    groups: dict[tuple[str, bool], dict[int, list[dict[str, Any]]]] = {}
+    for run in result["runs"]:
+        if run["rule"] in ("none", rule):
+            groups.setdefault((run["strategy"], run["rule"] != "none"), {}).setdefault(run["budget"], []).append(run)
+
+    accuracies = {pair: np.array([[run["accuracy"] for run in runs[budget]] for budget in budgets]).T for pair, runs in groups.items()}
+    curves = [plots.Curve(*pair, np.array(budgets), values) for pair, values in accuracies.items()]
+    plots.accuracy(out / f"accuracy_{rule}.png", curves, budgets=budgets)
+
+    # Class counts after every label, on the way to the largest budget: [S, b, C].
+    def running_counts(runs: list[dict[str, Any]]) -> np.ndarray:
+        labels = dataset.labels[np.array([run["indices"] for run in runs])]
+        return np.cumsum(labels[:, :, None] == np.arange(num_classes)[None, None, :], axis=1)
+
+    counts = {pair: running_counts(runs[budgets[-1]]) for pair, runs in groups.items()}
+    steps = np.unique(np.geomspace(max(budgets[-1] // 20, 1), budgets[-1], 200).astype(int))
+    ratios, found = (
+        [plots.Curve(*pair, steps, np.asarray(metric(values[:, steps - 1]))) for pair, values in counts.items()]
+        for metric in (balal.metrics.imbalance_ratio, balal.metrics.classes_found)
+    )
+    expected = steps, balal.expected.imbalance_ratio(dataset.sizes, steps), balal.expected.classes_found(dataset.sizes, steps)
+    plots.balance(out / f"balance_{rule}.png", ratios, found, expected=expected, num_classes=num_classes)
+
+    # The labelled sets of the largest budget, of the first seed.
+    panels = [
+        plots.Histogram(name, *(counts[name, after][0, -1] if (name, after) in counts else None for after in (False, True)))
+        for name in result["configuration"]["strategies"]
+    ]
+    plots.histograms(out / f"histogram_{rule}.png", panels, sizes=dataset.sizes, budget=budgets[-1])
+
+
+def _check_pool(dataset: data.Dataset, names: Sequence[str], budgets: Sequence[int]) -> None:
+    unscored = [name for name in names if dataset.scores is None and "scores" in balal.strategy(name).needs]
+    if unscored:
+        raise ValueError(f"{unscored[0]} needs the source model's scores, and {_FEATURES.value} has none: give --scores or --classifier")
+    if budgets[-1] > len(dataset.labels):
+        raise ValueError(f"--budgets goes up to {budgets[-1]}, and the pool has only {len(dataset.labels)} rows")
+
+
+def _listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
+    """The values of a list flag, all of them known and none twice."""
+    if flag == "strategies" and list(values) == ["all"]:
+        return list(known)
+    for value in values:
+        if value not in known:
+            near = difflib.get_close_matches(value, list(known), n=3, cutoff=0.4) or known
+            raise ValueError(f"--{flag} knows no {value!r}; the nearest are {', '.join(near)}")
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"--{flag} names at least one, and each once, got {','.join(values)!r}")
+    return list(values)
+
+
+def _numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> list[Any]:
+    """The values of a list flag, as rising positive numbers."""
+    try:
+        numbers = sorted({kind(value) for value in values})
+    except ValueError:
+        numbers = []
+    if not numbers or not 0 < numbers[0] <= numbers[-1] < float("inf"):
+        raise ValueError(f"--{flag} takes positive numbers with commas between them, got {','.join(values)!r}")
+    return numbers
+
+
+if __name__ == "__main__":
+    program.run(main)
