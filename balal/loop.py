@@ -209,8 +209,7 @@ def one_shot(
     """`simulate` from an empty labelled set: the paper's one-shot scenario.
 
     >>> from balal.strategies import strategy
-    >>> rows = pool(jnp.arange(8.0)[:, None], probs=jnp.linspace(0.5, 1, 8)[:, None] * jnp.array([[1, 0]]) + jnp.array([[0, 0.5]])
-    ...             - jnp.linspace(0, 0.5, 8)[:, None] * jnp.array([[0, 1]]))
+    >>> rows = pool(None, logits=jnp.arange(8.0)[:, None] * jnp.array([[1.0, 0.0]]))
     >>> result = one_shot(strategy("ent"), rows, jnp.arange(8) % 2, budget=3, num_classes=2, key=jax.random.key(0))
     >>> result.indices.tolist(), result.counts.tolist()
     ([0, 1, 2], [2, 1])
