@@ -148,8 +148,8 @@ def patient(patience: int | None) -> None:
 
     >>> patient(3)
     """
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience must be at least 1, or None for endless patience, got {patience}")
+    if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
+        raise ValueError(f"patience must be a whole number of at least 1, or None for endless patience, got {patience!r}")
 
 
 def tie_rank(labels: Int[Array, " B"], key: Key[Array, ""], *, num_classes: int, ties: Ties = "lowest") -> Int[Array, " C"]:
@@ -183,7 +183,8 @@ def choose(
 
     `argmin_x d(mean_wanted, x) / R(x)` with `R(x)` the smallest, largest or mean distance to the means of the over-represented classes.
     Without such a class, or with "none", it is the candidate nearest to the wanted mean. Where `R(x) = 0` the ratio is infinite. Ties go
-    to the lowest row.
+    to the lowest row. A wanted class that is over-represented itself (all rarer ones have stepped back) counts in `R` like the others:
+    with "min" the rows nearest to its mean then tie at 1. Leaving it out finds fewer classes.
 
     Args:
       distances: [C, N], *squared* distances of the rows to the class means; rows of classes that are neither wanted nor over-represented
@@ -201,6 +202,7 @@ def choose(
     ratio = distances[wanted]
     if denominator != "none":
         ratio = jnp.where(jnp.any(over), _over_ratio(ratio, distances, over, denominator), ratio)
+    ratio = jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
     best = jnp.min(jnp.where(candidates, ratio, jnp.inf))
     return jnp.where(jnp.any(candidates), jnp.argmax(candidates & (ratio == best)), -1).astype(jnp.int32)
 

@@ -16,6 +16,7 @@ from balal.types import Labelled, Pool, State
 
 _SHOWN = 5
 _SUM_TOLERANCE = 1e-3
+_LARGEST = 1e17
 
 
 def array(name: str, value: Any) -> Any:
@@ -70,16 +71,20 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
                 _refuse(~np.isfinite(np.asarray(leaf)), f"{name} must be finite, but {{}} not")
 
 
-def features(features: Array, *, candidates: Array | None = None, varied: bool = True) -> None:
+def features(features: Array, *, candidates: Array | np.ndarray | None = None, varied: bool = True) -> None:
     """ValueError for features [N, D] with NaN or infinite values in a candidate row, or, where `varied`, the same in every row."""
     array("features", features)
     if features.ndim != 2 or features.shape[1] < 1:
         raise ValueError(f"features must be [N, D] with at least one column, got shape {features.shape}")
     if not _concrete(features) or not _concrete(candidates):
         return
-    finite, constant = _computed(_feature_faults, features)
-    bad = ~finite if candidates is None else ~finite & np.asarray(candidates)
-    _refuse(bad, "features must be finite, but {} NaN or infinite values; mend these rows or take them out of candidates", verb="have")
+    finite, small, constant = _computed(_feature_faults, features)
+    looked_at = np.ones(len(finite), bool) if candidates is None else np.asarray(candidates)
+    mend = "mend these rows or take them out of candidates"
+    _refuse(~finite & looked_at, f"features must be finite, but {{}} NaN or infinite values; {mend}", verb="have")
+    _refuse(
+        finite & ~small & looked_at, f"features must lie within {_LARGEST:g}, whose square float32 holds, but {{}} not; {mend}", verb="do"
+    )
     if varied and features.shape[0] > 1 and constant:
         raise ValueError("features are constant: every row equals row 0, so there is nothing to choose by; were they extracted correctly?")
 
@@ -94,7 +99,8 @@ def logits(logits: Any, *, offset: int = 0) -> None:
         return
     bad, low, high, total = _computed(_logit_faults, logits)
     _refuse(bad, "logits may be -inf but not NaN, +inf or -inf throughout, and {} so", offset)
-    if logits.shape[1] > 1 and low.min() >= 0 and high.max() <= 1 and np.all(abs(total - 1) < _SUM_TOLERANCE):
+    # Of one row alone nobody can tell.
+    if offset == 0 and min(logits.shape) > 1 and low.min() >= 0 and high.max() <= 1 and np.all(abs(total - 1) < _SUM_TOLERANCE):
         raise ValueError("these logits look like probabilities (none negative, every row sums to 1): pass them as probs=, or take jnp.log")
 
 
@@ -113,19 +119,22 @@ def probs(probs: Any, *, offset: int = 0) -> None:
     _refuse(~(abs(total - 1) < _SUM_TOLERANCE), "every row of probs must sum to 1, but {} not; were these logits?", offset, verb="do")
 
 
-def labels(name: str, labels: Any, *, num_classes: int, size: int | None = None, rows: np.ndarray | None = None) -> Any:
+def labels(name: str, labels: Any, *, num_classes: int, size: int | None = None, rows: np.ndarray | None = None, needed: Any = None) -> Any:
     """`labels` if they are integers in [0, num_classes), `size` of them; ValueError otherwise.
 
-    rows: the row of the pool that each label belongs to (None: 0, 1, 2, ...).
+    rows: the row of the pool that each label belongs to (None: 0, 1, 2, ...). needed: bool, where a label must be known; elsewhere it
+    may be -1 (None: everywhere).
     """
     labels = array(name, np.asarray(labels) if isinstance(labels, list | tuple) else labels)
     if labels.ndim != 1 or (size is not None and labels.shape[0] != size):
         raise ValueError(f"{name} must be one integer a row{f', [{size}]' if size is not None else ''}, got shape {labels.shape}")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"{name} must be integers, got dtype {labels.dtype}")
-    if _concrete(labels):
+    if _concrete(labels) and _concrete(needed):
         values = np.asarray(labels)
         bad = (values < 0) | (values >= num_classes)
+        if needed is not None:
+            bad &= np.asarray(needed) | (values != -1)
         found = f" (found {values[bad].min()} to {values[bad].max()})" if bad.any() else ""
         said = f"{name} must lie in [0, {num_classes}), but {{}} not{found}; for more classes use a larger num_classes or balal.grow"
         _refuse(bad, said, rows=rows, noun="those of row")
@@ -180,8 +189,11 @@ def option(name: str, value: Any, literal: Any) -> None:
 def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np.ndarray, np.ndarray]:
     """The rows and labels of a labelled start, given as a `Labelled`, a pair (indices, labels) or None; ValueError where they are not
     valid. A traced `Labelled` comes back as it is."""
-    if isinstance(start, Labelled) and not all(_concrete(leaf) for leaf in jax.tree.leaves(start)):
-        return start
+    if not all(_concrete(leaf) for leaf in jax.tree.leaves(start)):
+        if isinstance(start, tuple) and [part.ndim for part in start] == [1, 1] and start[0].shape == start[1].shape:
+            return start
+        if isinstance(start, Labelled):
+            return start
     if start is None:
         found, answers = np.zeros(0, np.int32), np.zeros(0, np.int32)
     elif isinstance(start, Labelled):
@@ -195,13 +207,16 @@ def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np
     else:
         raise ValueError(f"labelled must be a balal.Labelled or a pair (indices, labels), got {type(start).__name__}")
     found = indices("labelled indices", found, size=rows_in(pool))
-    if found.size:
+    if found.size or answers.size:
         labels("labelled labels", answers, num_classes=num_classes, size=len(found), rows=found)
     return found, answers
 
 
-def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int) -> None:
-    """ValueError unless a record read from a file is whole: distinct rows of the pool, labels in range, padding only at the end."""
+def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int, answered: bool) -> None:
+    """ValueError unless a record read from a file is whole: distinct rows of the pool, labels in range, padding only at the end.
+
+    answered: whether every row must have its label.
+    """
     filled = np.asarray(rows.indices)[: int(rows.count)]
     if int(rows.count) < 0 or len(filled) != int(rows.count) or np.any(np.asarray(rows.indices)[int(rows.count) :] != -1):
         raise ValueError(f"{name} is damaged: count says {int(rows.count)} rows, the indices do not")
@@ -210,6 +225,8 @@ def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int) -> None:
         values = np.asarray(column)
         if values.shape != rows.indices.shape or np.any((values < -1) | (values >= num_classes)):
             raise ValueError(f"{name} is damaged: its labels do not lie in [0, {num_classes}) or are not as many as its indices")
+    if answered and np.any(np.asarray(rows.labels)[: len(filled)] < 0):
+        raise ValueError(f"{name} is damaged: some of its rows have no label")
 
 
 def size(size: Any, state: State, pool: Pool) -> None:
@@ -230,19 +247,34 @@ def size(size: Any, state: State, pool: Pool) -> None:
         raise ValueError(f"size={size} is more than the {free.sum()} candidates that are neither labelled nor pending")
 
 
-def answers(told: Any, given: Any, state: State) -> tuple[np.ndarray, np.ndarray]:
+def answers(told: Any, given: Any, state: State, *, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Told rows and their labels as NumPy arrays, if every row was asked or labelled before; ValueError otherwise."""
     asked = np.concatenate([np.asarray(state.labelled.indices), np.asarray(state.pending.indices)])
-    told = indices("told indices", told, size=int(asked.max(initial=-1)) + 2**31)
-    given = (
-        labels("told labels", np.asarray(given), num_classes=state.num_classes, size=len(told), rows=told)
-        if len(told)
-        else np.asarray(given)
-    )
+    told = indices("told indices", told, size=size)
+    given = np.asarray(given)
+    if told.size or given.size:
+        labels("told labels", given, num_classes=state.num_classes, size=len(told), rows=told)
     stray = told[~np.isin(told, asked)]
     if stray.size:
         raise ValueError(f"{_some(stray, 'row', 'were')} never asked; rows labelled elsewhere go into init's labelled=")
     return told, given
+
+
+def strategy(strategy: Any) -> None:
+    """ValueError unless `strategy` is a strategy value, with all the methods of `balal.Strategy`."""
+    lacking = [name for name in ("needs", "init", "ask", "tell", "guess", "grow") if not hasattr(strategy, name)]
+    if lacking or isinstance(strategy, type):
+        how = f"balal.strategy({strategy!r})" if isinstance(strategy, str) else "balal.strategy(name), or write the methods it lacks"
+        raise ValueError(f"expected a strategy value, got {strategy!r} without {', '.join(lacking) or 'an instance'}: use {how}")
+
+
+def asked_features(pool: Pool, rows: Labelled) -> None:
+    """ValueError where a labelled or pending row has features that no distance can be taken to."""
+    if pool.features is not None and _concrete(rows.indices) and _concrete(pool.features):
+        found = np.asarray(rows.indices)
+        asked = np.zeros(rows_in(pool), bool)
+        asked[found[found >= 0]] = True
+        features(pool.features, candidates=asked, varied=False)
 
 
 def belongs(strategy: Any, state: State) -> None:
@@ -298,7 +330,7 @@ def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
 @jax.jit
 def _feature_faults(features):
     finite = jnp.all(jnp.isfinite(features), axis=1)
-    return finite, jnp.all(features == features[:1])
+    return finite, jnp.all(jnp.abs(features.astype(jnp.float32)) <= _LARGEST, axis=1), jnp.all(features == features[:1])
 
 
 @jax.jit

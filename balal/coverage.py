@@ -37,7 +37,7 @@ def k_center(
       budget: how many to pick.
       labelled: int [B], rows that are centres from the outset, -1 = padding; they are not picked again.
       candidates: bool [N], the rows that may be picked (None: all).
-      start: the row to pick first.
+      start: the row to pick first; passed over where it is no candidate or labelled already.
       key: draws the first pick where no centre and no `start` is given.
 
     Returns: `.indices` int32 [b] in the order of the picks, ties to the lowest row, and `.radii` [b]: the largest distance of a candidate
@@ -62,24 +62,25 @@ def k_center(
         raise ValueError("k_center needs somewhere to begin: pass labelled rows, start=row, or key=jax.random.key(seed)")
     if candidates is None:
         candidates = jnp.ones(size, bool)
-    if labelled is None or labelled.shape[0] == 0:
-        labelled = jnp.full(1, -1, jnp.int32)
+    labelled = jnp.full(1, -1, jnp.int32) if labelled is None or len(labelled) == 0 else jnp.asarray(labelled)
 
     def add_centre(row, nearest):
         # Row -1 is padding: nothing comes nearer.
         return jnp.where(row >= 0, jnp.minimum(nearest, squared_distances(features, features[row])), nearest)
 
+    # Only the filled places are looped over: the record of a whole budget is mostly padding when it begins.
+    filled = labelled[jnp.argsort(labelled < 0)]
+    count = jnp.sum(labelled >= 0, dtype=jnp.int32)
     nearest = jax.lax.fori_loop(
-        0, labelled.shape[0], lambda place, nearest: add_centre(labelled[place], nearest), jnp.full(size, jnp.inf, jnp.float32)
+        jnp.int32(0), count, lambda place, nearest: add_centre(filled[place], nearest), jnp.full(size, jnp.inf, jnp.float32)
     )
     left = candidates.at[jnp.where(labelled >= 0, labelled, size)].set(False, mode="drop")
+    first = _largest(nearest, left)
+    if key is not None:
+        first = jnp.where(count > 0, first, _largest(chance.per_row(key, size), left))
     if start is not None:
-        first = jnp.asarray(start, jnp.int32)
-    elif key is not None:
-        drawn = _largest(chance.per_row(key, size), left)
-        first = jnp.where(jnp.any(labelled >= 0), _largest(nearest, left), drawn)
-    else:
-        first = _largest(nearest, left)
+        askable = (start >= 0) & (start < size) & left[start]
+        first = jnp.where(askable, start, first).astype(jnp.int32)
 
     def pick(place, carry):
         row, nearest, left, indices, radii = carry

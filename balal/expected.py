@@ -60,12 +60,12 @@ def imbalance_ratio(
     return np.asarray(np.sqrt((variance + offset) / rows.size) / mean)
 
 
-def labels_until(size: int | np.integer, pool: int | np.integer, *, m: int = 1, probability: float | int = 0.95) -> int:
+def labels_until(size: int | np.integer, rows: int | np.integer, *, m: int = 1, probability: float | int = 0.95) -> int:
     """The smallest budget that holds at least `m` rows of a class with the given probability, when drawn at random.
 
     Args:
       size: rows of the class.
-      pool: `N`, rows in all.
+      rows: `N`, rows of the pool.
       m: how many of the class are wanted.
       probability: in (0, 1], taken as it is written: 0.1 is a tenth.
 
@@ -76,22 +76,22 @@ def labels_until(size: int | np.integer, pool: int | np.integer, *, m: int = 1, 
     >>> labels_until(1, 100), labels_until(5, 100, m=5, probability=1.0)
     (95, 100)
     """
-    if not 0 <= size <= pool:
-        raise ValueError(f"size must lie between 0 and the {pool} rows of the pool, got {size}")
+    if not 0 <= size <= rows:
+        raise ValueError(f"size must lie between 0 and the {rows} rows of the pool, got {size}")
     if m < 1:
         raise ValueError(f"m must be at least 1, got {m}")
     if m > size:
         raise ValueError(f"{m} rows of a class that has {size} can never be had: lower m")
     if not 0 < probability <= 1:
         raise ValueError(f"probability must lie in (0, 1], got {probability}")
-    size, pool, wanted = int(size), int(pool), Fraction(str(float(probability)))
+    size, rows, wanted = int(size), int(rows), Fraction(str(float(probability)))
     # With `m` more than all other rows it is certain. Doubling first keeps the numbers small where few labels do.
-    low, high, certain = m - 1, m, pool - size + m
-    while high < certain and not _likely(m, size, high, pool, wanted):
+    low, high, certain = m - 1, m, rows - size + m
+    while high < certain and not _likely(m, size, high, rows, wanted):
         low, high = high, min(2 * high, certain)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _likely(m, size, middle, pool, wanted) else (middle, high)
+        low, high = (low, middle) if _likely(m, size, middle, rows, wanted) else (middle, high)
     return high
 
 

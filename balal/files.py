@@ -1,7 +1,7 @@
 """A state in one safe file: plain arrays in `.npz`, nothing pickled, written whole or not at all."""
 
 import os
-import tempfile
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -42,15 +42,17 @@ def save(state: State, path: str | os.PathLike) -> None:
         num_classes=np.int64(state.num_classes),
         strategy=np.str_(state.strategy),
     )
-    handle, temporary = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             np.savez_compressed(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -73,7 +75,7 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike) -> State:
         }
         key = jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl=str(arrays["key_kind"]))
         for record, rows in records.items():
-            check.record(record, rows, pool=pool, num_classes=num_classes)
+            check.record(record, rows, pool=pool, num_classes=num_classes, answered=record == "labelled")
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise ValueError(f"{path} is not a saved state, is damaged, or belongs to another pool: {error}") from None
     if repr(strategy) != name:

@@ -54,6 +54,8 @@ def pool(
     given = [name for name, value in [("logits", logits), ("probs", probs), ("scores", scores)] if value is not None]
     if len(given) > 1:
         raise ValueError(f"pass one of logits, probs and scores, got {' and '.join(given)}")
+    if keep_logits and logits is None and probs is None:
+        raise ValueError("keep_logits=True keeps logits or probs, and neither was passed")
     if logits is not None:
         scores = _scores(logits, check.logits)
     elif probs is not None:
@@ -65,7 +67,7 @@ def pool(
         logits=None,
         candidates=None if candidates is None else jnp.asarray(candidates),
     )
-    if keep_logits and logits is not None:
+    if keep_logits:
         made = replace(made, logits=_real(logits) if probs is None else jnp.log(_real(logits)))
     if made.candidates is None:
         made = replace(made, candidates=jnp.ones(check.rows_in(made), bool))
@@ -111,8 +113,9 @@ def init(
 def ask(strategy: Strategy, pool: Pool, state: State, *, size: int = 1) -> tuple[Int[Array, " size"], State]:
     """The rows to label next, int32 [size], in the order of their worth, and the state in which they are pending.
 
-    The pool may have changed since the last call: rows banned (`candidates`), scores or features refreshed by a retrained model. The
-    strategy is then begun anew from the rows labelled and pending so far.
+    The pool may have changed since the last call: rows banned (`candidates`), scores or features refreshed by a retrained model, rows
+    added at the end. The strategy is then begun anew from the rows labelled and pending so far; to notice it, every call reads the pool
+    once. A row that was banned while it is pending stays pending, and may still be answered.
 
     Raises: ValueError where `size` is above what is left of the budget or above the candidates left.
     """
@@ -134,7 +137,7 @@ def tell(strategy: Strategy, pool: Pool, state: State, indices: Int[Array, " n"]
     Raises: ValueError for rows that were never asked, rows that come twice, and labels outside [0, num_classes); nothing is changed then.
     """
     state = _catch_up(strategy, pool, state)
-    indices, labels = check.answers(indices, labels, state)
+    indices, labels = check.answers(indices, labels, state, size=pool.size)
     known = {int(row): place for place, row in enumerate(np.asarray(state.labelled.indices)) if row >= 0}
     places = [known[row] for row in indices.tolist() if row in known]
     corrections = labels[np.isin(indices, list(known))]
@@ -154,6 +157,7 @@ def grow(strategy: Strategy, state: State, num_classes: int) -> State:
     Raises: ValueError where `num_classes` is below the present one.
     """
     check.belongs(strategy, state)
+    check.budget(state.budget, num_classes=num_classes)
     if num_classes < state.num_classes:
         raise ValueError(f"grow only adds classes: there is room for {state.num_classes}, got num_classes={num_classes}")
     return replace(state, memory=strategy.grow(state.memory, num_classes), num_classes=num_classes)
@@ -194,12 +198,12 @@ def simulate(
     pays only for what its own picks need.
 
     Args:
-      labels: int [N], the true target classes. The others: as in `init`.
+      labels: int [N], the true target classes; -1 where a row is no candidate and its class is not known. The others: as in `init`.
 
     Raises: ValueError as `init`, and for labels outside [0, num_classes). Under jit or vmap values cannot be looked at, only shapes.
     """
     start = _prepare(strategy, pool, budget, num_classes, key, labelled)
-    labels = check.labels("labels", labels, num_classes=num_classes, size=check.rows_in(pool))
+    labels = check.labels("labels", labels, num_classes=num_classes, size=check.rows_in(pool), needed=pool.candidates)
     return _simulate(strategy, budget, num_classes, pool, jnp.asarray(labels, jnp.int32), start, key)
 
 
@@ -260,7 +264,7 @@ def _begin(strategy, budget, num_classes, pool, start, labelled, key):
     def replay(place, memory):
         return strategy.tell(memory, pool, labelled.indices[place], labelled.labels[place])
 
-    return jax.lax.fori_loop(jnp.sum(start.labels >= 0), labelled.count, replay, memory)
+    return jax.lax.fori_loop(jnp.sum(start.labels >= 0, dtype=jnp.int32), labelled.count, replay, memory)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -335,11 +339,15 @@ def _bits(leaf):
 
 def _prepare(strategy, pool, budget, num_classes, key, labelled) -> Labelled:
     """Checks what `init` and `simulate` are given; returns the labelled start."""
+    check.strategy(strategy)
     check.pool(pool, needs=strategy.needs)
     check.budget(budget, num_classes=num_classes)
     check.key(key)
     start = check.labelled(labelled, pool=pool, num_classes=num_classes)
-    start = start if isinstance(start, Labelled) else record.make(*start)
+    # What an earlier run hoped for says nothing about this one.
+    start = replace(start, wanted=None) if isinstance(start, Labelled) else record.make(*start)
+    start = record.extend(start, 0)
+    check.asked_features(pool, start)
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((pool.candidates, start))):
         with jax.ensure_compile_time_eval():
             check.budget(budget, askable=int(available(pool, start).sum()))
@@ -355,6 +363,7 @@ def _catch_up(strategy: Strategy, pool: Pool, state: State) -> State:
     check.pool(pool, needs=strategy.needs)
     start = record.merge(state.labelled, state.pending)
     check.indices("labelled and pending rows", start.indices[: int(start.count)], size=pool.size)
+    check.asked_features(pool, start)
     return rebuild(strategy, pool, replace(state, start=start, pool=now))
 
 
@@ -376,8 +385,8 @@ def _scores(values, check_block) -> Scores:
     """Scores of logits or probabilities in any array; what lies in host memory goes to the device in blocks of rows."""
     take_log = check_block is check.probs
     blocks = []
-    step = _CHUNK if isinstance(values, np.ndarray) else max(1, values.shape[0] if getattr(values, "ndim", 0) else 1)
     check.source_shape("probs" if take_log else "logits", values)
+    step = _CHUNK if isinstance(values, np.ndarray) else max(1, values.shape[0])
     for offset in range(0, values.shape[0], step):
         block = values[offset : offset + step]
         check_block(block, offset=offset)

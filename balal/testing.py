@@ -76,28 +76,28 @@ def check_strategy(
     hash(strategy)
     assert strategy == replace(strategy), "a strategy is a frozen value: a copy of it must be equal to it"  # pyright: ignore
     case = draws.sampled_from(CASES)
-    over(picks_are_distinct_candidates, case=case)
-    over(simulate_equals_ask_and_tell, case=case)
-    over(answers_may_come_late_in_parts_and_in_any_order)
-    over(a_saved_state_goes_on)
-    over(a_changed_pool_is_noticed)
-    over(a_label_can_be_corrected)
-    over(padding_changes_no_pick)
-    over(room_for_more_classes_changes_no_pick)
+    over(_picks_are_distinct_candidates, case=case)
+    over(_simulate_equals_ask_and_tell, case=case)
+    over(_answers_may_come_late_in_parts_and_in_any_order)
+    over(_a_saved_state_goes_on)
+    over(_a_changed_pool_is_noticed)
+    over(_a_label_can_be_corrected)
+    over(_padding_changes_no_pick)
+    over(_room_for_more_classes_changes_no_pick)
     if reference is not None:
-        over(functools.partial(picks_are_those_of_the_reference, reference), case=case)
-    transforms_agree(strategy, seed)
-    one_compilation_serves_all_values(strategy, seed)
-    another_key(strategy, chance)
-    if not uses_chance(strategy):
-        over(permuted_rows_are_permuted_picks)
+        over(functools.partial(_picks_are_those_of_the_reference, reference), case=case)
+    _transforms_agree(strategy, seed)
+    _one_compilation_serves_all_values(strategy, seed)
+    _another_key(strategy, chance)
+    if not _uses_chance(strategy):
+        over(_permuted_rows_are_permuted_picks)
 
 
 def _name(contract) -> str:
-    return getattr(contract, "func", contract).__name__.replace("_", " ")
+    return getattr(contract, "func", contract).__name__.strip("_").replace("_", " ")
 
 
-def draw_pool(seed: int, *, ties: bool = True) -> tuple[Pool, np.ndarray, np.ndarray]:
+def _draw_pool(seed: int, *, ties: bool = True) -> tuple[Pool, np.ndarray, np.ndarray]:
     """A small pool, its true labels, and the rows of a labelled start. With `ties`: duplicates, masked rows, rare and missing classes."""
     rng = np.random.default_rng(seed)
     if ties:
@@ -131,14 +131,14 @@ def _simulate(strategy, pool, labels, *, budget, seed=0, start=None, num_classes
 def _case(seed, case, *, ties=True):
     """A pool with as few candidates as the budget allows, or all of them."""
     budget, started = case
-    pool, labels, start = draw_pool(seed, ties=ties)
+    pool, labels, start = _draw_pool(seed, ties=ties)
     start = start[:started]
     if seed % 2:
         pool = _limited(pool, budget, seed, start)
     return pool, labels, start, budget
 
 
-def picks_are_distinct_candidates(strategy, *, seed, case):
+def _picks_are_distinct_candidates(strategy, *, seed, case):
     pool, labels, start, budget = _case(seed, case)
     result = _simulate(strategy, pool, labels, budget=budget, start=start)
     picks = np.asarray(result.indices)
@@ -151,7 +151,7 @@ def picks_are_distinct_candidates(strategy, *, seed, case):
     assert np.array_equal(result.labels, labels[picks]), "the labels of a simulation must be those of its picks"
 
 
-def simulate_equals_ask_and_tell(strategy, *, seed, case):
+def _simulate_equals_ask_and_tell(strategy, *, seed, case):
     pool, labels, start, budget = _case(seed, case)
     labelled = (start, labels[start])
     key = jax.random.key(seed)
@@ -169,8 +169,8 @@ def simulate_equals_ask_and_tell(strategy, *, seed, case):
         assert at_once.tolist() == picks, f"all at once: {at_once.tolist()}, one at a time: {picks}"
 
 
-def answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
-    pool, labels, start = draw_pool(seed)
+def _answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
+    pool, labels, start = _draw_pool(seed)
     rng = np.random.default_rng(seed)
     budget = CASES[1][0]
     state = loop.init(strategy, pool, budget=budget, num_classes=NUM_CLASSES, key=jax.random.key(seed), labelled=(start, labels[start]))
@@ -215,8 +215,8 @@ def _finish(strategy, pool, labels, state):
     return picks
 
 
-def a_saved_state_goes_on(strategy, *, seed):
-    pool, labels, _ = draw_pool(seed, ties=False)
+def _a_saved_state_goes_on(strategy, *, seed):
+    pool, labels, _ = _draw_pool(seed, ties=False)
     state = _midway(strategy, pool, labels, seed)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "state.npz")
@@ -226,20 +226,20 @@ def a_saved_state_goes_on(strategy, *, seed):
     assert expected == found, f"kept on: {expected}, saved and loaded: {found}"
 
 
-def a_changed_pool_is_noticed(strategy, *, seed):
-    pool, labels, _ = draw_pool(seed)
+def _a_changed_pool_is_noticed(strategy, *, seed):
+    pool, labels, _ = _draw_pool(seed)
     state = _midway(strategy, pool, labels, seed)
     taken = {*state.labelled.indices.tolist(), *state.pending.indices.tolist()}
     banned = next(row for row in range(ROWS) if row not in taken)
-    other, _, _ = draw_pool(seed + 1)
+    other, _, _ = _draw_pool(seed + 1)
     changed = replace(other, candidates=jnp.ones(ROWS, bool).at[banned].set(False))
     picks = _finish(strategy, changed, labels, state)
     assert banned not in picks, f"row {banned} was banned and yet asked: {picks}"
     assert not taken & set(picks), f"rows {taken & set(picks)} were asked twice"
 
 
-def a_label_can_be_corrected(strategy, *, seed):
-    pool, labels, _ = draw_pool(seed, ties=False)
+def _a_label_can_be_corrected(strategy, *, seed):
+    pool, labels, _ = _draw_pool(seed, ties=False)
     right = _midway(strategy, pool, labels, seed, asked=0)
     first = int(right.labelled.indices[0])
     wrong = labels.copy()
@@ -255,16 +255,16 @@ def a_label_can_be_corrected(strategy, *, seed):
     assert found == expected, f"corrected: {found}, right from the outset: {expected}"
 
 
-def padding_changes_no_pick(strategy, *, seed):
-    pool, labels, _ = draw_pool(seed, ties=False)
+def _padding_changes_no_pick(strategy, *, seed):
+    pool, labels, _ = _draw_pool(seed, ties=False)
     expected = _simulate(strategy, pool, labels, budget=5, seed=seed).indices
     padded = jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, 3)] + [(0, 0)] * (leaf.ndim - 1)), pool)
     found = _simulate(strategy, padded, np.pad(labels, (0, 3)), budget=5, seed=seed).indices
     assert np.array_equal(expected, found), f"as it is: {expected}, with three masked rows more: {found}"
 
 
-def room_for_more_classes_changes_no_pick(strategy, *, seed):
-    pool, labels, _ = draw_pool(seed, ties=False)
+def _room_for_more_classes_changes_no_pick(strategy, *, seed):
+    pool, labels, _ = _draw_pool(seed, ties=False)
     state = _midway(strategy, pool, labels, seed)
     grown = loop.grow(strategy, state, NUM_CLASSES + 2)
     expected, found = (_finish(strategy, pool, labels, each) for each in (state, grown))
@@ -274,8 +274,8 @@ def room_for_more_classes_changes_no_pick(strategy, *, seed):
     _finish(strategy, pool, new, grown)
 
 
-def permuted_rows_are_permuted_picks(strategy, *, seed):
-    pool, labels, _ = draw_pool(seed, ties=False)
+def _permuted_rows_are_permuted_picks(strategy, *, seed):
+    pool, labels, _ = _draw_pool(seed, ties=False)
     order = np.random.default_rng(seed).permutation(ROWS)
     expected = np.asarray(_simulate(strategy, pool, labels, budget=5).indices)
     permuted = jax.tree.map(lambda leaf: leaf[order], pool)
@@ -283,7 +283,7 @@ def permuted_rows_are_permuted_picks(strategy, *, seed):
     assert np.array_equal(expected, found), f"in order: {expected}, permuted: {found}"
 
 
-def picks_are_those_of_the_reference(reference, strategy, *, seed, case):
+def _picks_are_those_of_the_reference(reference, strategy, *, seed, case):
     # Without ties: a twin in float64 breaks them where float32 cannot see them.
     pool, labels, start, budget = _case(seed, case, ties=False)
     found = _simulate(strategy, pool, labels, budget=budget, start=start).indices.tolist()
@@ -294,9 +294,9 @@ def picks_are_those_of_the_reference(reference, strategy, *, seed, case):
     assert found == [int(pick) for pick in expected], f"picks {found}, the reference's {list(expected)}"
 
 
-def transforms_agree(strategy: Strategy, seed: int) -> None:
+def _transforms_agree(strategy: Strategy, seed: int) -> None:
     """Jitted, not jitted and vmapped over keys give the same picks, and the same key gives the same again."""
-    pool, labels, _ = draw_pool(seed)
+    pool, labels, _ = _draw_pool(seed)
 
     def picks(key):
         return loop.simulate(strategy, pool, labels, budget=5, num_classes=NUM_CLASSES, key=key).indices
@@ -311,10 +311,10 @@ def transforms_agree(strategy: Strategy, seed: int) -> None:
         assert np.array_equal(single[0], picks(keys[0])), "without jit the picks must be the same"
 
 
-def one_compilation_serves_all_values(strategy: Strategy, seed: int) -> None:
+def _one_compilation_serves_all_values(strategy: Strategy, seed: int) -> None:
     """A second simulation of the same shapes with other values compiles nothing, and neither do further asks and tells."""
     for number in (seed, seed + 1):
-        pool, labels, _ = draw_pool(number)
+        pool, labels, _ = _draw_pool(number)
         _simulate(strategy, pool, labels, budget=5, seed=number)
         _finish(strategy, pool, labels, _midway(strategy, pool, labels, number))
         if number == seed:
@@ -322,15 +322,15 @@ def one_compilation_serves_all_values(strategy: Strategy, seed: int) -> None:
     assert loop.compilations() == before, f"other values compiled again: {before} before, {loop.compilations()} after"
 
 
-def uses_chance(strategy: Strategy) -> bool:
+def _uses_chance(strategy: Strategy) -> bool:
     """Whether any of six keys gives other picks than the first, on a pool without ties."""
-    pool, labels, _ = draw_pool(0, ties=False)
+    pool, labels, _ = _draw_pool(0, ties=False)
     keys = range(6)
     return len({tuple(_simulate(strategy, pool, labels, budget=5, seed=key).indices.tolist()) for key in keys}) > 1
 
 
-def another_key(strategy: Strategy, chance: bool | None) -> None:
+def _another_key(strategy: Strategy, chance: bool | None) -> None:
     """Strategies that are said to use chance do, and the others do not."""
     if chance is not None:
-        found = uses_chance(strategy)
+        found = _uses_chance(strategy)
         assert found == chance, f"{strategy!r} was said {'' if chance else 'not '}to use chance, and it does{'' if found else ' not'}"

@@ -145,6 +145,22 @@ FAULTS = {
     "k_center nowhere": lambda: balal.k_center(jnp.zeros((3, 2)), 2),
     "k_center budget": lambda: balal.k_center(jnp.zeros((3, 2)), 4, start=0),
     "k_center one axis": lambda: balal.k_center(jnp.zeros(3), 2, start=0),
+    "strategy is a name": lambda: simulate("ent"),
+    "first is a name": lambda: balal.Balanced("ent"),
+    "strategy is a class": lambda: simulate(balal.Ordered),
+    "name is no string": lambda: balal.strategy(3),
+    "unknown score": lambda: balal.strategies.Uncertainty("entropi"),
+    "patience in parts": lambda: balal.Balanced(ENT, patience=2.5),
+    "classes in parts": lambda: balal.grow(ENT, state(), 7.5),
+    "told labels too many": lambda: tell([], [1]),
+    "told negative row": lambda: tell([-1, 0]),
+    "start labels too many": lambda: simulate(labelled=(np.zeros(0, int), np.array([1]))),
+    "start nan": lambda: simulate(
+        balal.strategy("core_set"), pool(put(FEATURES, np.nan, 2), candidates=np.arange(10) != 2), labelled=(np.array([2]), np.array([0]))
+    ),
+    "features huge": lambda: pool(put(FEATURES, 1e20, 4)),
+    "nothing to keep": lambda: pool(scores=POOL.scores, keep_logits=True),
+    "saved nowhere": lambda: balal.save(state(), "/no/such/folder/state.npz"),
     # the doctor itself
     "check indices axes": lambda: check.indices("picks", [[1]], size=3),
     "check many indices": lambda: check.indices("picks", np.arange(20), size=3),

@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 import tempfile
 import zipfile
 
@@ -35,7 +37,7 @@ def assert_same(first, second):
 
 
 class Histories(RuleBasedStateMachine):
-    """Any history of asks, late, partial and repeated answers, corrections, bans, refreshed scores, crashes and growth."""
+    """Any history of asks, late and partial answers, corrections, bans, refreshed scores, crashes and growth."""
 
     @initialize(seed=draws.integers(0, 20))
     def start(self, seed):
@@ -74,13 +76,18 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: len(self.banned) < 4)
     @rule(data=draws.data())
     def ban(self, data):
-        row = data.draw(draws.sampled_from([row for row in range(ROWS) if row not in {*self.told, *self.pending}]))
+        row = data.draw(draws.sampled_from([row for row in range(ROWS) if row not in {*self.told, *self.banned}]))
         self.banned.add(row)
         self.pool = dataclasses.replace(self.pool, candidates=self.pool.candidates.at[row].set(False))
 
     @rule(seed=draws.integers(0, 20))
     def retrain(self, seed):
         self.pool = dataclasses.replace(small_pool(seed)[0], candidates=self.pool.candidates)
+
+    @precondition(lambda self: self.state.num_classes == CLASSES)
+    @rule()
+    def make_room(self):
+        self.state = balal.grow(STRATEGY, self.state, CLASSES + 2)
 
     @rule()
     def crash_and_resume(self):
@@ -96,7 +103,7 @@ class Histories(RuleBasedStateMachine):
         rows = self.state.labelled.indices[:count].tolist()
         assert dict(zip(rows, self.state.labelled.labels[:count].tolist(), strict=True)) == self.told
         assert self.state.pending.indices[: int(self.state.pending.count)].tolist() == self.pending
-        counts = np.bincount(list(self.told.values()), minlength=CLASSES)
+        counts = np.bincount(list(self.told.values()), minlength=self.state.num_classes)
         np.testing.assert_array_equal(self.state.memory.counts, counts)
 
 
@@ -321,3 +328,59 @@ def test_a_failed_save_leaves_the_older_file(tmp_path, monkeypatch):
         balal.save(begin(), path)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["state.npz"]
+
+
+def test_a_labelled_start_says_nothing_about_what_was_wanted_jitted_or_not():
+    pool, labels = small_pool(3, 60)
+
+    def run(labelled):
+        key = jax.random.key(0)
+        return balal.simulate(STRATEGY, pool, labels, budget=20, num_classes=CLASSES, key=key, labelled=labelled)
+
+    first = run(None)
+    start = balal.Labelled(first.indices, first.labels, jnp.int32(20), first.wanted)
+    assert np.any(np.asarray(first.wanted) >= 0)
+    for other in (run(start), jax.jit(run)(start), jax.jit(lambda: run((first.indices, first.labels)))()):
+        np.testing.assert_array_equal(other.indices, run((first.indices, first.labels)).indices)
+
+
+def test_labels_of_rows_that_are_no_candidates_need_not_be_known():
+    pool, labels = small_pool()
+    pool = dataclasses.replace(pool, candidates=jnp.arange(ROWS) < 15)
+    labels = np.where(np.arange(ROWS) < 15, labels, -1)
+    result = balal.simulate(STRATEGY, pool, labels, budget=15, num_classes=CLASSES, key=jax.random.key(0))
+    assert sorted(result.indices.tolist()) == list(range(15))
+    with pytest.raises(ValueError, match="those of row 3 is not"):
+        balal.simulate(STRATEGY, pool, np.where(np.arange(ROWS) == 3, -1, labels), budget=5, num_classes=CLASSES, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ["ent_inv_div", "core_set+balance"])
+def test_a_smaller_pool_still_gives_what_is_left(name):
+    strategy = balal.strategy(name)
+    pool, labels = small_pool()
+    rows, state = balal.ask(strategy, pool, begin(strategy, budget=14), size=2)
+    state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
+    largest = max(12, int(max(rows)) + 1)
+    smaller = jax.tree.map(lambda leaf: leaf[:largest], pool)
+    found, _ = balal.ask(strategy, smaller, state, size=largest - 2)
+    assert sorted([*found.tolist(), *rows.tolist()]) == list(range(largest))
+
+
+def test_everything_works_in_double_precision():
+    program = """
+import jax, numpy as np, balal
+jax.config.update("jax_enable_x64", True)
+rng = np.random.default_rng(0)
+pool = balal.pool(rng.normal(size=(40, 3)), logits=rng.normal(size=(40, 5)))
+labels, strategy, key = rng.integers(0, 3, 40), balal.strategy("core_set+balance"), jax.random.key(0)
+result = balal.simulate(strategy, pool, labels, budget=20, num_classes=3, key=key)
+state, picks = balal.init(strategy, pool, budget=20, num_classes=3, key=key), []
+for _ in range(20):
+    index, state = balal.ask(strategy, pool, state)
+    state = balal.tell(strategy, pool, state, index, labels[np.asarray(index)])
+    picks += index.tolist()
+assert picks == result.indices.tolist() and int(result.switched_at) > 0
+assert result.indices.dtype == np.int32
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

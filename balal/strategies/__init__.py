@@ -54,6 +54,8 @@ def strategy(name: str) -> Strategy:
     Balanced(first=Uncertainty(score='entropy', inverted=True, diversified=True), denominator='min', patience=3, ties='lowest', \
 at_mean='nowhere', known_classes='found', latch=True)
     """
+    if not isinstance(name, str):
+        raise ValueError(f"a strategy is looked up by its name, got {name!r}")
     first, _, rule = name.partition("+")
     if first in STRATEGIES and (rule in RULES or name == first):
         return RULES[rule](STRATEGIES[first]) if rule else STRATEGIES[first]

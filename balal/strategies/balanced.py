@@ -54,6 +54,7 @@ class Balanced:
     latch: bool = True
 
     def __post_init__(self) -> None:
+        check.strategy(self.first)
         balancing.patient(self.patience)
         check.option("denominator", self.denominator, balancing.Denominator)
         check.option("ties", self.ties, balancing.Ties)
@@ -70,8 +71,8 @@ class Balanced:
         memory = Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key),
             counts=jnp.zeros(num_classes, jnp.int32),
-            means=jnp.zeros((num_classes, features.shape[1])),
-            distances=jnp.zeros((num_classes, pool.size)),
+            means=jnp.zeros((num_classes, features.shape[1]), jnp.float32),
+            distances=jnp.zeros((num_classes, pool.size), jnp.float32),
             fresh=jnp.zeros(num_classes, bool),
             # Begun anew in the middle of a budget, part of it is in `labelled` already: the record has no room for more than the rest.
             total=jnp.minimum(labelled.count + budget, jnp.maximum(labelled.indices.shape[0], budget)),
@@ -83,7 +84,7 @@ class Balanced:
         def start(place, memory):
             return _add(memory, features, labelled.indices[place], labelled.labels[place])
 
-        return jax.lax.fori_loop(0, labelled.count, start, memory)
+        return jax.lax.fori_loop(jnp.int32(0), labelled.count.astype(jnp.int32), start, memory)
 
     def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Memory]:
         wanted_so_far = record.columns(labelled)["wanted"]

@@ -25,7 +25,11 @@ class Strategy(Protocol):
         ...
 
     def init(self, pool: Pool, labelled: Labelled, budget: int, num_classes: int, key: Key[Array, ""]) -> Any:
-        """The memory before `budget` new labels are bought. Rows of `labelled` may be unanswered yet: their label is -1."""
+        """The memory before at most `budget` new labels are bought. Rows of `labelled` may be unanswered yet: their label is -1.
+
+        In the middle of a budget, after the pool has changed, it is called again with all rows labelled and pending so far and with the
+        same `budget`, of which part is spent then: `labelled` has no more free places than labels may still be bought.
+        """
         ...
 
     def ask(self, memory: Any, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Any]:
@@ -67,7 +71,8 @@ class Ordered:
 
     def init(self, pool: Pool, labelled: Labelled, budget: int, num_classes: int, key: Key[Array, ""]) -> Order:
         del num_classes
-        return Order(self.order(pool, labelled, budget, key))
+        possible = min(budget, pool.size)
+        return Order(jnp.pad(self.order(pool, labelled, possible, key), (0, budget - possible), constant_values=-1))
 
     def ask(self, memory: Order, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Order]:
         free = available(pool, labelled)

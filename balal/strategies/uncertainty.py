@@ -6,10 +6,12 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key, Real
 
-from balal import chance
+from balal import chance, check
 from balal.diversity import diversify
 from balal.strategies.base import Ordered
 from balal.types import Labelled, Pool, available
+
+Score = Literal["entropy", "margin", "least_confidence"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,12 @@ class Uncertainty(Ordered):
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 1 to 6.
     """
 
-    score: Literal["entropy", "margin", "least_confidence"] = "entropy"
+    score: Score = "entropy"
     inverted: bool = False
     diversified: bool = False
+
+    def __post_init__(self) -> None:
+        check.option("score", self.score, Score)
 
     def order(self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]) -> Int[Array, " budget"]:
         del key
