@@ -68,16 +68,15 @@ def k_center(
         # Row -1 is padding: nothing comes nearer.
         return jnp.where(row >= 0, jnp.minimum(nearest, squared_distances(features, features[row])), nearest)
 
-    # Only the filled places are looped over: the record of a whole budget is mostly padding when it begins.
-    filled = labelled[jnp.argsort(labelled < 0)]
-    count = jnp.sum(labelled >= 0, dtype=jnp.int32)
+    # The record of a whole budget is mostly padding when it begins: the loop ends at the last filled place.
+    end = jnp.max(jnp.where(labelled >= 0, jnp.arange(1, len(labelled) + 1, dtype=jnp.int32), 0))
     nearest = jax.lax.fori_loop(
-        jnp.int32(0), count, lambda place, nearest: add_centre(filled[place], nearest), jnp.full(size, jnp.inf, jnp.float32)
+        jnp.int32(0), end, lambda place, nearest: add_centre(labelled[place], nearest), jnp.full(size, jnp.inf, jnp.float32)
     )
     left = candidates.at[jnp.where(labelled >= 0, labelled, size)].set(False, mode="drop")
     first = _largest(nearest, left)
     if key is not None:
-        first = jnp.where(count > 0, first, _largest(chance.per_row(key, size), left))
+        first = jnp.where(end > 0, first, _largest(chance.per_row(key, size), left))
     if start is not None:
         askable = (start >= 0) & (start < size) & left[start]
         first = jnp.where(askable, start, first).astype(jnp.int32)

@@ -22,6 +22,9 @@ from balal.strategies import STRATEGIES
 from experiments import one_shot
 from experiments.common import cells, data, paper, report, summary, workers
 
+# On one worker, so that the run they share is made once.
+pytestmark = pytest.mark.xdist_group("one_shot")
+
 ROOT = Path(__file__).parent.parent
 SMALL = ("--pool_rows=1500", "--budgets=50,100", "--strategies=random,ent_inv_div", "--seeds=2")
 
