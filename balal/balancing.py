@@ -152,12 +152,12 @@ def patient(patience: int | None) -> None:
         raise ValueError(f"patience must be a whole number of at least 1, or None for endless patience, got {patience!r}")
 
 
-def tie_rank(labels: Int[Array, " B"], key: Key[Array, ""], *, num_classes: int, ties: Ties = "lowest") -> Int[Array, " C"]:
+def tie_rank(labels: Int[Array, " B"], *, num_classes: int, key: Key[Array, ""], ties: Ties = "lowest") -> Int[Array, " C"]:
     """What breaks ties between classes of equal count, smallest first: int32 [C].
 
     "lowest" leaves it to the class id, "first_found" prefers the class whose first label came first, "random" draws by `key`.
 
-    >>> tie_rank(jnp.array([2, 0, 2]), jax.random.key(0), num_classes=3, ties="first_found").tolist()
+    >>> tie_rank(jnp.array([2, 0, 2]), num_classes=3, key=jax.random.key(0), ties="first_found").tolist()
     [1, 3, 0]
     """
     check.option("ties", ties, Ties)

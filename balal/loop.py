@@ -94,6 +94,14 @@ def init(
       labelled: rows whose labels are known from the outset, a `Labelled` or a pair (indices, labels); they do not count as bought.
 
     Raises: ValueError where the pool lacks what the strategy needs, or the budget, the key or the labelled rows are not valid.
+
+    >>> from balal.strategies import strategy
+    >>> rows, ent = pool(None, logits=jnp.arange(4.0)[:, None] * jnp.array([[1.0, 0.0]])), strategy("ent")
+    >>> state = init(ent, rows, budget=2, num_classes=2, key=jax.random.key(0))
+    >>> indices, state = ask(ent, rows, state, size=2)
+    >>> state = tell(ent, rows, state, indices, [1, 0])
+    >>> indices.tolist(), state.labelled.labels.tolist()
+    ([0, 1], [1, 0])
     """
     start = record.extend(_prepare(strategy, pool, budget, num_classes, key, labelled), budget)
     nothing = jnp.full(budget, -1, jnp.int32)

@@ -46,6 +46,8 @@ def check_strategy(
       seed: of the drawn pools; the same seed draws the same ones.
 
     Raises: AssertionError with the contract and the example; ValueError where hypothesis is not installed.
+
+    A strategy of your own, with this suite over it, stands in CONTRIBUTING.md.
     """
     try:
         import hypothesis

@@ -5,7 +5,7 @@ and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu, Hudelot, WACV 202
 
     python -m experiments.one_shot                                   the embedded CIFAR-100, two to three minutes on two cores
     python -m experiments.one_shot --strategies=all --rules=none,balance,balance_printed --out=results/all
-    python -m experiments.one_shot --strategies=ent_inv_div --budgets=250 --seeds=1 --out=/tmp/quick
+    python -m experiments.one_shot --strategies=ent_inv_div --budgets=250 --seeds=1 --out=results/quick
     python -m experiments.one_shot --features=mine.npz --classifier=my_network.safetensors --full --out=results/mine
 
 Expect, from the first: `ent` finds the fewest classes and is the least balanced; `ent_inv_div` is four points more accurate than `random`

@@ -112,7 +112,7 @@ def test_signatures_read_alike(name, function):
         assert not (positional and parameter.default is not inspect.Parameter.empty), f"option {parameter.name} must be keyword-only"
         assert parameter.name not in {"rng", "seed", "random_state", "n_classes"} or function.__module__ == "balal.testing"
         if parameter.name == "key" and positional:
-            assert parameters[0].name == "key" or name == "tie_rank", "a function that always uses chance takes its key first"
+            assert parameters[0].name == "key", "a function that always uses chance takes its key first"
 
 
 @pytest.mark.parametrize(("name", "function"), list(public_functions()))

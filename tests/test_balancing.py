@@ -72,7 +72,7 @@ def test_ties_between_classes_go_by_the_rule_that_was_asked_for():
     counts, none = jnp.array([1, 1, 1]), jnp.zeros(3, int)
 
     def wanted(ties, seed=0):
-        rank = balancing.tie_rank(labels, jax.random.key(seed), num_classes=3, ties=ties)
+        rank = balancing.tie_rank(labels, num_classes=3, key=jax.random.key(seed), ties=ties)
         return int(balancing.wanted_class(counts, none, rank, patience=None))
 
     assert wanted("lowest") == 0

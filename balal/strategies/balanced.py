@@ -95,7 +95,7 @@ class Balanced:
         num_classes = memory.counts.shape[0]
         missed = balancing.misses(labelled.labels, wanted_so_far, num_classes=num_classes)
         tie_key = jax.random.fold_in(memory.key, labelled.count)
-        rank = balancing.tie_rank(labelled.labels, tie_key, num_classes=num_classes, ties=self.ties)
+        rank = balancing.tie_rank(labelled.labels, num_classes=num_classes, key=tie_key, ties=self.ties)
         wanted = balancing.wanted_class(memory.counts, missed, rank, patience=self.patience)
         wanted = jnp.where(switched, wanted, -1)
         switched = wanted >= 0
