@@ -63,14 +63,14 @@ def numpy_balancing(
     distances = np.full((num_classes, len(features)), np.inf, np.float32)
 
     def refresh(c: int) -> None:
-        mean = sums[c] / counts[c]
+        mean = sums[c] / np.float32(counts[c])  # an integer would make it, and a copy of the features, float64
         distances[c] = np.maximum(norms - 2 * (features @ mean) + mean @ mean, 0)
 
     for c in np.flatnonzero(counts):
         refresh(c)
     while len(picks) < min(budget, stop):
         if naive:
-            means = sums / np.maximum(counts, 1)[:, None]
+            means = sums / np.maximum(counts, 1).astype(np.float32)[:, None]
             distances = np.maximum(norms - 2 * (means @ features.T) + np.einsum("cd,cd->c", means, means)[:, None], 0)
         known = np.flatnonzero(counts)
         wanted = min(known, key=lambda c: (misses[c] // 3, counts[c], c))
