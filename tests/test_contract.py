@@ -3,7 +3,9 @@
 New names are found in the registry; this file need not be edited for them.
 """
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -149,3 +151,11 @@ def test_memory_that_does_not_survive_saving_is_found():
 def test_a_strategy_that_is_said_to_use_chance_must():
     with pytest.raises(AssertionError, match="said to use chance"):
         check_strategy(Broken("none"), examples=1, chance=True)
+
+
+@pytest.mark.quick
+def test_the_guide_for_contributors_shows_a_strategy_that_passes():
+    guide = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert len(blocks) == 2 and "check_strategy(Largest()" in blocks[1]
+    exec("\n".join(blocks), {"__name__": "guide"})
