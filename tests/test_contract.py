@@ -157,5 +157,6 @@ def test_a_strategy_that_is_said_to_use_chance_must():
 def test_the_guide_for_contributors_shows_a_strategy_that_passes():
     guide = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    assert len(blocks) == 2 and "check_strategy(Largest()" in blocks[1]
+    assert len(blocks) == 2
+    assert "check_strategy(Largest()" in blocks[1]
     exec("\n".join(blocks), {"__name__": "guide"})
