@@ -126,3 +126,59 @@ def ordered(values, budget, candidates):
     """Rows by value, then by index."""
     rows = sorted(np.flatnonzero(candidates), key=lambda row: (values[row], row))
     return [*rows, *[-1] * budget][:budget]
+
+
+def nearest(points, k, candidates):
+    """The k nearest candidates of every row, itself left out, by squared distance."""
+    distances = np.square(points[:, None, :] - points[None, :, :]).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    distances[:, ~candidates] = np.inf
+    return [[other for other in np.argsort(row, kind="stable")[:k] if row[other] < np.inf] for row in distances]
+
+
+def posterior(features, rows, labels, num_classes, *, neighbours=10, noise=0.1, scale=1.0, candidates=None):
+    """Mean [N, C] and variance [N] of the Gaussian process by one solve."""
+    candidates = np.ones(len(features), bool) if candidates is None else candidates
+    centred = np.float64(features) - np.float64(features)[candidates].mean(axis=0)
+    units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    if neighbours:
+        near = nearest(units, neighbours, candidates)
+        units = np.array([unit + sum(max(unit @ units[one], 0) * units[one] for one in near[row]) for row, unit in enumerate(units)])
+        units /= np.linalg.norm(units, axis=1, keepdims=True)
+    bandwidth = scale * (1 - np.square(units[candidates].mean(axis=0)).sum())
+    kernel = np.exp((units @ units.T - 1) / bandwidth)
+    among = kernel[np.ix_(rows, rows)] + noise * np.eye(len(rows))
+    weights = np.linalg.solve(among, kernel[rows])
+    return weights.T @ np.eye(num_classes)[labels], 1 - np.sum(weights * kernel[rows], axis=0)
+
+
+def explain(mean, sharpness):
+    """Class probabilities [N, C] and the unexplained mass [N] of the class means."""
+    probabilities, unexplained = np.zeros_like(mean), np.zeros(len(mean))
+    for row, values in enumerate(np.maximum(mean, 0)):
+        explained = min(values.sum(), 1)
+        unexplained[row] = 1 - explained
+        if values.sum() > 0:
+            probabilities[row] = values**sharpness / (values**sharpness).sum() * explained
+    return probabilities, unexplained
+
+
+def posterior_picks(features, labels, budget, num_classes, *, first=(), start_share=0.1, start=((), ()), candidates=None, sharpness=4):
+    """Picks of the posterior rule: `first` in its order for a share of the labels, then the largest utility; every solve anew."""
+    free = np.ones(len(features), bool) if candidates is None else candidates.copy()
+    rows, told, picks = list(start[0]), list(start[1]), []
+    free[rows] = False
+    total = len(rows) + budget
+    for _ in range(budget):
+        pick = next((row for row in first if free[row]), None) if len(rows) < start_share * total else None
+        if pick is None:
+            mean, variance = posterior(features, np.array(rows, int), np.array(told, int), num_classes, candidates=candidates)
+            probabilities, unexplained = explain(mean, sharpness)
+            worth = 1 / (np.bincount(np.array(told, int), minlength=num_classes) + 1)
+            values = np.where(free, (probabilities @ worth + unexplained) * variance, -np.inf)
+            pick = int(np.flatnonzero(values >= values.max() * (1 - 1e-5))[0])
+        picks.append(pick)
+        rows.append(pick)
+        told.append(int(labels[pick]))
+        free[pick] = False
+    return picks

@@ -22,6 +22,8 @@ from balal import (
     imbalance,
     loop,
     metrics,
+    neighbours,
+    posterior,
     record,
     testing,
     types,
@@ -32,8 +34,8 @@ PACKAGE = Path(balal.__file__).parent
 LAYERS = [
     {"types"},
     {"check"},
-    {"record", "chance"},
-    {"uncertainty", "diversity", "coverage", "balancing", "imbalance", "metrics", "expected"},
+    {"record", "chance", "neighbours"},
+    {"uncertainty", "diversity", "coverage", "balancing", "posterior", "imbalance", "metrics", "expected"},
     {"strategies"},
     {"loop"},
     {"files"},
@@ -41,8 +43,8 @@ LAYERS = [
 ]
 BESIDE = {"heads", "models", "data"}
 MODULES: list[ModuleType] = [
-    balancing, chance, check, coverage, diversity, expected, files, imbalance, loop, metrics, record, testing, types, uncertainty,
-    balal.strategies,
+    balancing, chance, check, coverage, diversity, expected, files, imbalance, loop, metrics, neighbours, posterior, record, testing, types,
+    uncertainty, balal.strategies,
 ]  # fmt: skip
 
 

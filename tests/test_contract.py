@@ -17,9 +17,9 @@ import balal
 from balal.strategies import RULES, STRATEGIES, names
 from balal.testing import check_strategy
 
-FULL = ["random", "ent", "ent_inv_div", "core_set", *(f"ent_inv_div+{rule}" for rule in RULES)]
+FULL = ["random", "ent", "ent_inv_div", "core_set", "posterior", *(f"ent_inv_div+{rule}" for rule in RULES)]
 QUICK = {"random", "ent_inv_div+balance"}
-CHANCE = {"random", "core_set"}
+CHANCE = {"random", "core_set", "posterior"}
 
 
 def twin(name):
@@ -37,6 +37,8 @@ def twin(name):
             order = reference.ordered(values, budget, free)
         if not rule:
             return order
+        if rule == "posterior":
+            return reference.posterior_picks(features, labels, budget, num_classes, first=order, start=start, candidates=candidates)
         options = {"balance": {}, "balance_printed": dict(denominator="max", patience=None)}[rule]
         return reference.balanced(order, features, labels, budget, num_classes, start=start[0], candidates=candidates, **options)[0]
 

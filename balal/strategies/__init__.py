@@ -9,9 +9,12 @@ import difflib
 from balal.strategies.balanced import Balanced
 from balal.strategies.base import Order, Ordered, Strategy
 from balal.strategies.core_set import CoreSet
+from balal.strategies.posterior import Posterior
 from balal.strategies.uncertainty import Random, Uncertainty
 
-__all__ = ["RULES", "STRATEGIES", "Balanced", "CoreSet", "Order", "Ordered", "Random", "Strategy", "Uncertainty", "names", "strategy"]
+__all__ = [
+    "RULES", "STRATEGIES", "Balanced", "CoreSet", "Order", "Ordered", "Posterior", "Random", "Strategy", "Uncertainty", "names", "strategy",
+]  # fmt: skip
 
 STRATEGIES: dict[str, Strategy] = {
     "random": Random(),
@@ -28,11 +31,13 @@ STRATEGIES: dict[str, Strategy] = {
     "ms_inv_div": Uncertainty("margin", inverted=True, diversified=True),
     "lc_inv_div": Uncertainty("least_confidence", inverted=True, diversified=True),
     "core_set": CoreSet(),
+    "posterior": Posterior(),
 }
 
 RULES = {
     "balance": lambda first: Balanced(first),
     "balance_printed": lambda first: Balanced(first, denominator="max", patience=None),
+    "posterior": lambda first: Posterior(first),
 }
 
 
@@ -40,7 +45,7 @@ def names() -> tuple[str, ...]:
     """Every registered name: the strategies, then each of them with each rule.
 
     >>> names()[:2], len(names())
-    (('random', 'ent'), 42)
+    (('random', 'ent'), 60)
     """
     return (*STRATEGIES, *(f"{first}+{rule}" for rule in RULES for first in STRATEGIES))
 

@@ -1,0 +1,273 @@
+"""The posterior over target classes: what the labels so far say about every row of the pool, and how much they leave unexplained.
+
+Gaussian-process regression of one-hot labels with prior mean 0. Far from every label all class means are near 0: the mass that is
+missing there belongs to something no label has shown yet, so that no list of classes is needed. A label enters by one exact rank-one
+step; nothing is ever solved anew.
+
+    process = posterior.begin(features, capacity=500, num_classes=100)
+    process = posterior.update(process, row, label)
+    probabilities, unexplained = posterior.explain(process)
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from balal import chance
+from balal.neighbours import nearest
+
+# Columns multiplied at once: enough for full speed, few enough that places not yet filled cost little.
+_BLOCK = 32
+# The noise of a landmark: far below that of a label, and far above what float32 cannot tell.
+_LANDMARK_NOISE = 1e-4
+# Utilities closer than this are ties: sums over hundreds of float32 columns cannot tell them apart.
+_TIE = 1e-5
+# Rows in which neighbours are looked for: all of them in most pools, and a drawn part of larger ones.
+_AMONG = 2**14
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Exact:
+    """How rows are related, exactly. units: [N, D], what distances are taken between. columns: [b, N], one for each label."""
+
+    units: Float[Array, "*S N D"]
+    bandwidth: Float[Array, "*S"]
+    columns: Float[Array, "*S b N"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Landmarks:
+    """How rows are related through r landmarks. columns: [r, N], features of which the kernel is nearly the inner product. inner: [r, r],
+    posterior covariance of their weights. apart: [N], the prior variance that they leave out."""
+
+    columns: Float[Array, "*S r N"]
+    inner: Float[Array, "*S r r"]
+    apart: Float[Array, "*S N"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GaussianProcess:
+    """What `begin` makes and `update` carries on.
+
+    mean: [N, C], of the one-hot label of every row. variance: [N], 1 before the first label. counts: int32 [C], labels of each class.
+    count: labels so far. noise: variance of a label around its mean. relation: how rows are related.
+    """
+
+    mean: Float[Array, "*S N C"]
+    variance: Float[Array, "*S N"]
+    counts: Int[Array, "*S C"]
+    count: Int[Array, "*S"]
+    noise: Float[Array, "*S"]
+    relation: Exact | Landmarks
+
+
+@partial(jax.jit, static_argnames=("capacity", "num_classes", "neighbours", "landmarks"))
+def begin(
+    features: Float[Array, "N D"],
+    *,
+    capacity: int,
+    num_classes: int,
+    candidates: Bool[Array, " N"] | None = None,
+    neighbours: int = 10,
+    scale: float | Float[Array, ""] = 1.0,
+    noise: float | Float[Array, ""] = 0.1,
+    landmarks: int | None = None,
+) -> GaussianProcess:
+    """The process before any label.
+
+    The kernel is `exp(-|z - z'|^2 / (2 bandwidth))` on unit rows `z`: the centred features, smoothed over the unlabelled pool, each row
+    added to its nearest neighbours weighted by their cosines. The bandwidth is half the mean squared distance of two rows of the pool,
+    which is 1 less the squared length of their mean. None of it needs a label.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16.
+      capacity: how many labels there will be at most. num_classes: room for target classes, `C`.
+      candidates: bool [N], the rows that say what the pool's mean and bandwidth are (None: all); the others may be padding.
+      neighbours: how many are added to a row, 0: none. They are looked for among the candidates, 16,384 drawn ones where there are more.
+      scale: multiplies the bandwidth. noise: variance of a label around the mean of its row.
+      landmarks: None for the exact form, `O(N (D + C + capacity))` memory and `O(N (D + C + m))` time for label m. A number r of
+        landmarks for the bounded form, `O(N (C + r))` memory and time, `O(r^2)` more: rows are related through the r rows of the pool
+        that explain most of it, and what these leave out is taken for independent from row to row. Exact where they leave out nothing.
+
+    Raises: ValueError when `features` is not [N, D], the capacity is negative or the number of landmarks below 1.
+
+    Source: Rasmussen, Williams, Gaussian Processes for Machine Learning, 2006, chapter 2; the bounded form is the fully independent
+      conditional of its section 8.3.4, landmarks chosen by largest remaining variance (pivoted Cholesky).
+
+    >>> process = begin(jnp.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]), capacity=2, num_classes=2, noise=0.0)
+    >>> process = update(process, 0, 1)
+    >>> process.mean[:2].round(3).tolist(), process.variance[:2].tolist()
+    ([[0.0, 1.0], [0.0, 1.0]], [0.0, 0.0])
+    """
+    if features.ndim != 2:
+        raise ValueError(f"features must be [N, D], got shape {features.shape}")
+    if capacity < 0 or neighbours < 0 or (landmarks is not None and landmarks < 1):
+        raise ValueError(
+            f"capacity and neighbours must be at least 0, and landmarks at least 1 or None; got {capacity}, {neighbours} and {landmarks}"
+        )
+    size = features.shape[0]
+    candidates = jnp.ones(size, bool) if candidates is None else candidates
+    units = _smoothed(_units(features, candidates), candidates, neighbours)
+    middle = jnp.sum(jnp.where(candidates[:, None], units, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
+    # Rows that all coincide have no distances: any bandwidth relates them fully.
+    spread = jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
+    places = capacity if landmarks is None else min(landmarks, size)
+    relation = Exact(units, jnp.float32(scale) * spread, jnp.zeros((-(-places // _BLOCK) * _BLOCK, size), jnp.float32))
+    return GaussianProcess(
+        mean=jnp.zeros((size, num_classes), jnp.float32),
+        variance=jnp.ones(size, jnp.float32),
+        counts=jnp.zeros(num_classes, jnp.int32),
+        count=jnp.int32(0),
+        noise=jnp.float32(noise),
+        relation=relation if landmarks is None else _landmarks(relation, candidates, places),
+    )
+
+
+@jax.jit
+def update(process: GaussianProcess, row: Int[Array, ""] | int, label: Int[Array, ""] | int) -> GaussianProcess:
+    """The process after one more label, by one exact rank-one step.
+
+    Args:
+      row: the row that was labelled. label: its class; -1 changes nothing (padding).
+
+    The exact form has no room for more labels than its capacity.
+
+    >>> process = update(begin(jnp.eye(3), capacity=1, num_classes=2), 0, -1)
+    >>> int(process.count)
+    0
+    """
+    told = jnp.asarray(label) >= 0
+    deviation = jnp.sqrt(process.variance[row] + process.noise)
+    # Where a duplicate was labelled without noise there is nothing left to learn.
+    share = jnp.where(told & (deviation > 0), 1 / jnp.where(deviation > 0, deviation, 1), 0)
+    relation = process.relation
+    if isinstance(relation, Exact):
+        step = share * _covariance(relation, process.count, row)
+        relation = replace(relation, columns=relation.columns.at[process.count].set(step))
+    else:
+        weights = share * jnp.matmul(relation.inner, relation.columns[:, row], precision="highest")
+        step = jnp.matmul(weights, relation.columns, precision="highest").at[row].add(share * relation.apart[row])
+        relation = replace(relation, inner=relation.inner - weights[:, None] * weights[None, :])
+    surprise = share * (jax.nn.one_hot(label, process.mean.shape[1]) - process.mean[row])
+    return replace(
+        process,
+        mean=process.mean + step[:, None] * surprise[None, :],
+        variance=jnp.maximum(process.variance - jnp.square(step), 0),
+        counts=process.counts.at[jnp.where(told, label, process.counts.shape[0])].add(1, mode="drop"),
+        count=process.count + told,
+        relation=relation,
+    )
+
+
+@partial(jax.jit, static_argnames="sharpness")
+def explain(process: GaussianProcess, *, sharpness: int = 4) -> tuple[Float[Array, "N C"], Float[Array, " N"]]:
+    """How probable each class is for each row, and the mass that the labels leave unexplained: [N, C] and [N], together 1.
+
+    The explained mass is the sum of the positive class means, at most 1. It is shared out in proportion to their `sharpness`-th powers.
+
+    >>> process = update(begin(jnp.eye(2), capacity=1, num_classes=2, noise=0.25), 0, 1)
+    >>> probabilities, unexplained = explain(process)
+    >>> probabilities[0].round(3).tolist(), unexplained[:1].round(3).tolist()
+    ([0.0, 0.800000011920929], [0.20000000298023224])
+    """
+    positive = jnp.maximum(process.mean, 0)
+    explained = jnp.minimum(jnp.sum(positive, axis=1), 1)
+    powers = positive**sharpness
+    total = jnp.sum(powers, axis=1)
+    return powers * (explained / jnp.where(total > 0, total, 1))[:, None], 1 - explained
+
+
+@partial(jax.jit, static_argnames="sharpness")
+def utility(
+    process: GaussianProcess, worth: Float[Array, " C"], unseen: Float[Array, ""] | float, *, sharpness: int = 4
+) -> Float[Array, " N"]:
+    """What the label of each row is expected to be worth, times what is still to be learnt about the row: [N].
+
+    `(sum_c P_c worth_c + unexplained * unseen) * variance`, with the probabilities of `explain`.
+
+    Args:
+      worth: [C], of one more label of each class. unseen: of a label of a class not seen yet.
+
+    >>> process = update(begin(jnp.eye(2), capacity=1, num_classes=2, noise=0.0), 0, 1)
+    >>> utility(process, jnp.array([0.0, 0.5]), 1.0).argmax().tolist()
+    1
+    """
+    probabilities, unexplained = explain(process, sharpness=sharpness)
+    return (jnp.sum(probabilities * worth[None, :], axis=1) + unexplained * unseen) * process.variance
+
+
+@jax.jit
+def best(values: Float[Array, " N"], candidates: Bool[Array, " N"]) -> Int[Array, ""]:
+    """The candidate with the largest value, int32; the lowest row of those that float32 cannot tell from it; -1 without candidates.
+
+    >>> int(best(jnp.array([1.0, 2.0, 2.0]), jnp.array([True, True, True])))
+    1
+    """
+    top = jnp.max(jnp.where(candidates, values, -jnp.inf))
+    near = candidates & (values >= top - _TIE * jnp.abs(top))
+    return jnp.where(jnp.any(candidates), jnp.argmax(near), -1).astype(jnp.int32)
+
+
+def _units(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, "N D"]:
+    """Unit rows of the features, centred by the mean of the candidates."""
+    features = features.astype(jnp.float32)
+    largest = jnp.max(jnp.abs(features), initial=0)
+    # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
+    features -= features[jnp.argmax(candidates)][None, :]
+    total = jnp.sum(jnp.where(candidates[:, None], features, 0), axis=0, keepdims=True)
+    features -= total / jnp.maximum(jnp.sum(candidates), 1)
+    length = jnp.linalg.norm(features, axis=1, keepdims=True)
+    # A row at the very mean has no direction: all such rows get the same one.
+    directed = length > 1e-6 * largest
+    return jnp.where(directed, features / jnp.where(directed, length, 1), features.shape[1] ** -0.5)
+
+
+def _smoothed(units: Float[Array, "N D"], candidates: Bool[Array, " N"], neighbours: int) -> Float[Array, "N D"]:
+    """Unit rows of each row plus its nearest neighbours, weighted by their cosines where these are positive."""
+    size = units.shape[0]
+    if not neighbours or size < 2:
+        return units
+    among = None
+    if size > _AMONG:
+        # Drawn with a number for each row, so that padding changes nothing.
+        drawn = jnp.where(candidates, chance.per_row(jax.random.key(0), size) >> 1, jnp.iinfo(jnp.uint32).max)
+        among = jnp.argsort(drawn)[:_AMONG].astype(jnp.int32)
+    found = nearest(units, neighbours, among=among, candidates=candidates)
+    cosines = jnp.where(found.indices >= 0, jnp.maximum(1 - jnp.square(found.distances) / 2, 0), 0)
+
+    def add(place, total):
+        return total + cosines[:, place][:, None] * units[found.indices[:, place]]
+
+    total = jax.lax.fori_loop(0, neighbours, add, units)
+    return total / jnp.linalg.norm(total, axis=1, keepdims=True)
+
+
+def _covariance(relation: Exact, count, row) -> Float[Array, " N"]:
+    """Posterior covariance of every row with one: the kernel, less what the first `count` columns have explained."""
+
+    def subtract(place, covariance):
+        block = jax.lax.dynamic_slice_in_dim(relation.columns, place * _BLOCK, _BLOCK)
+        return covariance - jnp.matmul(block[:, row], block, precision="highest")
+
+    kernel = jnp.exp((jnp.matmul(relation.units, relation.units[row], precision="highest") - 1) / relation.bandwidth)
+    # Only blocks with something in them are read.
+    return jax.lax.fori_loop(0, (count + _BLOCK - 1) // _BLOCK, subtract, kernel)
+
+
+def _landmarks(relation: Exact, candidates: Bool[Array, " N"], number: int) -> Landmarks:
+    """Features of which the kernel is nearly the inner product: the columns of almost noiseless looks at one landmark after another."""
+
+    def look(place, carry):
+        relation, variance = carry
+        row = jnp.argmax(jnp.where(candidates, variance, -1))
+        step = _covariance(relation, place, row) / jnp.sqrt(variance[row] + _LANDMARK_NOISE)
+        return replace(relation, columns=relation.columns.at[place].set(step)), jnp.maximum(variance - jnp.square(step), 0)
+
+    relation, apart = jax.lax.fori_loop(0, number, look, (relation, jnp.ones(relation.units.shape[0], jnp.float32)))
+    return Landmarks(relation.columns, jnp.eye(relation.columns.shape[0], dtype=jnp.float32), apart)
