@@ -1,7 +1,9 @@
 """Running an experiment from the command line: help that teaches, one sentence and exit code 2 for what the user got wrong."""
 
+import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -25,6 +27,30 @@ def run(main: Callable[[list[str]], None]) -> None:
         sentence = " ".join(str(error).split())
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
+
+
+def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
+    """The values of a list flag, all of them known and none twice; `all` stands for everything that is known."""
+    if list(values) == ["all"]:
+        return list(known)
+    for value in values:
+        if value not in known:
+            near = difflib.get_close_matches(value, list(known), n=3, cutoff=0.4) or known
+            raise ValueError(f"--{flag} knows no {value!r}; the nearest are {', '.join(near)}")
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"--{flag} names at least one, and each once, got {','.join(values)!r}")
+    return list(values)
+
+
+def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> list[Any]:
+    """The values of a list flag, as rising positive numbers."""
+    try:
+        numbers = sorted({kind(value) for value in values})
+    except ValueError:
+        numbers = []
+    if not numbers or not 0 < numbers[0] <= numbers[-1] < float("inf"):
+        raise ValueError(f"--{flag} takes positive numbers with commas between them, got {','.join(values)!r}")
+    return numbers
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
