@@ -10,14 +10,18 @@ from absl import app, flags, logging
 TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose, not only what it says.")
 
 
-def run(main: Callable[[list[str]], None]) -> None:
+def run(main: Callable[[list[str]], None], own: flags.FlagValues = flags.FLAGS) -> None:
     """Parses the flags and calls `main(arguments)`; leaves with exit code 2 and one sentence on stderr for a wrong flag, file or array.
+
+    own: the flags of the program, where it keeps them apart so that two programs with a flag of one name can be imported together.
 
     A `ValueError` or `OSError` is taken for the user's to mend; anything else is a bug and shows its traceback, as does everything
     under `--traceback`.
     """
+    if own is not flags.FLAGS:
+        flags.FLAGS.append_flag_values(own)
     try:
-        app.run(main, flags_parser=_parse)
+        app.run(main, flags_parser=lambda arguments: _parse(arguments, own))
     except KeyboardInterrupt:
         print("stopped; the same command goes on with what is finished", file=sys.stderr)
         sys.exit(130)
@@ -53,12 +57,13 @@ def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> lis
     return numbers
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
+def _parse(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
     if any(argument in ("-h", "--h", "-help", "--help") for argument in arguments):
         print(sys.modules["__main__"].__doc__)
-        print(flags.FLAGS.main_module_help())
+        print(own.main_module_help())
         sys.exit(0)
     rest = flags.FLAGS(arguments)
+    own.mark_as_parsed()
     if flags.FLAGS["verbosity"].using_default_value:
         # At absl's default, JAX's search for accelerators would be on the screen.
         logging.set_verbosity(logging.WARNING)
