@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 import balal
 from balal.strategies import RULES, STRATEGIES
-from experiments.common import cells, contrasts, data, plots, pools, program, report, statistics, summary, workers
+from experiments.common import cells, contrast_tables, contrasts, data, plots, pools, program, report, statistics, summary, workers
 from experiments.common.oracles import ORACLES, oracle
 
 KNOWN_RULES = ("none", *RULES, *ORACLES)
@@ -56,7 +56,7 @@ _SEEDS = _integer(
 _SEED = _integer("seed", 0, "What all chance is drawn from.", lower_bound=0)
 _TARGET = _list("target", None, "Class ids that matter; strategies that know a target aim at them. Default: all classes.")
 _AT_LEAST = _integer("at_least", 10, "Labels that every target class should get: how many must be bought?", lower_bound=1)
-_QUICK = _bool("quick", False, "Fewer seeds, strategies, pools and budgets wherever no flag says otherwise.")
+_QUICK = _bool("quick", False, "Fewer seeds, strategies, rules, pools and budgets wherever no flag says otherwise.")
 _OUT = _string("out", "results/compare", "Folder for everything that is written.")
 _FRESH = _bool("fresh", False, "Throw away the finished cells in --out.")
 _WORKERS = _integer("workers", None, "Processes that fit heads beside the selection. Default: one a core.", lower_bound=0)
@@ -64,18 +64,15 @@ _WORKERS = _integer("workers", None, "Processes that fit heads beside the select
 BUDGETS = {"digits": (20, 50, 100, 200)}
 ELSEWHERE = (100, 200, 500, 1000, 2000)
 # What --quick puts in the place of a default, where the default has it at all.
-QUICK = {"pools": ("lite0", "digits"), "strategies": ("random", "ent_inv_div", "posterior"), "seeds": 3}
+QUICK = {
+    "pools": ("lite0", "digits"),
+    "strategies": ("random", "ent_inv_div", "posterior"),
+    "rules": ("none", "balance", "posterior", *ORACLES),
+    "seeds": 3,
+}
 QUICK_BUDGETS = 3
 # The share of the pool that every run draws.
 SHARE = 0.8
-
-# What is told of the labelled sets and their heads: title, digits.
-METRICS = {
-    "accuracy": ("Balanced test accuracy, %", 1),
-    "target_recall": ("Mean test recall of the target classes, %", 1),
-    "classes_found": ("Classes found", 1),
-    "imbalance_ratio": ("Imbalance ratio of the labelled set", 3),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +100,7 @@ class Contest:
 
 def main(_: Sequence[str]) -> None:
     clock = [time.perf_counter()]
-    chosen = program.listed("rules", _RULES.value, KNOWN_RULES)
+    chosen = program.listed("rules", value_of("rules"), KNOWN_RULES)
     rules = [rule for rule in KNOWN_RULES if rule == "none" or rule in chosen]
     contests = prepare()
     out, folders = Path(_OUT.value), {}
@@ -137,7 +134,7 @@ def main(_: Sequence[str]) -> None:
     clock.append(time.perf_counter())
 
     result = gather(contests, rules, runs)
-    text = tables(result, contests)
+    text = contrast_tables.tables(result)
     report.write_json(out / "results.json", result)
     flat = [{name: value for name, value in run.items() if name not in ("indices", "recalls")} for run in result["runs"]]
     report.write_csv(out / "results.csv", flat)
@@ -338,7 +335,7 @@ def gather(contests: Sequence[Contest], rules: Sequence[str], runs: list[dict[st
         code=report.code(),
         commit=report.commit(),
         pools=[_about(contest) for contest in contests],
-        summary=contrasts.means(runs, list(METRICS)),
+        summary=contrasts.means(runs, list(contrast_tables.METRICS)),
         differences=compared,
         wins=contrasts.wins(compared, rules),
         shares_of_oracle=contrasts.shares(compared, oracle="oracle_all"),
@@ -368,119 +365,7 @@ def _about(contest: Contest) -> dict[str, Any]:
     )
 
 
-# Tables.
-
-
-def tables(result: dict[str, Any], contests: Sequence[Contest]) -> str:
-    """All tables: what was won over all pools, then every pool's own."""
-    settings = result["configuration"]
-    seeds, best = settings["seeds"], statistics.smallest_p(settings["seeds"])
-    parts = [
-        f"Head: linear SVM, C = {settings['C'][0]:g}. Mean ± standard error over {seeds} paired runs, each with its own "
-        f"{100 * SHARE:.0f} % of the pool. *: significant at {100 * contrasts.SIGNIFICANT:.0f} %, by an exact two-sided sign-flip test "
-        f"over the runs with Holm's correction over the cells of one comparison on one pool. The runs share their pool and test set, so "
-        f"a star speaks about draws from that pool. With {seeds} runs p is at least {best:.2g}."
-    ]
-    most = max((cell["cells"] for cell in result["differences"]), default=0)
-    if most * best > contrasts.SIGNIFICANT:
-        enough = next(
-            (runs for runs in range(2, statistics.MOST_RUNS + 1) if most * statistics.smallest_p(runs) <= contrasts.SIGNIFICANT), None
-        )
-        advice = f"--seeds={enough} would do" if enough else "compare fewer strategies or budgets"
-        parts[0] += f" That is too few runs for a star everywhere in a comparison of {most} cells; {advice}."
-    if result["wins"]:
-        parts += ["## All pools", *_wins(result)]
-    for about in result["pools"]:
-        parts += [f"## {about['pool']}", *_pool(result, about)]
-    if hasty := sum(not run["converged"] for run in result["runs"]):
-        parts.append(f"The solver stopped short of its tolerance in {hasty} of {len(result['runs'])} heads.")
-    return "\n\n".join(parts)
-
-
-def _wins(result: dict[str, Any]) -> list[str]:
-    found = {(entry["rule"], entry["against"]): entry for entry in result["wins"]}
-    rules = list(dict.fromkeys(rule for rule, _ in found))
-
-    def cell(rule: str, against: str) -> str:
-        entry = found.get((rule, against))
-        if entry is None:
-            return ""
-        return f"{entry['better']} (+{entry['significantly_better']}, -{entry['significantly_worse']}) of {entry['cells']}"
-
-    rows = [[rule, *(cell(rule, against) for against in rules)] for rule in rules]
-    return [
-        "### In how many cells (pool, strategy, budget) the rule of the row is more accurate than that of the column",
-        "In brackets: significantly more, significantly less accurate.",
-        report.markdown(["rule", *rules], rows),
-    ]
-
-
-def _pool(result: dict[str, Any], about: dict[str, Any]) -> list[str]:
-    """The tables of one pool."""
-    sizes, settings = np.array(about["class_sizes"]), result["configuration"]
-    here = {name: [entry for entry in result[name] if entry["pool"] == about["pool"]] for name in (
-        "summary", "differences", "shares_of_oracle", "labels_needed", "labels_to_goal"
-    )}  # fmt: skip
-    parts = [
-        f"{', '.join(about['files'])}: {about['rows']} rows, {about['rows_of_a_draw']} in a draw; {len(sizes)} classes of {sizes.min()} to "
-        f"{sizes.max()} rows, imbalance ratio {sizes.std() / sizes.mean():.3f}."
-        + (f" No source scores, so without {', '.join(about['left_out'])}." if about["left_out"] else "")
-    ]
-
-    def table(title: str, entries: Sequence[dict[str, Any]], text, row=lambda entry: entry["name"], first: str = "strategy") -> None:
-        rows: dict[str, dict[int, str]] = {}
-        for entry in entries:
-            rows.setdefault(row(entry), {})[entry["budget"]] = text(entry)
-        lines = [[name, *(texts[budget] for budget in about["budgets"])] for name, texts in rows.items()]
-        if lines:
-            parts.extend([f"### {title}", report.markdown([first, *map(str, about["budgets"])], lines)])
-
-    def metric(name: str) -> None:
-        title, digits = METRICS[name]
-        table(title, here["summary"], lambda entry: f"{entry[name]['mean']:.{digits}f} ± {entry[name]['error']:.{digits}f}")
-
-    def gain(entry: dict[str, Any]) -> str:
-        star = "*" if entry["p_holm"] <= contrasts.SIGNIFICANT else " "
-        return f"{entry['mean']:+.1f} ± {entry['error']:.1f}{star}"
-
-    metric("accuracy")
-    shown = [
-        cell
-        for cell in here["differences"]
-        if cell["against"] in ("none", "random") or (cell["rule"], cell["against"]) == ("posterior", "balance")
-    ]
-    table("Gain in accuracy, points", shown, gain, lambda entry: f"{entry['name']} - {entry['baseline']}", "difference")
-    share = "Share of the gain of the oracle of all classes"
-    table(share, here["shares_of_oracle"], lambda entry: summary.DASH if entry["share"] is None else f"{entry['share']:.2f}")
-    for alone, reference in ((False, "random"), (True, "the strategy alone")):
-        entries = [entry for entry in here["labels_needed"] if alone == (entry["reference"] != "random")]
-        times = f"How many times the labels {reference} needs for the same accuracy"
-        table(times, entries, lambda entry: f"{entry['relation'].strip('=')}{entry['factor']:.2f}")
-    if here["labels_needed"]:
-        parts.append(
-            "Interpolated in the logarithm of the labels; > and <: beyond the largest and the smallest budget, where nothing was run."
-        )
-    metric("classes_found")
-    metric("imbalance_ratio")
-
-    if settings["target"] is None:
-        parts.append("Target classes: all, so their mean test recall is the accuracy above.")
-    else:
-        metric("target_recall")
-    classes = "every class" if settings["target"] is None else f"each of the classes {', '.join(map(str, settings['target']))}"
-    rows = [
-        [
-            goal["name"],
-            f"> {goal['budget']}" if goal["median"] is None else f"{goal['median']:g}",
-            f"{goal['reached']} of {len(goal['needed'])}",
-        ]
-        for goal in here["labels_to_goal"]
-    ]
-    parts += [f"### Labels until {classes} has {settings['at_least']}", report.markdown(["strategy", "median", "reached"], rows)]
-    sentence = "The median counts runs that never got there as infinitely many labels."
-    if about["too_small"]:
-        sentence += f" In {about['too_small']} of {settings['seeds']} draws a target class has fewer rows than that, so nobody could."
-    return [*parts, sentence]
+# Files.
 
 
 def draw_plots(out: Path, result: dict[str, Any], contests: Sequence[Contest]) -> None:
