@@ -294,7 +294,7 @@ def aimed(contest: Contest, strategy: balal.Strategy) -> balal.Strategy:
     if _TARGET.value is None or not _can_aim(strategy):
         return strategy
     weights = tuple(float(place in contest.target) for place in range(contest.dataset.num_classes))
-    return dataclasses.replace(strategy, target=weights)  # pyright: ignore[reportCallIssue]
+    return dataclasses.replace(strategy, target=weights)
 
 
 def _can_aim(strategy: Any) -> bool:
@@ -384,6 +384,9 @@ def draw_plots(out: Path, result: dict[str, Any], contests: Sequence[Contest]) -
     plots.rule_accuracy(out / "accuracy.png", curves, rows=rows, columns=columns)
     if gains:
         plots.rule_gains(out / "gain.png", gains, rows=rows, columns=columns)
+    else:
+        # One that an earlier run left here would not belong to these tables.
+        (out / "gain.png").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

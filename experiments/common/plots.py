@@ -232,7 +232,7 @@ def rule_gains(path: Path, points: Sequence[Point], *, rows: Sequence[str], colu
             axes.set_xticks(range(len(budgets)), [str(budget) for budget in budgets])
             axes.tick_params(axis="x", length=0)
             axes.set_xlim(-0.5, len(budgets) - 0.5)
-        figure.supylabel("gain in balanced accuracy over no balancing (points)", fontsize=8)
+        figure.supylabel("gain over no balancing (points)", fontsize=8)
         figure.supxlabel("budget (labels)", fontsize=8)
         _rule_legend(figure, rules, line=False)
         figure.savefig(path)
@@ -258,7 +258,7 @@ def _rule_style(name: str) -> tuple[str, Any]:
 def _rule_grid(points: Sequence[Point], rows: Sequence[str], columns: Sequence[str], *, sharey: Any) -> tuple[Figure, np.ndarray]:
     most = max(len({point.budget for point in points if point.pool == pool}) for pool in rows)
     width = max(1.55, 0.36 * most) * len(columns) + 0.5
-    figure = Figure(figsize=(max(width, 4.6), 1.5 * len(rows) + 0.75), layout="constrained")
+    figure = Figure(figsize=(max(width, 4.6), 1.55 * len(rows) + 0.85), layout="constrained")
     return figure, figure.subplots(len(rows), len(columns), sharey=sharey, squeeze=False)
 
 
