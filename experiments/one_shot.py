@@ -15,10 +15,9 @@ Written to --out: results.json (every number and every picked row), results.csv,
 parts with which a killed run goes on. The same seed gives the same files, byte for byte, timings.json and the seconds in cells/ aside.
 """
 
-import difflib
 import itertools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -70,13 +69,15 @@ METRICS = {
 
 def main(_: Sequence[str]) -> None:
     clock = [time.perf_counter()]
-    names, rules = _listed("strategies", _STRATEGIES.value, STRATEGIES), _listed("rules", _RULES.value, ("none", *RULES))
-    budgets = _numbers("budgets", _BUDGETS.value, int)
+    names, rules = program.listed("strategies", _STRATEGIES.value, STRATEGIES), program.listed("rules", _RULES.value, ("none", *RULES))
+    budgets = program.numbers("budgets", _BUDGETS.value, int)
     dataset = data.load(
         _FEATURES.value, test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value, pool_rows=_POOL_ROWS.value
     )
     _check_pool(dataset, names, budgets)
-    head = workers.Setting(dataset.num_classes, tuple(_numbers("C", _C.value, float)), _FOLDS.value, _SEED.value, _THRESHOLDING.value)
+    head = workers.Setting(
+        dataset.num_classes, tuple(program.numbers("C", _C.value, float)), _FOLDS.value, _SEED.value, _THRESHOLDING.value
+    )
     configuration = dict(
         files=dataset.files,
         pool_rows=_POOL_ROWS.value,
@@ -97,7 +98,8 @@ def main(_: Sequence[str]) -> None:
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.
     with (
-        workers.fitting(head, folder, *data.scaled(dataset), workers=processes) as submit,
+        workers.processes(processes) as executor,
+        workers.fitting(head, folder, *data.scaled(dataset), executor=executor) as submit,
         tqdm(total=total, unit="run", disable=None) as progress,
     ):
         jobs, full = [], full_accuracy(dataset, head, submit)
@@ -147,7 +149,9 @@ def select(
             continue
         bought = simulate(summary.full_name(name, rule), pool, dataset, together[-1], missing)
         for (lane, seed), budget in itertools.product(enumerate(missing), together):
-            picks = dict(strategy=name, rule=rule, budget=budget, seed=seed) | measure(bought, lane, budget, dataset.num_classes)
+            indices, labels, wanted = (np.asarray(column)[lane, :budget] for column in (bought.indices, bought.labels, bought.wanted))
+            measured = summary.measure(indices, labels, wanted, int(bought.switched_at[lane]), num_classes=dataset.num_classes)
+            picks = dict(strategy=name, rule=rule, budget=budget, seed=seed) | measured
             cells.write(folder, cell_names[budget, seed], picks)
             done[budget, seed] = picks
     return [picks for picks in done.values() if picks is not None]
@@ -162,20 +166,6 @@ def simulate(name: str, pool: balal.Pool, dataset: data.Dataset, budget: int, se
         return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=dataset.num_classes, key=key)
 
     return jax.vmap(run)(keys)
-
-
-def measure(bought: balal.Result, lane: int, budget: int, num_classes: int) -> dict[str, Any]:
-    """The first `budget` picks of one run, in numbers."""
-    indices, labels, wanted = (np.asarray(rows)[lane, :budget] for rows in (bought.indices, bought.labels, bought.wanted))
-    counts, aimed = balal.metrics.class_counts(labels, num_classes=num_classes), wanted >= 0
-    return dict(
-        classes_found=int(balal.metrics.classes_found(counts)),
-        imbalance_ratio=round(float(balal.metrics.imbalance_ratio(counts)), 6),
-        switched_at=int(bought.switched_at[lane]),
-        # The share of balancing's picks that were of the class it hoped for.
-        hits=round(float(np.mean(labels[aimed] == wanted[aimed])), 4) if aimed.any() else None,
-        indices=indices.tolist(),
-    )
 
 
 def full_accuracy(dataset: data.Dataset, head: workers.Setting, submit: Callable[[np.ndarray], Future]) -> Future | None:
@@ -280,30 +270,6 @@ def _check_pool(dataset: data.Dataset, names: Sequence[str], budgets: Sequence[i
         raise ValueError(f"{unscored[0]} needs the source model's scores, and {_FEATURES.value} has none: give --scores or --classifier")
     if budgets[-1] > len(dataset.labels):
         raise ValueError(f"--budgets goes up to {budgets[-1]}, and the pool has only {len(dataset.labels)} rows")
-
-
-def _listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
-    """The values of a list flag, all of them known and none twice."""
-    if flag == "strategies" and list(values) == ["all"]:
-        return list(known)
-    for value in values:
-        if value not in known:
-            near = difflib.get_close_matches(value, list(known), n=3, cutoff=0.4) or known
-            raise ValueError(f"--{flag} knows no {value!r}; the nearest are {', '.join(near)}")
-    if not values or len(set(values)) < len(values):
-        raise ValueError(f"--{flag} names at least one, and each once, got {','.join(values)!r}")
-    return list(values)
-
-
-def _numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> list[Any]:
-    """The values of a list flag, as rising positive numbers."""
-    try:
-        numbers = sorted({kind(value) for value in values})
-    except ValueError:
-        numbers = []
-    if not numbers or not 0 < numbers[0] <= numbers[-1] < float("inf"):
-        raise ValueError(f"--{flag} takes positive numbers with commas between them, got {','.join(values)!r}")
-    return numbers
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from balal.heads import svm
 from balal.strategies import STRATEGIES
 from experiments import one_shot
 from experiments.common import cells, data, paper, report, summary, workers
+from experiments.common.program import listed
 
 # On one worker, so that the run they share is made once.
 pytestmark = pytest.mark.xdist_group("one_shot")
@@ -271,7 +272,7 @@ def test_g_al_is_left_out_where_all_labels_give_everything(toy, tmp_path, monkey
 
 
 def test_all_stands_for_every_registered_strategy():
-    assert one_shot._listed("strategies", ["all"], STRATEGIES) == list(STRATEGIES)
+    assert listed("strategies", ["all"], STRATEGIES) == list(STRATEGIES)
 
 
 def test_equal_sets_of_rows_are_fitted_once(toy, tmp_path, monkeypatch):

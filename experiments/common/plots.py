@@ -168,3 +168,125 @@ def _legend(figure: Figure, curves: Sequence[Curve], *others: Line2D) -> None:
         handles.append(Line2D([], [], color="#333333", linestyle=(0, (4, 2)), label="before balancing"))
         handles.append(Line2D([], [], color="#333333", label="after balancing"))
     figure.legend(handles=[*handles, *others], loc="outside right center")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mean of one strategy under one rule on one pool at one budget. error: how far its interval reaches to either side."""
+
+    pool: str
+    strategy: str
+    rule: str
+    budget: int
+    mean: float
+    error: float
+
+
+def rule_accuracy(path: Path, points: Sequence[Point], *, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Accuracy against budget, a row of panels a pool, a column a strategy, a colour a rule; bands of one error.
+
+    rows: pools. columns: strategies; one that is not among them is drawn in every panel of its pool.
+    """
+    columns = columns or [""]
+    with matplotlib.rc_context(_STYLE):
+        figure, grid = _rule_grid(points, rows, columns, sharey="row")
+        for pool, strategy, axes in _panels(grid, rows, columns):
+            there = [point for point in points if point.pool == pool and (point.strategy == strategy or point.strategy not in columns)]
+            if not any(point.strategy == strategy for point in there) and strategy:
+                axes.set_axis_off()
+                continue
+            for name, line in _by_rule(there, columns).items():
+                colour, style = _rule_style(name)
+                budgets, mean, error = (np.array([getattr(point, part) for point in line]) for part in ("budget", "mean", "error"))
+                axes.fill_between(budgets, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
+                axes.plot(budgets, mean, color=colour, linestyle=style, linewidth=1.2, marker="o", markersize=2.4)
+            _budget_axis(axes, sorted({point.budget for point in there}))
+            axes.tick_params(axis="x", labelsize=7)
+        figure.supylabel("balanced accuracy (%)", fontsize=8)
+        figure.supxlabel("budget (labels)", fontsize=8)
+        _rule_legend(figure, _by_rule(points, columns), line=True)
+        figure.savefig(path)
+
+
+def rule_gains(path: Path, points: Sequence[Point], *, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Gain over no balancing with its interval, a row of panels a pool, a column a strategy; rules side by side, each in its colour."""
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure, grid = _rule_grid(points, rows, columns, sharey="row")
+        rules = list(_by_rule(points, columns))
+        for pool, strategy, axes in _panels(grid, rows, columns):
+            there = [point for point in points if (point.pool, point.strategy) == (pool, strategy)]
+            if not there:
+                axes.set_axis_off()
+                continue
+            budgets = sorted({point.budget for point in there})
+            axes.axhline(0, color="black", linewidth=0.7, zorder=1)
+            for place in range(0, len(budgets), 2):
+                axes.axvspan(place - 0.5, place + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
+            for point in there:
+                shift = 0.15 * (rules.index(point.rule) - (len(rules) - 1) / 2)
+                colour, hollow = _rule_style(point.rule)[0], point.rule.startswith("oracle")
+                axes.errorbar(
+                    budgets.index(point.budget) + shift, point.mean, point.error, color=colour, marker="o", markersize=3.2,
+                    markerfacecolor="white" if hollow else colour, markeredgewidth=0.9, elinewidth=0.9, linestyle="", zorder=3,
+                )  # fmt: skip
+            axes.set_xticks(range(len(budgets)), [str(budget) for budget in budgets])
+            axes.tick_params(axis="x", length=0)
+            axes.set_xlim(-0.5, len(budgets) - 0.5)
+        figure.supylabel("gain over no balancing (points)", fontsize=8)
+        figure.supxlabel("budget (labels)", fontsize=8)
+        _rule_legend(figure, rules, line=False)
+        figure.savefig(path)
+
+
+# No balancing is grey, rules are warm or blue, oracles green: at most two strong colours a family.
+_RULE_STYLES: dict[str, tuple[str, Any]] = {
+    "none": ("#777777", (0, (4, 2))),
+    "balance": ("#0072B2", "-"),
+    "balance_printed": ("#8CC4EA", "-"),
+    "posterior": ("#D55E00", "-"),
+    "posterior alone": ("#882255", (0, (1, 1.2))),
+    "oracle_known": ("#8FD0B5", (0, (4, 1.5, 1, 1.5))),
+    "oracle_all": ("#009E73", (0, (4, 1.5, 1, 1.5))),
+}
+_RULE_NAMES = {"none": "no balancing", "oracle_known": "oracle, known classes", "oracle_all": "oracle, all classes"}
+
+
+def _rule_style(name: str) -> tuple[str, Any]:
+    return _RULE_STYLES.get(name, ("#333333", (0, (1, 1.2))))
+
+
+def _rule_grid(points: Sequence[Point], rows: Sequence[str], columns: Sequence[str], *, sharey: Any) -> tuple[Figure, np.ndarray]:
+    most = max(len({point.budget for point in points if point.pool == pool}) for pool in rows)
+    width = max(1.55, 0.36 * most) * len(columns) + 0.5
+    figure = Figure(figsize=(max(width, 4.6), 1.55 * len(rows) + 0.85), layout="constrained")
+    return figure, figure.subplots(len(rows), len(columns), sharey=sharey, squeeze=False)
+
+
+def _panels(grid: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
+    """Every panel with its pool and strategy, titled: strategies above the first row, pools beside the first column."""
+    for (row, column), axes in np.ndenumerate(grid):
+        if row == 0:
+            axes.set_title(columns[column], fontweight="bold")
+        if column == 0:
+            axes.set_ylabel(rows[row], fontweight="bold")
+        yield rows[row], columns[column], axes
+
+
+def _by_rule(points: Sequence[Point], columns: Sequence[str]) -> dict[str, list[Point]]:
+    """The points of each rule by rising budget; a strategy without a column goes by its own name."""
+    groups: dict[str, list[Point]] = {}
+    for point in sorted(points, key=lambda point: point.budget):
+        groups.setdefault(point.rule if point.strategy in columns else f"{point.strategy} alone", []).append(point)
+    ranked = list(_RULE_STYLES)
+    return dict(sorted(groups.items(), key=lambda group: ranked.index(group[0]) if group[0] in ranked else len(ranked)))
+
+
+def _rule_legend(figure: Figure, rules: Sequence[str] | dict[str, Any], *, line: bool) -> None:
+    handles = []
+    for rule in rules:
+        colour, style = _rule_style(rule)
+        face = "white" if rule.startswith("oracle") and not line else colour
+        look: dict[str, Any] = dict(linestyle=style if line else "", marker="o", markersize=3, markerfacecolor=face)
+        handles.append(Line2D([], [], color=colour, label=_RULE_NAMES.get(rule, rule), **look))
+    lines = -(-len(handles) // int(figure.get_figwidth() / 1.6))
+    figure.legend(handles=handles, loc="outside upper center", ncols=-(-len(handles) // lines))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import balal
 from experiments.common import report
 from experiments.common.paper import Figures
 
@@ -18,6 +19,25 @@ DASH = "\N{EN DASH}"
 def full_name(strategy: str, rule: str) -> str:
     """The registered name: `ent`, `ent+balance`."""
     return strategy if rule == "none" else f"{strategy}+{rule}"
+
+
+def measure(indices: np.ndarray, labels: np.ndarray, wanted: np.ndarray, switched_at: int, *, num_classes: int) -> dict[str, Any]:
+    """The picks of one run in numbers, and the picks: JSON values.
+
+    Args:
+      indices: int [b], the rows in the order of the picks. labels: int [b], their classes.
+      wanted: int [b], the class that each pick hoped for, -1 where there was none.
+      switched_at: labels there were when balancing took over, -1: never.
+    """
+    counts, aimed = balal.metrics.class_counts(labels, num_classes=num_classes), wanted >= 0
+    return dict(
+        classes_found=int(balal.metrics.classes_found(counts)),
+        imbalance_ratio=round(float(balal.metrics.imbalance_ratio(counts)), 6),
+        switched_at=switched_at,
+        # The share of balancing's picks that were of the class it hoped for.
+        hits=round(float(np.mean(labels[aimed] == wanted[aimed])), 4) if aimed.any() else None,
+        indices=indices.tolist(),
+    )
 
 
 def summarise(runs: Iterable[dict[str, Any]], metrics: Sequence[str], figures: Figures | None) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +28,14 @@ from experiments.common import cells
 
 @dataclass(frozen=True)
 class Setting:
-    """How heads are fitted: what `svm.fit` is told, and whether prior thresholding is reported as well."""
+    """How heads are fitted: what `svm.fit` is told, and whether prior thresholding and the recall of every class are reported as well."""
 
     num_classes: int
     C: tuple[float, ...] = (10.0,)
     folds: int = 10
     seed: int = 0
     thresholding: bool = False
+    recalls: bool = False
 
 
 def name(indices: np.ndarray) -> str:
@@ -43,8 +44,21 @@ def name(indices: np.ndarray) -> str:
 
 
 @contextmanager
+def processes(count: int) -> Iterator[Executor | None]:
+    """So many processes that fit heads; None for 0: they are then fitted in this one."""
+    if not count:
+        yield None
+        return
+    executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
 def fitting(
-    setting: Setting, folder: Path, pool: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], *, workers: int
+    setting: Setting, folder: Path, pool: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], *, executor: Executor | None
 ) -> Iterator[Callable[[np.ndarray], Future]]:
     """A function that has a head fitted to the rows `indices` of the pool, and returns the future of its cell.
 
@@ -52,7 +66,7 @@ def fitting(
       setting: of every head.
       folder: of the cells; a head that is finished there is not fitted again.
       pool, test: features and labels, `[N, D]` and `[N]`.
-      workers: processes; 0 fits at once in this one.
+      executor: of `processes`; several pools may share it. None fits at once in this process.
     """
     submitted: dict[str, Future] = {}
     with tempfile.TemporaryDirectory() as shared:
@@ -60,8 +74,6 @@ def fitting(
         for part, (features, labels) in dict(pool=pool, test=test).items():
             np.save(Path(shared, f"{part}_features.npy"), features)
             np.save(Path(shared, f"{part}_labels.npy"), labels)
-        context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start) if workers else None
 
         def submit(indices: np.ndarray) -> Future:
             cell = name(indices)
@@ -76,8 +88,8 @@ def fitting(
         try:
             yield submit
         finally:
-            if executor:
-                executor.shutdown(cancel_futures=True)
+            # What is being fitted still reads the files.
+            wait([job for job in submitted.values() if not job.cancel()])
 
 
 def ready(value: Any) -> Future:
@@ -132,10 +144,15 @@ def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray) -> d
         predicted = svm.predict(head, test_features, **options)
         return round(100 * float(metric(np.asarray(test_labels), predicted, num_classes=setting.num_classes)), 4)
 
+    def recalls() -> list[float | None]:
+        table = np.asarray(metrics.confusion(np.asarray(test_labels), svm.predict(head, test_features), num_classes=setting.num_classes))
+        return [round(100 * float(row[place] / row.sum()), 4) if row.sum() else None for place, row in enumerate(table)]
+
     cell = dict(
         accuracy=percent(metrics.balanced_accuracy),
         accuracy_thresholded=percent(metrics.balanced_accuracy, thresholding=True) if setting.thresholding else None,
         macro_f1=percent(metrics.macro_f1),
+        **(dict(recalls=recalls()) if setting.recalls else {}),
         C=head.C,
         converged=head.converged,
         temperature=head.temperature,

@@ -1,0 +1,393 @@
+"""Does a balancing rule buy better labels, on many pools, with statistics?
+
+Every strategy buys labels alone and with each rule, on several pools, at several budgets, in at least ten paired runs: run s draws 80 % of
+the pool, the same rows for every strategy and rule. A linear SVM is trained on what was bought and tested on a balanced test set. Two
+oracles peek at the labels and tell what a rule could gain at most.
+
+    python -m experiments.compare --quick                            every table and plot in three minutes on two cores
+    python -m experiments.compare                                    the whole comparison, within an hour on two cores
+    python -m experiments.compare --pools=digits --strategies=random,core_set --rules=balance,oracle_all --out=results/digits
+    python -m experiments.compare --pools= --features=mine.npz,yours_pool.npz --budgets=100,400 --seeds=12 --out=results/ours
+    python -m experiments.compare --pools=lite0 --target=3,17,80 --at_least=10 --out=results/three_classes
+
+Read the table of gains first: a star is a difference that an exact paired test, corrected for the number of cells, does not leave to
+chance. Runs share one pool, so the tests speak about draws from that pool; look for what holds on all of them.
+
+Written to --out: table.md, results.json (every number and every picked row), results.csv, accuracy.png, gain.png, timings.json, and
+cells/, the finished parts with which a killed run goes on. The same seed gives the same files, byte for byte, times aside.
+"""
+
+import dataclasses
+import itertools
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+import balal
+from balal.strategies import RULES, STRATEGIES
+from experiments.common import cells, contrast_tables, contrasts, data, plots, pools, program, report, statistics, summary, workers
+from experiments.common.oracles import ORACLES, oracle
+
+KNOWN_RULES = ("none", *RULES, *ORACLES)
+_DEFAULT = [name for name in ("random", "ent_inv_div", "lc_inv_div", "core_set", "posterior") if name in STRATEGIES]
+# Apart from the other programs' flags, which have the same names.
+FLAGS = flags.FlagValues()
+_list, _integer, _string, _bool = (
+    partial(define, flag_values=FLAGS) for define in (flags.DEFINE_list, flags.DEFINE_integer, flags.DEFINE_string, flags.DEFINE_bool)
+)
+_POOLS = _list("pools", list(pools.NAMED), f"Some of {', '.join(pools.NAMED)}; mnv2 needs the folder BALAL_SHARED.")
+_FEATURES = _list("features", [], "More pools: npz files in either layout of experiments.one_shot, named by their file name.")
+_STRATEGIES = _list("strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.")
+_RULES = _list("rules", list(KNOWN_RULES), "What takes over at the switch; `none` is always there to compare with.")
+_BUDGETS = _list("budgets", None, "Numbers of labels to buy. Default: 100,200,500,1000,2000, on digits 20,50,100,200.")
+_SEEDS = _integer(
+    "seeds", 10, "Paired runs; each has its own draw of the pool and its own key.", lower_bound=2, upper_bound=statistics.MOST_RUNS
+)
+_SEED = _integer("seed", 0, "What all chance is drawn from.", lower_bound=0)
+_TARGET = _list("target", None, "Class ids that matter; strategies that know a target aim at them. Default: all classes.")
+_AT_LEAST = _integer("at_least", 10, "Labels that every target class should get: how many must be bought?", lower_bound=1)
+_QUICK = _bool("quick", False, "Fewer seeds, strategies, rules, pools and budgets wherever no flag says otherwise.")
+_OUT = _string("out", "results/compare", "Folder for everything that is written.")
+_FRESH = _bool("fresh", False, "Throw away the finished cells in --out.")
+_WORKERS = _integer("workers", None, "Processes that fit heads beside the selection. Default: one a core.", lower_bound=0)
+
+BUDGETS = {"digits": (20, 50, 100, 200)}
+ELSEWHERE = (100, 200, 500, 1000, 2000)
+# What --quick puts in the place of a default, where the default has it at all.
+QUICK = {
+    "pools": ("lite0", "digits"),
+    "strategies": ("random", "ent_inv_div", "posterior"),
+    "rules": ("none", "balance", "posterior", *ORACLES),
+    "seeds": 3,
+}
+QUICK_BUDGETS = 3
+# The share of the pool that every run draws.
+SHARE = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """The part of a pool that one run sees, rows rising, and the run's chance: for strategies and for the oracles."""
+
+    rows: np.ndarray
+    key: jax.Array
+    oracle_key: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """One pool and what is compared on it. target: the class ids that matter. left_out: strategies that want scores it does not have."""
+
+    name: str
+    dataset: data.Dataset
+    pool: balal.Pool
+    strategies: list[str]
+    left_out: list[str]
+    budgets: list[int]
+    target: list[int]
+    draws: list[Draw]
+
+
+def main(_: Sequence[str]) -> None:
+    clock = [time.perf_counter()]
+    chosen = program.listed("rules", value_of("rules"), KNOWN_RULES)
+    rules = [rule for rule in KNOWN_RULES if rule == "none" or rule in chosen]
+    contests = prepare()
+    out, folders = Path(_OUT.value), {}
+    for contest in contests:
+        folders[contest.name] = cells.folder(out / "cells" / contest.name, configuration(contest), fresh=_FRESH.value)
+    processes = workers.cores() if _WORKERS.value is None else _WORKERS.value
+    clock.append(time.perf_counter())
+
+    # Selection runs here; every labelled set goes to a worker as soon as it is known.
+    with ExitStack() as stack:
+        executor = stack.enter_context(workers.processes(processes))
+        total = sum(
+            len(rules_of(name, rules)) * len(contest.budgets) * len(contest.draws) for contest in contests for name in contest.strategies
+        )
+        progress = stack.enter_context(tqdm(total=total, unit="run", disable=None))
+        jobs, selecting = [], Counter()
+        for contest in contests:
+            head = workers.Setting(contest.dataset.num_classes, recalls=True)
+            submit = stack.enter_context(workers.fitting(head, folders[contest.name], *data.scaled(contest.dataset), executor=executor))
+            for name, rule in [(strategy, rule) for strategy in contest.strategies for rule in rules_of(strategy, rules)]:
+                progress.set_postfix_str(f"{contest.name}: selecting {summary.full_name(name, rule)}")
+                for picks in select(contest, name, rule, folders[contest.name]):
+                    selecting[name if name not in ordered(contest) else rule] += picks.pop("selecting")
+                    jobs.append((picks, submit(np.array(picks["indices"]))))
+                    jobs[-1][1].add_done_callback(lambda _: progress.update())
+        clock.append(time.perf_counter())
+        progress.set_postfix_str("fitting heads")
+        runs = [picks | {name: value for name, value in job.result().items() if name != "seconds"} for picks, job in jobs]
+    # Equal sets of rows share a head.
+    seconds_of_fitting = sum(head.result()["seconds"] for head in {job for _, job in jobs})
+    clock.append(time.perf_counter())
+
+    result = gather(contests, rules, runs)
+    text = contrast_tables.tables(result)
+    report.write_json(out / "results.json", result)
+    flat = [{name: value for name, value in run.items() if name not in ("indices", "recalls")} for run in result["runs"]]
+    report.write_csv(out / "results.csv", flat)
+    cells.write_text(out / "table.md", text + "\n")
+    draw_plots(out, result, contests)
+    print(text)
+
+    clock.append(time.perf_counter())
+    load, selection, waiting, writing = (round(seconds, 1) for seconds in np.diff(clock))
+    parts = {rule: round(seconds, 1) for rule, seconds in selecting.items()}
+    timings = dict(load=load, select=selection, select_by_rule=parts, wait_for_heads=waiting, write=writing)
+    cells.write(out, "timings", timings | dict(fitting_in_workers=round(seconds_of_fitting, 1)))
+    told = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in parts.items())
+    print(
+        f"\nTime: load {load} s, select and compile {selection} s ({told}), wait for heads {waiting} s (fitting took "
+        f"{seconds_of_fitting:.0f} s in {processes} workers), statistics and files {writing} s; together {clock[-1] - clock[0]:.0f} s. "
+        f"Everything is in {out}."
+    )
+
+
+# What is compared.
+
+
+def prepare() -> list[Contest]:
+    """The pools that were asked for, with the strategies and budgets that each can take."""
+    named, strategies = value_of("pools"), program.listed("strategies", value_of("strategies"), STRATEGIES)
+    datasets = {}
+    for name in program.listed("pools", named, pools.NAMED) if named else []:
+        try:
+            datasets[name] = pools.NAMED[name]()
+        except FileNotFoundError as error:
+            if not FLAGS["pools"].using_default_value:
+                raise
+            _note(f"{error}; it is left out")
+    for path in _FEATURES.value:
+        if Path(path).stem in datasets:
+            raise ValueError(f"two pools are called {Path(path).stem!r}: rename {path}, or leave one of them out")
+        datasets[Path(path).stem] = data.load(path)
+    if not datasets:
+        raise ValueError("there is no pool to compare on: name some with --pools or --features")
+    return [_contest(name, dataset, strategies) for name, dataset in datasets.items()]
+
+
+def _contest(name: str, dataset: data.Dataset, strategies: Sequence[str]) -> Contest:
+    left_out = [strategy for strategy in strategies if dataset.scores is None and "scores" in STRATEGIES[strategy].needs]
+    if left_out:
+        _note(f"{name} has no source scores: {', '.join(left_out)} left out there")
+    if len(left_out) == len(strategies):
+        raise ValueError(f"every one of --strategies needs source scores, and {name} has none")
+    kept = round(SHARE * len(dataset.labels))
+    if _BUDGETS.value is not None:
+        budgets = program.numbers("budgets", _BUDGETS.value, int)
+        if budgets[-1] > kept:
+            raise ValueError(
+                f"--budgets goes up to {budgets[-1]}, and a draw of {name} has only {kept} rows: choose other --budgets or --pools"
+            )
+    else:
+        budgets = [budget for budget in BUDGETS.get(name, ELSEWHERE) if budget <= kept][: QUICK_BUDGETS if _QUICK.value else None]
+        if not budgets:
+            raise ValueError(f"a draw of {name} has only {kept} rows, fewer than any budget there is by default: choose --budgets")
+    target = _target(name, dataset)
+    draws = [_draw(len(dataset.labels), kept, seed) for seed in range(value_of("seeds"))]
+    return Contest(name, dataset, data.pool(dataset), [s for s in strategies if s not in left_out], left_out, budgets, target, draws)
+
+
+def _target(name: str, dataset: data.Dataset) -> list[int]:
+    """The classes that matter, rising; all of them by default."""
+    if _TARGET.value is None:
+        return list(range(dataset.num_classes))
+    if not _TARGET.value or not all(value.isdecimal() for value in _TARGET.value):
+        raise ValueError(f"--target takes class ids with commas between them, got {','.join(_TARGET.value)!r}")
+    target = sorted({int(value) for value in _TARGET.value})
+    tested = np.bincount(dataset.test_labels, minlength=dataset.num_classes)
+    missing = [place for place in target if place >= dataset.num_classes or not tested[place]]
+    if missing:
+        raise ValueError(
+            f"--target names class {missing[0]}, and {name} tests no such class of its {dataset.num_classes}: choose other --pools"
+        )
+    return target
+
+
+def _draw(size: int, kept: int, seed: int) -> Draw:
+    row_key, key, oracle_key = jax.random.split(jax.random.fold_in(jax.random.key(_SEED.value), seed), 3)
+    order = np.argsort(np.asarray(balal.chance.per_row(row_key, size)), kind="stable")
+    return Draw(np.sort(order[:kept]), key, oracle_key)
+
+
+def value_of(flag: str) -> Any:
+    """The value of a flag, where it was left at its default and --quick is given: the quick one."""
+    holder = FLAGS[flag]
+    if not (_QUICK.value and holder.using_default_value):
+        return holder.value
+    return [name for name in QUICK[flag] if name in holder.value] if isinstance(QUICK[flag], tuple) else QUICK[flag]
+
+
+def ordered(contest: Contest) -> list[str]:
+    """The strategies that do not look at answers: a rule may take over from them. The others stand alone."""
+    return [name for name in contest.strategies if isinstance(STRATEGIES[name], balal.Ordered)]
+
+
+def rules_of(name: str, rules: Sequence[str]) -> list[str]:
+    return list(rules) if isinstance(STRATEGIES[name], balal.Ordered) else ["none"]
+
+
+def configuration(contest: Contest) -> dict[str, Any]:
+    """Everything that the cells of a pool depend on beside what their names tell."""
+    settings = dict(seed=_SEED.value, share=SHARE, C=workers.Setting(1).C)
+    return dict(files=contest.dataset.files) | settings | dict(device=report.device(), versions=report.versions(), code=report.code())
+
+
+def _note(sentence: str) -> None:
+    print(f"note: {sentence}", file=sys.stderr)
+
+
+# Selection.
+
+
+def select(contest: Contest, name: str, rule: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """What one strategy buys on one pool with every budget and seed: the picked rows and how balanced their labels are."""
+    strategy = None if rule in ORACLES else aimed(contest, balal.strategy(summary.full_name(name, rule)))
+    # The picks of an ordered strategy for a small budget are the first ones of a larger budget: only the largest is simulated. Rules look
+    # at the budget (Eq. 8), and adaptive strategies may: each is a simulation of its own.
+    at_once = [contest.budgets] if isinstance(strategy, balal.Ordered) else [[budget] for budget in contest.budgets]
+    for together, (seed, draw) in itertools.product(at_once, enumerate(contest.draws)):
+        done = {budget: cells.read(folder, _cell(contest, name, rule, budget, seed)) for budget in together}
+        started = time.perf_counter()
+        if None in done.values():
+            if strategy is None:
+                first = cells.read(folder, _cell(contest, name, "none", together[-1], seed))
+                bought = consult(contest, draw, np.array(first["indices"]), rule)
+            else:
+                bought = simulate(contest, draw, strategy, together[-1])
+            for budget in together:
+                done[budget] = _measure(contest, bought, budget)
+                cells.write(folder, _cell(contest, name, rule, budget, seed), done[budget])
+        seconds = (time.perf_counter() - started) / len(together)
+        for budget, picks in done.items():
+            yield dict(pool=contest.name, strategy=name, rule=rule, budget=budget, seed=seed, selecting=seconds) | picks
+
+
+def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """One run of a strategy: its picks as rows of the pool [b], the class that each was meant for [b], and the labels at the switch."""
+    pool = jax.tree.map(lambda leaf: leaf[draw.rows], contest.pool)
+    labels = contest.dataset.labels[draw.rows]
+    bought = balal.one_shot(strategy, pool, labels, budget=budget, num_classes=contest.dataset.num_classes, key=draw.key)
+    return draw.rows[np.asarray(bought.indices)], np.asarray(bought.wanted), int(bought.switched_at)
+
+
+def consult(contest: Contest, draw: Draw, first: np.ndarray, rule: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """One run of an oracle after the picks `first` [b]; as `simulate`."""
+    labels, num_classes = contest.dataset.labels, contest.dataset.num_classes
+    return oracle(draw.oracle_key, first, labels, draw.rows, num_classes=num_classes, classes=ORACLES[rule])
+
+
+def aimed(contest: Contest, strategy: balal.Strategy) -> balal.Strategy:
+    """The strategy, told the target classes where it can be told."""
+    if _TARGET.value is None or not _can_aim(strategy):
+        return strategy
+    weights = tuple(float(place in contest.target) for place in range(contest.dataset.num_classes))
+    return dataclasses.replace(strategy, target=weights)
+
+
+def _can_aim(strategy: Any) -> bool:
+    return dataclasses.is_dataclass(strategy) and "target" in {field.name for field in dataclasses.fields(strategy)}
+
+
+def _cell(contest: Contest, name: str, rule: str, budget: int, seed: int) -> str:
+    """The name of the cell of some picks. Those of an aimed strategy have its target in it; nobody else's depend on it."""
+    full = summary.full_name(name, rule)
+    if _TARGET.value is not None and rule not in ORACLES and _can_aim(balal.strategy(full)):
+        full += f"-for-{balal.imbalance.fingerprint(np.array(contest.target))}"
+    return f"picks-{full}-{budget}-{seed}"
+
+
+def _measure(contest: Contest, bought: tuple[np.ndarray, np.ndarray, int], budget: int) -> dict[str, Any]:
+    indices, wanted, switched_at = bought
+    labels, num_classes = contest.dataset.labels[indices[:budget]], contest.dataset.num_classes
+    return summary.measure(indices[:budget], labels, wanted[:budget], switched_at, num_classes=num_classes)
+
+
+# Statistics.
+
+
+def gather(contests: Sequence[Contest], rules: Sequence[str], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Everything that is known at the end, as JSON values."""
+    targets = {contest.name: contest.target for contest in contests}
+    for run in runs:
+        run["target_recall"] = round(
+            float(np.mean([run["recalls"][place] for place in targets[run["pool"]] if run["recalls"][place] is not None])), 4
+        )
+    alone = [name for name in STRATEGIES if name not in {other for contest in contests for other in ordered(contest)}]
+    compared = contrasts.differences(runs, rules, alone=alone)
+    labels = {contest.name: contest.dataset.labels for contest in contests}
+    settings = dict(rules=rules, seeds=len(contests[0].draws), seed=_SEED.value, share=SHARE, target=_TARGET.value and contests[0].target)
+    return dict(
+        experiment="compare",
+        configuration=settings | dict(at_least=_AT_LEAST.value, C=workers.Setting(1).C, device=report.device(), versions=report.versions()),
+        code=report.code(),
+        commit=report.commit(),
+        pools=[_about(contest) for contest in contests],
+        summary=contrasts.means(runs, list(contrast_tables.METRICS)),
+        differences=compared,
+        wins=contrasts.wins(compared, rules),
+        shares_of_oracle=contrasts.shares(compared, oracle="oracle_all"),
+        labels_needed=contrasts.labels_needed(runs),
+        labels_to_goal=contrasts.labels_to_goal(runs, labels, targets, _AT_LEAST.value),
+        draws=[
+            dict(pool=contest.name, seed=seed, rows=draw.rows.tolist()) for contest in contests for seed, draw in enumerate(contest.draws)
+        ],
+        runs=runs,
+    )
+
+
+def _about(contest: Contest) -> dict[str, Any]:
+    dataset = contest.dataset
+    sizes = [np.bincount(dataset.labels[draw.rows], minlength=dataset.num_classes)[contest.target] for draw in contest.draws]
+    return dict(
+        pool=contest.name,
+        files=dataset.files,
+        class_sizes=dataset.sizes.tolist(),
+        rows=len(dataset.labels),
+        rows_of_a_draw=len(contest.draws[0].rows),
+        strategies=contest.strategies,
+        left_out=contest.left_out,
+        budgets=contest.budgets,
+        # In so many draws the goal is out of reach, whoever picks.
+        too_small=sum(bool(np.any(size < _AT_LEAST.value)) for size in sizes),
+    )
+
+
+# Files.
+
+
+def draw_plots(out: Path, result: dict[str, Any], contests: Sequence[Contest]) -> None:
+    """Accuracy against labels, and the gain over no balancing; one row a pool, one column a strategy."""
+    columns = list(dict.fromkeys(name for contest in contests for name in ordered(contest)))
+    rows = [contest.name for contest in contests]
+    curves = [
+        plots.Point(entry["pool"], entry["strategy"], entry["rule"], entry["budget"], entry["accuracy"]["mean"], entry["accuracy"]["error"])
+        for entry in result["summary"]
+    ]
+    gains = [
+        plots.Point(cell["pool"], cell["strategy"], cell["rule"], cell["budget"], cell["mean"], cell["half_interval"])
+        for cell in result["differences"]
+        if cell["against"] == "none"
+    ]
+    plots.rule_accuracy(out / "accuracy.png", curves, rows=rows, columns=columns)
+    if gains:
+        plots.rule_gains(out / "gain.png", gains, rows=rows, columns=columns)
+    else:
+        # One that an earlier run left here would not belong to these tables.
+        (out / "gain.png").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    program.run(main, FLAGS)

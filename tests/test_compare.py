@@ -1,0 +1,461 @@
+"""The comparison over many pools from end to end, on small ones; its oracles and its pools."""
+
+import csv
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+import balal
+from balal.heads import svm
+from balal.strategies import RULES, STRATEGIES, Random
+from experiments import compare
+from experiments.common import data, pools
+from experiments.common.oracles import ORACLES, oracle
+
+# On one worker, so that the run they share is made once.
+pytestmark = pytest.mark.xdist_group("compare")
+
+ROOT = Path(__file__).parent.parent
+RULE_NAMES = ["none", "balance", "oracle_known", "oracle_all"]
+SMALL = ("--pools=", "--strategies=random", "--rules=oracle_all,balance,oracle_known", "--budgets=12,24", "--seeds=3", "--at_least=2")
+
+
+def run(out: Path, *arguments: str) -> dict:
+    """The experiment in this process; what results.json holds."""
+    saved = flagsaver.save_flag_values(compare.FLAGS)
+    try:
+        compare.FLAGS(["compare", f"--out={out}", "--workers=0", *arguments])
+        compare.main([])
+    finally:
+        flagsaver.restore_flag_values(saved, compare.FLAGS)
+    return json.loads((out / "results.json").read_text())
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess:
+    """The experiment as a user starts it."""
+    command = [sys.executable, "-m", "experiments.compare", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def written(out: Path) -> dict[str, bytes]:
+    """Every file for people and programs, by name; cells and times are neither."""
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.is_file() and path.name != "timings.json"}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """A tiny data set in the full layout, 120 rows of 6 imbalanced clusters and 60 balanced test rows; `other.npz` beside it is another."""
+    folder = tmp_path_factory.mktemp("toy")
+    for seed, name in enumerate(("toy", "other")):
+        chance = np.random.default_rng(seed)
+        centres = 1.2 * chance.normal(size=(6, 10))
+        labels, test_labels = chance.permutation(np.repeat(np.arange(6), [50, 30, 20, 10, 6, 4])), np.repeat(np.arange(6), 10)
+        np.savez(
+            folder / f"{name}.npz",
+            pool_features=(centres[labels] + chance.normal(size=(120, 10))).astype(np.float16),
+            pool_labels=labels.astype(np.uint8),
+            test_features=(centres[test_labels] + chance.normal(size=(60, 10))).astype(np.float16),
+            test_labels=test_labels.astype(np.uint8),
+        )
+    return folder / "toy.npz"
+
+
+@pytest.fixture(scope="module")
+def small(toy, tmp_path_factory) -> tuple[Path, dict, tuple[str, ...]]:
+    """What was written, what results.json holds, and the arguments of a run on both toy pools."""
+    out, arguments = tmp_path_factory.mktemp("small"), (*SMALL, f"--features={toy.with_name('other.npz')},{toy}")
+    return out, run(out, *arguments), arguments
+
+
+# The experiment.
+
+
+def test_every_pool_rule_budget_and_seed_is_there_once(small):
+    _, result, _ = small
+    found = [(entry["pool"], entry["rule"], entry["budget"], entry["seed"]) for entry in result["runs"]]
+    expected = [(pool, rule, budget, seed) for pool in ("other", "toy") for rule in RULE_NAMES for budget in (12, 24) for seed in range(3)]
+    assert sorted(found) == sorted(expected)
+
+
+def test_runs_share_their_draw_of_the_pool_whatever_the_rule(small):
+    _, result, _ = small
+    draws = {(draw["pool"], draw["seed"]): draw["rows"] for draw in result["draws"]}
+    assert {(pool, len(rows)) for (pool, _), rows in draws.items()} == {("other", 96), ("toy", 96)}
+    assert draws["toy", 0] != draws["toy", 1]
+    for entry in result["runs"]:
+        assert len(set(entry["indices"])) == entry["budget"]
+        assert set(entry["indices"]) <= set(draws[entry["pool"], entry["seed"]])
+
+
+def test_picks_are_those_of_the_library_on_the_drawn_pool(small, toy):
+    _, result, _ = small
+    dataset = data.load(str(toy))
+    entry = next(e for e in result["runs"] if (e["pool"], e["rule"], e["budget"], e["seed"]) == ("toy", "balance", 24, 2))
+    rows = np.array(result["draws"][-1]["rows"])
+    key = jax.random.split(jax.random.fold_in(jax.random.key(0), 2), 3)[1]
+    pool = balal.pool(dataset.features[rows])
+    bought = balal.one_shot(balal.strategy("random+balance"), pool, dataset.labels[rows], budget=24, num_classes=6, key=key)
+    assert rows[np.asarray(bought.indices)].tolist() == entry["indices"]
+
+
+def test_figures_follow_from_the_picked_rows(small, toy):
+    _, result, _ = small
+    (features, labels), (test_features, test_labels) = data.scaled(data.load(str(toy)))
+    entry = next(entry for entry in result["runs"] if (entry["pool"], entry["rule"], entry["budget"]) == ("toy", "oracle_all", 24))
+    rows = np.sort(entry["indices"])
+    predicted = svm.predict(svm.fit(features[rows], labels[rows], num_classes=6), test_features)
+    recalls = [100 * np.mean(predicted[test_labels == c] == c) for c in range(6)]
+    assert entry["recalls"] == pytest.approx(recalls, abs=1e-3)
+    assert entry["accuracy"] == entry["target_recall"] == pytest.approx(np.mean(recalls), abs=1e-3)
+    counts = np.bincount(labels[rows], minlength=6)
+    assert entry["imbalance_ratio"] == pytest.approx(counts.std() / counts.mean(), abs=1e-5)
+
+
+def test_rules_and_oracles_switch_at_the_same_moment(small):
+    _, result, _ = small
+    switches = {(e["pool"], e["budget"], e["seed"], e["rule"]): e["switched_at"] for e in result["runs"]}
+    picks = {(e["pool"], e["budget"], e["seed"], e["rule"]): e["indices"] for e in result["runs"]}
+    assert max(switches.values()) > 0
+    for (pool, budget, seed, rule), switch in switches.items():
+        if rule != "none":
+            assert switch == switches[pool, budget, seed, "balance"]
+            start = budget if switch < 0 else switch
+            assert picks[pool, budget, seed, rule][:start] == picks[pool, budget, seed, "none"][:start]
+
+
+def test_a_small_budget_without_a_rule_is_the_start_of_a_large_one(small):
+    _, result, _ = small
+    picks = {(e["pool"], e["seed"], e["budget"]): e["indices"] for e in result["runs"] if e["rule"] == "none"}
+    assert all(picks[pool, seed, 12] == picks[pool, seed, 24][:12] for pool, seed, _ in picks)
+
+
+def test_the_tables_are_all_there(small):
+    out, result, _ = small
+    text = (out / "table.md").read_text()
+    assert text.count("## other") == text.count("## toy") == 1
+    for title in (
+        "### In how many cells",
+        "### Balanced test accuracy",
+        "### Gain in accuracy",
+        "### Share of the gain of the oracle",
+        "### How many times the labels random needs",
+        "### Classes found",
+        "### Imbalance ratio",
+        "### Labels until every class has 2",
+    ):
+        assert title in text
+    gains = text.split("### Gain in accuracy")[1].split("###")[0]
+    assert "| random+balance - random " in gains
+    cell = next(
+        cell for cell in result["differences"] if (cell["name"], cell["baseline"], cell["budget"]) == ("random+balance", "random", 12)
+    )
+    assert f"{cell['mean']:+.1f} ± {cell['error']:.1f} " in gains
+    # Three runs cannot be significant, and the table says so.
+    assert "With 3 runs p is at least 0.25. That is too few runs" in text
+    assert "*" not in gains
+
+
+def test_the_csv_has_a_line_for_every_run(small):
+    out, result, _ = small
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["accuracy"]) for row in rows] == [entry["accuracy"] for entry in result["runs"]]
+    assert "indices" not in rows[0]
+
+
+def test_the_same_seed_gives_the_same_files_and_finished_cells_are_kept(small, tmp_path, monkeypatch):
+    out, _, arguments = small
+    run(tmp_path / "again", *arguments)
+    assert written(tmp_path / "again") == written(out)
+    assert {"accuracy.png", "gain.png", "results.csv", "results.json", "table.md"} == set(written(out))
+    copy = Path(shutil.copytree(out, tmp_path / "copy"))
+    for module, name in ((compare, "simulate"), (compare, "consult"), (svm, "fit")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("done before"))
+    run(copy, *arguments)
+    assert written(copy) == written(out)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
+    out, _, arguments = small
+    asked, consult = [], compare.consult
+
+    def interrupted(contest, draw, first, rule):
+        asked.append((contest.name, rule, len(first)))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return consult(contest, draw, first, rule)
+
+    monkeypatch.setattr(compare, "consult", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, *arguments)
+    run(tmp_path, *arguments)
+    # What was interrupted is the only thing asked for twice.
+    assert len(asked) == 2 * 2 * 2 * 3 + 1
+    assert asked[3] == asked[4]
+    assert written(tmp_path) == written(out)
+
+
+def test_a_killed_program_goes_on(tmp_path):
+    options = (f"--out={tmp_path}", "--pools=digits", "--strategies=random", "--rules=none", "--budgets=12", "--seeds=3")
+    command = [sys.executable, "-m", "experiments.compare", *options, "--workers=0"]
+    folder = tmp_path / "cells" / "digits"
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("head-*.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*-*.json")}
+    assert kept
+    done = program(*options, "--workers=1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert "Time: load" in done.stdout.splitlines()[-1]
+    assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == 3
+    # Without a rule there is no gain to draw.
+    assert not (tmp_path / "gain.png").exists()
+
+
+# Adaptive strategies and targets.
+
+
+@dataclasses.dataclass(frozen=True)
+class Aimed:
+    """A strategy that is not ordered, for all that can be seen, and can be told which classes matter."""
+
+    first: balal.Strategy
+    target: tuple[float, ...] | None = None
+
+    @property
+    def needs(self):
+        return self.first.needs
+
+    def init(self, pool, labelled, budget, num_classes, key):
+        return self.first.init(pool, labelled, budget, num_classes, key)
+
+    def ask(self, memory, pool, labelled):
+        return self.first.ask(memory, pool, labelled)
+
+    def tell(self, memory, pool, index, label):
+        return self.first.tell(memory, pool, index, label)
+
+    def guess(self, memory, pool, index):
+        return self.first.guess(memory, pool, index)
+
+    def grow(self, memory, num_classes):
+        return self.first.grow(memory, num_classes)
+
+
+def test_an_adaptive_strategy_stands_alone_and_is_simulated_for_every_budget(toy, tmp_path, monkeypatch):
+    monkeypatch.setitem(STRATEGIES, "posterior", Aimed(Random()))
+    monkeypatch.setitem(RULES, "balance", lambda first: Aimed(first))
+    asked, simulate = [], compare.simulate
+
+    def spied(contest, draw, strategy, budget):
+        asked.append((strategy, budget))
+        return simulate(contest, draw, strategy, budget)
+
+    monkeypatch.setattr(compare, "simulate", spied)
+    arguments = ("--pools=", f"--features={toy}", "--budgets=8,16", "--strategies=random,posterior", "--rules=balance", "--seeds=2")
+    result = run(tmp_path, *arguments)
+    assert [(entry["strategy"], entry["rule"]) for entry in result["runs"]][::4] == [
+        ("random", "none"),
+        ("random", "balance"),
+        ("posterior", "none"),
+    ]
+    assert {budget for strategy, budget in asked if isinstance(strategy, Aimed)} == {8, 16}
+    assert {budget for strategy, budget in asked if not isinstance(strategy, Aimed)} == {16}
+    text = (tmp_path / "table.md").read_text()
+    assert "| posterior - random " in text
+    assert all(strategy.target is None for strategy, _ in asked if isinstance(strategy, Aimed))
+
+    # Told a target, only the strategies and rules that know it are asked again.
+    asked.clear()
+    result = run(tmp_path, *arguments, "--target=4,1", "--at_least=3")
+    assert {strategy.target for strategy, _ in asked} == {(0.0, 1.0, 0.0, 0.0, 1.0, 0.0)}
+    assert len(asked) == 2 * 2 * 2
+    for entry in result["runs"]:
+        assert entry["target_recall"] == pytest.approx((entry["recalls"][1] + entry["recalls"][4]) / 2, abs=1e-3)
+    text = (tmp_path / "table.md").read_text()
+    assert "### Mean test recall of the target classes" in text
+    assert "### Labels until each of the classes 1, 4 has 3" in text
+    labels = data.load(str(toy)).labels
+    for goal in result["labels_to_goal"]:
+        runs = [e for e in result["runs"] if e["budget"] == 16 and goal["name"] in (e["strategy"], f"{e['strategy']}+{e['rule']}")]
+        for entry, needed in zip([e for e in runs if goal["name"].endswith(e["rule"]) or e["rule"] == "none"], goal["needed"], strict=True):
+            counts = np.bincount(labels[entry["indices"]][:needed], minlength=6)
+            assert (needed is None) == bool(min(counts[1], counts[4]) < 3)
+
+
+# The oracles.
+
+
+def example(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels of 300 imbalanced rows, the candidates among them, and an order in which to pick 60 of those."""
+    chance = np.random.default_rng(seed)
+    labels = chance.choice(6, 300, p=[0.5, 0.25, 0.12, 0.08, 0.04, 0.01]).astype(np.int32)
+    candidates = np.sort(chance.permutation(300)[:240])
+    return labels, candidates, chance.permutation(candidates)[:60]
+
+
+@pytest.mark.parametrize("classes", ORACLES.values())
+@pytest.mark.parametrize("seed", range(3))
+def test_an_oracle_takes_candidates_once_and_the_class_it_wants(classes, seed):
+    labels, candidates, first = example(seed)
+    picks, wanted, switch = oracle(jax.random.key(seed), first, labels, candidates, num_classes=6, classes=classes)
+    assert 0 < switch < 60
+    assert len(set(picks.tolist())) == 60
+    assert set(picks) <= set(candidates)
+    assert picks[:switch].tolist() == first[:switch].tolist()
+    assert (wanted[:switch] == -1).all()
+    assert (labels[picks[switch:]] == wanted[switch:]).all()
+    sizes = np.bincount(labels[candidates], minlength=6)
+    for place in range(switch, 60):
+        counts = np.bincount(labels[picks[:place]], minlength=6)
+        open_to_it = (counts < sizes) & ((counts > 0) if classes == "found" else True)
+        assert counts[wanted[place]] == counts[open_to_it].min()
+        assert open_to_it[wanted[place]]
+
+
+def test_the_oracle_of_all_classes_reaches_the_lowest_ratio_there_is():
+    labels = np.repeat(np.arange(4), [30, 8, 3, 2]).astype(np.int32)
+    # The switch comes after eight labels, of which no class has more than its best share of 20.
+    first = np.array([0, 30, 38, 41, *range(1, 17)])
+    picks, _, switch = oracle(jax.random.key(0), first, labels, np.arange(43), num_classes=4, classes="all")
+    assert switch == 8
+    # Filled from the rarest up, as far as the pool and the start allow.
+    best = min(
+        (np.std(counts), counts)
+        for counts in ((20 - b - c - d, b, c, d) for b in range(9) for c in range(4) for d in range(3))
+        if counts[0] <= 30
+    )
+    assert sorted(np.bincount(labels[picks], minlength=4)) == sorted(best[1])
+
+
+def test_an_oracle_of_known_classes_takes_an_unknown_one_only_when_nothing_else_is_left():
+    labels = np.repeat(np.arange(3), [6, 2, 4]).astype(np.int32)
+    first = np.array([0, 1, 2, 6, 3, 7, 4, 5, 8, 9])
+    picks, _, switch = oracle(jax.random.key(0), first, labels, np.arange(12), num_classes=3, classes="found")
+    assert switch < 8
+    assert set(labels[picks[:8]]) == {0, 1}
+    assert (labels[picks[8:]] == 2).all()
+
+
+def test_an_oracle_that_never_switches_changes_nothing():
+    first = np.arange(10)
+    picks, wanted, switch = oracle(jax.random.key(0), first, np.zeros(20, np.int32), np.arange(20), num_classes=2, classes="all")
+    assert (picks.tolist(), set(wanted), switch) == (first.tolist(), {-1}, -1)
+
+
+# The pools.
+
+
+def test_digits_are_long_tailed_with_a_balanced_test_set():
+    dataset = pools.digits()
+    assert np.bincount(dataset.test_labels).tolist() == [89] * 10
+    assert 18 <= dataset.sizes.max() / dataset.sizes.min() <= 22
+    assert dataset.scores is None
+    assert (dataset.features.min(), dataset.features.max()) == (0, 1)
+    assert not {row.tobytes() for row in dataset.features} & {row.tobytes() for row in dataset.test_features}
+
+
+def test_a_pool_that_is_not_there_is_left_out_only_where_nobody_asked_for_it(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("BALAL_SHARED", str(tmp_path))
+    monkeypatch.setattr(pools, "NAMED", {"lite0": pools.digits, "mnv2": pools.mnv2, "digits": pools.digits})
+    with pytest.raises(FileNotFoundError, match=r"the pool mnv2 needs .*: set BALAL_SHARED"):
+        run(tmp_path / "out", *SMALL, "--pools=mnv2")
+    with flagsaver_of("--budgets=12"):
+        assert [contest.name for contest in compare.prepare()] == ["lite0", "digits"]
+    notes = capsys.readouterr().err.splitlines()
+    assert next(note for note in notes if "mnv2" in note).endswith("it is left out")
+    assert "note: digits has no source scores: ent_inv_div, lc_inv_div left out there" in notes
+
+
+def test_quick_gives_way_to_a_flag():
+    with flagsaver_of("--quick"):
+        quick = compare.prepare()
+    assert [(contest.name, contest.budgets, len(contest.draws)) for contest in quick] == [
+        ("lite0", [100, 200, 500], 3),
+        ("digits", [20, 50, 100], 3),
+    ]
+    with flagsaver_of("--quick", "--pools=digits", "--budgets=9", "--seeds=2", "--strategies=core_set"):
+        (contest,) = compare.prepare()
+    assert (contest.budgets, len(contest.draws), contest.strategies) == ([9], 2, ["core_set"])
+
+
+class flagsaver_of:
+    """These flags, for a while."""
+
+    def __init__(self, *arguments: str):
+        self.arguments = arguments
+
+    def __enter__(self):
+        self.saved = flagsaver.save_flag_values(compare.FLAGS)
+        compare.FLAGS(["compare", *self.arguments])
+
+    def __exit__(self, *_):
+        flagsaver.restore_flag_values(self.saved, compare.FLAGS)
+
+
+# What users get wrong.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--strategies=random,entropi"], "--strategies knows no 'entropi'; the nearest are ent"),
+        (["--rules=balanced"], "--rules knows no 'balanced'; the nearest are balance"),
+        (["--pools=digit"], "--pools knows no 'digit'; the nearest are digits"),
+        (["--pools="], "there is no pool to compare on"),
+        (["--budgets=0,5"], "--budgets takes positive numbers"),
+        (["--budgets=500"], "--budgets goes up to 500, and a draw of digits has only 228 rows"),
+        (["--strategies=ent"], "every one of --strategies needs source scores, and digits has none"),
+        (["--target=3,x"], "--target takes class ids with commas between them, got '3,x'"),
+        (["--target=3,17"], "--target names class 17, and digits tests no such class of its 10"),
+    ],
+)
+def test_a_wrong_flag_is_told_in_a_sentence(arguments, sentence, tmp_path):
+    with pytest.raises(ValueError, match=sentence):
+        run(tmp_path / "out", *SMALL, "--pools=digits", *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_pools_of_one_name_are_refused(toy, tmp_path):
+    with pytest.raises(ValueError, match="two pools are called 'toy'"):
+        run(tmp_path, "--pools=", f"--features={toy},{toy}")
+
+
+def test_wrong_numbers_are_absls_to_refuse(tmp_path):
+    for argument in ("--seeds=1", "--seeds=21", "--at_least=0", "--budget=5"):
+        with pytest.raises(flags.Error):
+            run(tmp_path, argument)
+
+
+def test_the_program_ends_in_one_sentence_and_exit_code_2():
+    done = program("--pools=", "--features=nowhere.npz")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: there is no file nowhere.npz\n")
+
+
+def test_help_teaches_by_example():
+    done = program("--help")
+    assert done.returncode == 0
+    assert "python -m experiments.compare --quick" in done.stdout
+    for name in ("--pools", "--features", "--target", "--at_least", "--[no]quick"):
+        assert f"\n  {name}:" in done.stdout
+
+
+@pytest.mark.data
+def test_the_pool_of_the_other_network_has_scores(shared):
+    dataset = pools.mnv2()
+    assert dataset.scores is not None
+    assert data.is_paper_pool(dataset)
