@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 from balal import chance
 from balal.neighbours import nearest
 
-# Columns multiplied at once: enough for full speed, few enough that places not yet filled cost little.
-_BLOCK = 32
+# Parts that the columns lie in. Those not filled yet are not read, and a part is read at full speed, being an array of its own.
+_PARTS = 8
 # The noise of a landmark: far below that of a label, and far above what float32 cannot tell.
 _LANDMARK_NOISE = 1e-4
 # Utilities closer than this are ties: sums over hundreds of float32 columns cannot tell them apart.
@@ -32,11 +32,11 @@ _AMONG = 2**14
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Exact:
-    """How rows are related, exactly. units: [N, D], what distances are taken between. columns: [b, N], one for each label."""
+    """How rows are related, exactly. units: [N, D], what distances are taken between. columns: one for each label, in parts [b / 8, N]."""
 
     units: Float[Array, "*S N D"]
     bandwidth: Float[Array, "*S"]
-    columns: Float[Array, "*S b N"]
+    columns: tuple[Float[Array, "*S p N"], ...]
 
 
 @jax.tree_util.register_dataclass
@@ -118,7 +118,8 @@ def begin(
     # Rows that all coincide have no distances: any bandwidth relates them fully.
     spread = jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
     places = capacity if landmarks is None else min(landmarks, size)
-    relation = Exact(units, jnp.float32(scale) * spread, jnp.zeros((-(-places // _BLOCK) * _BLOCK, size), jnp.float32))
+    part = jnp.zeros((-(-places // _PARTS), size), jnp.float32)
+    relation = Exact(units, jnp.float32(scale) * spread, (part,) * _PARTS)
     return GaussianProcess(
         mean=jnp.zeros((size, num_classes), jnp.float32),
         variance=jnp.ones(size, jnp.float32),
@@ -149,7 +150,7 @@ def update(process: GaussianProcess, row: Int[Array, ""] | int, label: Int[Array
     relation = process.relation
     if isinstance(relation, Exact):
         step = share * _covariance(relation, process.count, row)
-        relation = replace(relation, columns=relation.columns.at[process.count].set(step))
+        relation = replace(relation, columns=_with(relation.columns, process.count, step))
     else:
         weights = share * jnp.matmul(relation.inner, relation.columns[:, row], precision="highest")
         step = jnp.matmul(weights, relation.columns, precision="highest").at[row].add(share * relation.apart[row])
@@ -236,7 +237,7 @@ def _smoothed(units: Float[Array, "N D"], candidates: Bool[Array, " N"], neighbo
     among = None
     if size > _AMONG:
         # Drawn with a number for each row, so that padding changes nothing.
-        drawn = jnp.where(candidates, chance.per_row(jax.random.key(0), size) >> 1, jnp.iinfo(jnp.uint32).max)
+        drawn = jnp.where(candidates, chance.per_row(jax.random.key(0), size) >> 1, jnp.uint32(2**32 - 1))
         among = jnp.argsort(drawn)[:_AMONG].astype(jnp.int32)
     found = nearest(units, neighbours, among=among, candidates=candidates)
     cosines = jnp.where(found.indices >= 0, jnp.maximum(1 - jnp.square(found.distances) / 2, 0), 0)
@@ -250,14 +251,27 @@ def _smoothed(units: Float[Array, "N D"], candidates: Bool[Array, " N"], neighbo
 
 def _covariance(relation: Exact, count, row) -> Float[Array, " N"]:
     """Posterior covariance of every row with one: the kernel, less what the first `count` columns have explained."""
+    covariance = jnp.exp((jnp.matmul(relation.units, relation.units[row], precision="highest") - 1) / relation.bandwidth)
 
-    def subtract(place, covariance):
-        block = jax.lax.dynamic_slice_in_dim(relation.columns, place * _BLOCK, _BLOCK)
-        return covariance - jnp.matmul(block[:, row], block, precision="highest")
+    def explained(part):
+        return jnp.matmul(part[:, row], part, precision="highest")
 
-    kernel = jnp.exp((jnp.matmul(relation.units, relation.units[row], precision="highest") - 1) / relation.bandwidth)
-    # Only blocks with something in them are read.
-    return jax.lax.fori_loop(0, (count + _BLOCK - 1) // _BLOCK, subtract, kernel)
+    def nothing(part):
+        return jnp.zeros(part.shape[1], jnp.float32)
+
+    for number, part in enumerate(relation.columns):
+        covariance -= jax.lax.cond(count > number * len(part), explained, nothing, part)
+    return covariance
+
+
+def _with(columns: tuple[Float[Array, "p N"], ...], place, column: Float[Array, " N"]) -> tuple[Float[Array, "p N"], ...]:
+    """The columns with one of them put in its place."""
+
+    def put(number, part):
+        inside = place - number * len(part)
+        return part.at[jnp.where(inside >= 0, inside, len(part))].set(column, mode="drop")
+
+    return tuple(put(number, part) for number, part in enumerate(columns))
 
 
 def _landmarks(relation: Exact, candidates: Bool[Array, " N"], number: int) -> Landmarks:
@@ -267,7 +281,8 @@ def _landmarks(relation: Exact, candidates: Bool[Array, " N"], number: int) -> L
         relation, variance = carry
         row = jnp.argmax(jnp.where(candidates, variance, -1))
         step = _covariance(relation, place, row) / jnp.sqrt(variance[row] + _LANDMARK_NOISE)
-        return replace(relation, columns=relation.columns.at[place].set(step)), jnp.maximum(variance - jnp.square(step), 0)
+        return replace(relation, columns=_with(relation.columns, place, step)), jnp.maximum(variance - jnp.square(step), 0)
 
     relation, apart = jax.lax.fori_loop(0, number, look, (relation, jnp.ones(relation.units.shape[0], jnp.float32)))
-    return Landmarks(relation.columns, jnp.eye(relation.columns.shape[0], dtype=jnp.float32), apart)
+    columns = jnp.concatenate(relation.columns)
+    return Landmarks(columns, jnp.eye(len(columns), dtype=jnp.float32), apart)

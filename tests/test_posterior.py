@@ -144,3 +144,17 @@ def test_near_ties_go_to_the_lowest_candidate():
     assert int(posterior.best(values, jnp.ones(4, bool))) == 1
     assert int(posterior.best(values, jnp.zeros(4, bool))) == -1
     assert int(posterior.best(-values, jnp.ones(4, bool))) == 0
+
+
+def test_neighbours_of_a_large_pool_are_looked_for_in_a_drawn_part(monkeypatch):
+    monkeypatch.setattr(posterior, "_AMONG", 20)
+    rng = np.random.default_rng(6)
+    units = rng.normal(size=(50, 3)).astype(np.float32)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    candidates = np.arange(50) % 5 > 0
+    plain = posterior._smoothed(jnp.array(units), jnp.array(candidates), 4)
+    padded = np.concatenate([units, units[:9]])
+    masked = posterior._smoothed(jnp.array(padded), jnp.array([*candidates, *[False] * 9]), 4)
+    np.testing.assert_allclose(plain, masked[:50], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(plain, axis=1), 1, atol=1e-6)
+    assert not np.allclose(plain, units, atol=0.01)
