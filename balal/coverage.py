@@ -85,16 +85,17 @@ def squared_distances(features: Float[Array, "N D"], point: Float[Array, " D"]) 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """How much the search looks at: the rows of a pool, those of a block in it, and how many centres one matrix product takes.
+    """How much the search looks at. Any sizes give the same picks.
 
-    early: after how many picks all bounds are brought up to date once more; those from one or two centres are too loose to be of use.
+    pool: rows brought up to date together. tile: rows in one matrix product. chunk: centres in one. block: rows picked from together.
+    early: after how many picks all bounds are brought up to date once more, as those from the first centres are loose.
     """
 
     pool: int = 4_096
     tile: int = 512
-    block: int = 256
+    block: int = 384
     chunk: int = 32
-    early: int = 16
+    early: int = 64
 
 
 _SIZES = _Sizes()
