@@ -1,10 +1,11 @@
 """Coverage of the pool: exact greedy k-center, the core-set strategy's kernel (Eq. 7)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Real
 
 from balal import chance
@@ -29,11 +30,16 @@ def k_center(
     start: int | Int[Array, ""] | None = None,
     key: Key[Array, ""] | None = None,
 ) -> Centers:
-    """Greedy k-center: always the candidate that is farthest from its nearest centre. Exact, `O(b N D)` time and `O(N)` extra memory.
+    """Greedy k-center: always the candidate that is farthest from its nearest centre. Exact, with `O(N)` extra memory.
+
+    Distances to the nearest centre only shrink, so an old one is an upper bound of the new one. The search keeps such bounds, brings only
+    the few thousand largest up to date, by matrix products, and picks among them while they exceed every bound outside. Each pick is
+    measured as a sum of squared differences to its nearest centre, as is every row that might precede it: a common offset costs no
+    precision, duplicates are exactly 0 apart, and ties are ties. One plain pass over the pool a pick serves small pools, and what is left
+    once the farthest candidate is so near to a centre (a quarter of its distance from the mean) that products may not tell to which.
 
     Args:
-      features: [N, D], float32, bfloat16 or float16; Euclidean distances, taken in float32 as sums of squared differences, so that a
-        large common offset costs no precision and duplicates are exactly 0 apart.
+      features: [N, D], float32, bfloat16 or float16; Euclidean distances, taken in float32.
       budget: how many to pick.
       labelled: int [B], rows that are centres from the outset, -1 = padding; they are not picked again.
       candidates: bool [N], the rows that may be picked (None: all).
@@ -42,7 +48,8 @@ def k_center(
 
     Returns: `.indices` int32 [b] in the order of the picks, ties to the lowest row, and `.radii` [b]: the largest distance of a candidate
       to its nearest centre after each pick. Where candidates run out the indices are -1 and the radii 0. Where every `labelled` place is
-      padding and neither `start` nor `key` is given, the first pick is the lowest candidate.
+      padding and neither `start` nor `key` is given, the first pick is the lowest candidate. The picks are those of exact arithmetic
+      where the best two squared distances differ by more than 4e-6 (|x|^2 + |c|^2), `x` and its centre `c` taken from the mean.
 
     Raises: ValueError when `features` is not [N, D], the budget is not in [0, N], or nothing says where to begin.
 
@@ -60,38 +67,9 @@ def k_center(
         raise ValueError(f"budget must lie between 0 and the {size} rows of the pool, got {budget}")
     if labelled is None and start is None and key is None:
         raise ValueError("k_center needs somewhere to begin: pass labelled rows, start=row, or key=jax.random.key(seed)")
-    if candidates is None:
-        candidates = jnp.ones(size, bool)
-    labelled = jnp.full(1, -1, jnp.int32) if labelled is None or len(labelled) == 0 else jnp.asarray(labelled)
-
-    def add_centre(row, nearest):
-        # Row -1 is padding: nothing comes nearer.
-        return jnp.where(row >= 0, jnp.minimum(nearest, squared_distances(features, features[row])), nearest)
-
-    # The record of a whole budget is mostly padding when it begins: the loop ends at the last filled place.
-    end = jnp.max(jnp.where(labelled >= 0, jnp.arange(1, len(labelled) + 1, dtype=jnp.int32), 0))
-    nearest = jax.lax.fori_loop(
-        jnp.int32(0), end, lambda place, nearest: add_centre(labelled[place], nearest), jnp.full(size, jnp.inf, jnp.float32)
-    )
-    left = candidates.at[jnp.where(labelled >= 0, labelled, size)].set(False, mode="drop")
-    first = _largest(nearest, left)
-    if key is not None:
-        first = jnp.where(end > 0, first, _largest(chance.per_row(key, size), left))
-    if start is not None:
-        askable = (start >= 0) & (start < size) & left[start]
-        first = jnp.where(askable, start, first).astype(jnp.int32)
-
-    def pick(place, carry):
-        row, nearest, left, indices, radii = carry
-        nearest = add_centre(row, nearest)
-        left = left.at[jnp.where(row >= 0, row, size)].set(False, mode="drop")
-        radius = jnp.sqrt(jnp.max(jnp.where(candidates, nearest, 0), initial=0))
-        radii = radii.at[place].set(jnp.where(row >= 0, radius, 0))
-        return _largest(nearest, left), nearest, left, indices.at[place].set(row), radii
-
-    empty = (jnp.full(budget, -1, jnp.int32), jnp.zeros(budget, jnp.float32))
-    *_, indices, radii = jax.lax.fori_loop(0, budget, pick, (first, nearest, left, *empty))
-    return Centers(indices, radii)
+    # Plain passes over so little take under half a second, and the lazy search takes longer to compile by more than that.
+    sizes = _SIZES if features.size * budget >= 2**30 else None
+    return _k_center(features, budget, labelled, candidates, start, key, sizes)
 
 
 def squared_distances(features: Float[Array, "N D"], point: Float[Array, " D"]) -> Float[Array, " N"]:
@@ -103,6 +81,283 @@ def squared_distances(features: Float[Array, "N D"], point: Float[Array, " D"]) 
     [0.0, 25.0]
     """
     return jnp.sum(jnp.square(features.astype(jnp.float32) - point.astype(jnp.float32)[None, :]), axis=1)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """How much the search looks at. Any sizes give the same picks.
+
+    pool: rows brought up to date together. tile: rows in one matrix product. chunk: centres in one. block: rows picked from together.
+    early: after how many picks all bounds are brought up to date once more, as those from the first centres are loose.
+    """
+
+    pool: int = 4_096
+    tile: int = 512
+    block: int = 384
+    chunk: int = 32
+    early: int = 64
+
+
+_SIZES = _Sizes()
+
+# The product form of a squared distance, |x|^2 + |c|^2 - 2 x.c, errs by up to about 1e-6 (|x|^2 + |c|^2) in float32 (measured, D = 512).
+# Made larger by this share of |x|^2 + |c|^2 it is an upper bound.
+_SLACK = 4e-6
+# Which centre is nearest is left to the products while the squared distance is at least this share of |x|^2.
+_RESOLVED = 1 / 16
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Centres:
+    """Labelled rows, then picks. rows: int32, -1 beyond count. values: [.], squared distance to the nearest centre when picked.
+
+    resolved: whether float32 products could tell the nearest centre of every row that wanted to be picked.
+    """
+
+    rows: Int[Array, " P"]
+    values: Float[Array, " P"]
+    count: Int[Array, ""]
+    resolved: Bool[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Bounds:
+    """What is known of some rows. values: never below the squared distance to the nearest centre, -inf for rows not to be picked.
+
+    owners: the centre that the bound is from. seen: how many centres, in their order, the row has been compared with.
+    """
+
+    values: Float[Array, " n"]
+    owners: Int[Array, " n"]
+    seen: Int[Array, " n"]
+
+
+def _k_center(features, budget, labelled, candidates, start, key, sizes: _Sizes | None) -> Centers:
+    """`k_center` after its checks; without `sizes` by plain passes alone."""
+    size = features.shape[0]
+    candidates = jnp.ones(size, bool) if candidates is None else candidates
+    labelled = jnp.full(1, -1, jnp.int32) if labelled is None or len(labelled) == 0 else jnp.asarray(labelled).astype(jnp.int32)
+    left = candidates.at[jnp.where(labelled >= 0, labelled, size)].set(False, mode="drop")
+    labels = jnp.sum(labelled >= 0, dtype=jnp.int32)
+    # The radius after a pick is the value of the next one, so the search looks for one more than is asked.
+    goal = labels + jnp.minimum(budget + 1, jnp.sum(left, dtype=jnp.int32))
+
+    # The record of a whole budget is mostly padding when it begins: the filled places go first and the rest is never looked at.
+    places = jnp.where(labelled >= 0, jnp.cumsum(labelled >= 0, dtype=jnp.int32) - 1, len(labelled))
+    rows = jnp.full(len(labelled) + budget + 1 + (sizes.chunk if sizes else 0), -1, jnp.int32)
+    rows = rows.at[jnp.where(labelled >= 0, places, len(rows))].set(labelled, mode="drop")
+    centres = _Centres(rows, jnp.zeros(len(rows), jnp.float32), labels, jnp.array(True))
+    centres, left = _first(centres, left, start, key)
+    if sizes:
+        centres, left = _lazily(features, centres, left, goal, sizes)
+    centres = _plainly(features, centres, left, goal)
+    indices = jax.lax.dynamic_slice(centres.rows, (labels,), (budget,))
+    radii = jnp.sqrt(jax.lax.dynamic_slice(centres.values, (labels + 1,), (budget,)))
+    return Centers(indices, radii)
+
+
+def _first(centres: _Centres, left, start, key) -> tuple[_Centres, Bool[Array, " N"]]:
+    """Puts the row to begin with among the centres: `start` where it may be picked, else, without any centre, a drawn or the lowest one."""
+    first = jnp.where(centres.count > 0, -1, _lowest(left))
+    if key is not None:
+        first = jnp.where(centres.count > 0, first, _largest(chance.per_row(key, len(left)), left))
+    if start is not None:
+        askable = (start >= 0) & (start < len(left)) & left[start]
+        first = jnp.where(askable, start, first).astype(jnp.int32)
+    first = jnp.where(jnp.any(left), first, -1)
+    left = left.at[jnp.where(first >= 0, first, len(left))].set(False, mode="drop")
+    return _append(centres, first, 0.0, first >= 0), left
+
+
+def _append(centres: _Centres, row, value, wanted) -> _Centres:
+    """One more centre where it is wanted; else nothing, as the place behind the last one is not looked at."""
+    rows = centres.rows.at[centres.count].set(jnp.where(wanted, row, -1), mode="drop")
+    values = centres.values.at[centres.count].set(jnp.where(wanted, value, 0), mode="drop")
+    return replace(centres, rows=rows, values=values, count=centres.count + wanted.astype(jnp.int32))
+
+
+def _plainly(features, centres: _Centres, left, goal) -> _Centres:
+    """Picks until there are `goal` centres by one pass over the features for each centre, the present ones included."""
+
+    def nearer(place, nearest):
+        return jnp.minimum(nearest, squared_distances(features, features[centres.rows[place]]))
+
+    def pick(carry):
+        centres, nearest, left = carry
+        nearest = jnp.minimum(nearest, squared_distances(features, features[centres.rows[centres.count - 1]]))
+        row = _largest(nearest, left)
+        return _append(centres, row, nearest[row], row >= 0), nearest, left.at[row].set(False)
+
+    passes = jnp.where(centres.count < goal, centres.count - 1, 0)
+    nearest = jax.lax.fori_loop(0, passes, nearer, jnp.full(len(left), jnp.inf, jnp.float32))
+    return jax.lax.while_loop(lambda carry: carry[0].count < goal, pick, (centres, nearest, left))[0]
+
+
+def _lazily(features, centres: _Centres, left, goal, sizes: _Sizes) -> tuple[_Centres, Bool[Array, " N"]]:
+    """Picks until there are `goal` centres or the products cannot resolve what comes next. Returns the rows still left, too."""
+    size = len(left)
+    mean = _middle(features, left, sizes)
+    nothing_seen = jnp.where(left, jnp.float32(jnp.inf), -jnp.inf)
+    bounds = _Bounds(nothing_seen, jnp.full(size, -1, jnp.int32), jnp.zeros(size, jnp.int32))
+    begin, early = centres.count, centres.count + sizes.early
+
+    def step(carry):
+        centres, bounds = carry
+        everything = (centres.count == begin) | (centres.count == early)
+        bounds = _refreshed(features, mean, centres, bounds, everything, sizes)
+        return _picked(features, mean, centres, bounds, jnp.where(centres.count < early, jnp.minimum(early, goal), goal), sizes)
+
+    centres, bounds = jax.lax.while_loop(lambda carry: (carry[0].count < goal) & carry[0].resolved, step, (centres, bounds))
+    return centres, bounds.values > -jnp.inf
+
+
+def _middle(features, left, sizes: _Sizes) -> Float[Array, " D"]:
+    """The mean of up to a pool of candidates spread over all rows: a point close enough for `_centred`, without a pass over everything."""
+    size = features.shape[0]
+    rows = np.linspace(0, size - 1, min(sizes.pool, size)).astype(np.int32)
+    taken = left[rows]
+    total = jnp.sum(jnp.where(taken[:, None], features[rows].astype(jnp.float32), 0), axis=0)
+    return total / jnp.maximum(jnp.sum(taken, dtype=jnp.float32), 1)
+
+
+def _refreshed(features, mean, centres: _Centres, bounds: _Bounds, everything, sizes: _Sizes) -> _Bounds:
+    """Brings the largest bounds up to date, or, pool after pool, everything."""
+    size = len(bounds.values)
+    pool = min(sizes.pool, size)
+    largest = jax.lax.top_k(bounds.values, pool)[1]
+    largest = largest[jnp.argsort(bounds.seen[largest])]  # those of one tile are compared with all that one of them has not seen
+    outside = jnp.where(everything, -jnp.inf, jnp.max(bounds.values.at[largest].set(-jnp.inf)))
+
+    def refresh(number, bounds):
+        rows = jnp.minimum(jnp.int32(number * pool) + jnp.arange(pool, dtype=jnp.int32), size - 1)
+        return _lowered(features, mean, centres, bounds, jnp.where(everything, rows, largest), outside, sizes)
+
+    return jax.lax.fori_loop(0, jnp.where(everything, -(-size // pool), 1), refresh, bounds)
+
+
+def _lowered(features, mean, centres: _Centres, bounds: _Bounds, rows, outside, sizes: _Sizes) -> _Bounds:
+    """Compares a pool of rows with the centres they have not seen, each row until its bound falls under all those outside.
+
+    In rounds, each with twice the centres of the one before: most rows are done after the first.
+    """
+
+    def compare(carry):
+        bounds, rows, number, most = carry
+        # Those that need another round go first, in their order; the places behind them repeat the first.
+        values = bounds.values[rows]
+        wait = (values >= outside) & (values > -jnp.inf) & (bounds.seen[rows] < centres.count)
+        wait &= jnp.arange(len(rows), dtype=jnp.int32) < number
+        places = jnp.where(wait, jnp.cumsum(wait, dtype=jnp.int32) - 1, len(rows))
+        first = rows[_lowest(wait)]
+        rows = jnp.broadcast_to(first, rows.shape).at[places].set(rows, mode="drop")
+        number = jnp.sum(wait, dtype=jnp.int32)
+
+        def tile(place, bounds):
+            some = jax.lax.dynamic_slice(rows, (place * sizes.tile,), (sizes.tile,))
+            return _compared(features, mean, centres, bounds, some, most, sizes)
+
+        return jax.lax.fori_loop(0, (number + sizes.tile - 1) // sizes.tile, tile, bounds), rows, number, 2 * most
+
+    number = jnp.int32(len(rows))
+    rows = jnp.concatenate([rows, jnp.zeros(sizes.tile, jnp.int32)])  # a slice that begins within the pool never ends outside
+    return jax.lax.while_loop(lambda carry: carry[2] > 0, compare, (bounds, rows, number, jnp.int32(sizes.chunk)))[0]
+
+
+def _compared(features, mean, centres: _Centres, bounds: _Bounds, rows, most, sizes: _Sizes) -> _Bounds:
+    """A tile of rows compared with up to `most` centres more: one product of [tile, D] and [D, chunk] after another."""
+    points = _centred(features, mean, rows)
+    values, owners, seen = bounds.values[rows], bounds.owners[rows], bounds.seen[rows]
+    begin = jnp.min(jnp.where(values > -jnp.inf, seen, centres.count))
+    end = jnp.minimum(begin + most, centres.count)
+
+    def chunk(carry):
+        place, values, owners = carry
+        others = jax.lax.dynamic_slice(centres.rows, (place,), (sizes.chunk,))
+        filled = place + jnp.arange(sizes.chunk, dtype=jnp.int32) < end
+        upper = jnp.where(filled[None, :], _upper_bounds(points, _centred(features, mean, others)), jnp.inf)
+        nearest = jnp.min(upper, axis=1)
+        owner = others[_lowest(upper == nearest[:, None])]
+        closer = nearest < values
+        return place + sizes.chunk, jnp.where(closer, nearest, values), jnp.where(closer, owner, owners)
+
+    _, values, owners = jax.lax.while_loop(lambda carry: carry[0] < end, chunk, (begin, values, owners))
+    return _put(bounds, rows, _Bounds(values, owners, jnp.maximum(seen, end)))
+
+
+def _picked(features, mean, centres: _Centres, bounds: _Bounds, stop, sizes: _Sizes) -> tuple[_Centres, _Bounds]:
+    """Picks from a block of the largest bounds that are up to date while they exceed all others, by the table of distances in it."""
+    block = min(sizes.block, len(bounds.values))
+    fresh = jnp.where(bounds.seen == centres.count, bounds.values, -jnp.inf)
+    rows = jnp.sort(jax.lax.top_k(fresh, block)[1])  # ascending, so that the lowest place is the lowest row
+    limit = _top(bounds.values.at[rows].set(-jnp.inf))
+    points = _centred(features, mean, rows)
+    lengths, between = _squares(points), _upper_bounds(points, points)
+    before = centres.count
+
+    def exceeds(carry):
+        centres, (value, place), *_ = carry
+        return (centres.count < stop) & centres.resolved & _before(value, rows[place], *limit)
+
+    def turn(carry):
+        # The top row is measured. If it stays the top row, it is the pick; if not, another has its turn.
+        centres, (_, place), values, owners = carry
+        row = rows[place]
+        measured = jnp.sum(jnp.square(features[row].astype(jnp.float32) - features[owners[place]].astype(jnp.float32)))
+        measured = jnp.where(measured < jnp.inf, measured, jnp.inf)
+        values = values.at[place].set(measured)
+        stays = (_top(values)[1] == place) & _before(measured, row, *limit)
+        resolved = (measured < jnp.inf) & (measured >= _RESOLVED * lengths[place])
+        picked = stays & resolved
+        centres = replace(_append(centres, row, measured, picked), resolved=resolved | ~stays)
+        closer = picked & (between[place] < values)
+        values = jnp.where(closer, between[place], values)
+        values = values.at[place].set(jnp.where(picked, -jnp.inf, values[place]))
+        return centres, _top(values), values, jnp.where(closer, row, owners)
+
+    values = fresh[rows]
+    centres, _, values, owners = jax.lax.while_loop(exceeds, turn, (centres, _top(values), values, bounds.owners[rows]))
+    # A block may hold rows that are not up to date where few are: they keep what they had.
+    kept = _Bounds(values, owners, jnp.full_like(rows, 0) + centres.count)
+    kept = jax.tree.map(lambda new, old: jnp.where(bounds.seen[rows] == before, new, old[rows]), kept, bounds)
+    return centres, _put(bounds, rows, kept)
+
+
+def _upper_bounds(points: Float[Array, "n D"], others: Float[Array, "m D"]) -> Float[Array, "n m"]:
+    """Squared distances [n, m] in product form, made larger by what they may err."""
+    products = jax.lax.dot_general(points, others, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+    return jnp.maximum((1 + _SLACK) * (_squares(points)[:, None] + _squares(others)[None, :]) - 2 * products, 0)
+
+
+def _squares(points: Float[Array, "n D"]) -> Float[Array, " n"]:
+    return jnp.sum(jnp.square(points), axis=1)
+
+
+def _centred(features, mean, rows) -> Float[Array, "n D"]:
+    """Some rows in float32 around the mean: products of vectors far from zero would cancel."""
+    return features[rows].astype(jnp.float32) - mean[None, :]
+
+
+def _put(bounds: _Bounds, rows, changed: _Bounds) -> _Bounds:
+    return jax.tree.map(lambda values, new: values.at[rows].set(new), bounds, changed)
+
+
+def _before(value, row, other_value, other_row) -> Bool[Array, ""]:
+    """Whether a row goes before another: the larger value, between equal ones the lower row."""
+    return (value > other_value) | ((value == other_value) & (row < other_row))
+
+
+def _top(values: Float[Array, " n"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """The largest value and its lowest place."""
+    best = jnp.max(values)
+    return best, _lowest(values == best)
+
+
+def _lowest(mask: Bool[Array, "*S n"]) -> Int[Array, "*S"]:
+    """The lowest true place of the last axis, the last place where none is; many times faster than argmax on a CPU."""
+    places = jnp.arange(mask.shape[-1], dtype=jnp.int32)
+    return jnp.min(jnp.where(mask, jnp.broadcast_to(places, mask.shape), mask.shape[-1] - 1), axis=-1)
 
 
 def _largest(values: Real[Array, " N"], mask: Bool[Array, " N"]) -> Int[Array, ""]:

@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,36 @@ from hypothesis import given
 from hypothesis import strategies as draws
 
 import balal
+from balal import coverage
+
+# So small that a pool of a few dozen rows goes through every branch of the lazy search.
+SMALL = coverage._Sizes(pool=12, tile=5, block=6, chunk=3, early=4)
+
+
+@partial(jax.jit, static_argnames=("budget", "sizes"))
+def lazy(features, budget, labelled=None, candidates=None, start=None, key=None, sizes=SMALL):
+    """`k_center` with a search that is lazy however small the pool."""
+    return coverage._k_center(features, budget, labelled, candidates, start, key, sizes)
+
+
+def check_replay(features, found, labelled=(), candidates=None, start=None, share=1e-5):
+    """Each pick is, in float64, as far from its nearest centre as the farthest candidate, and the radii are the distances they claim."""
+    features = np.asarray(features, np.float64)
+    candidates = np.ones(len(features), bool) if candidates is None else np.asarray(candidates)
+    left, nearest = candidates.copy(), np.full(len(features), np.inf)
+    for row in labelled:
+        nearest = np.minimum(nearest, np.linalg.norm(features - features[row], axis=1))
+        left[row] = False
+    for place, (row, radius) in enumerate(zip(np.asarray(found.indices), np.asarray(found.radii), strict=True)):
+        if not left.any():
+            assert (row, radius) == (-1, 0)
+            continue
+        assert left[row], f"pick {place} is row {row}, which may not be picked"
+        if np.isfinite(nearest[row]) and not (place == 0 and row == start):
+            assert nearest[row] >= (1 - share) * nearest[left].max(), f"pick {place}"
+        left[row] = False
+        nearest = np.minimum(nearest, np.linalg.norm(features - features[row], axis=1))
+        np.testing.assert_allclose(radius, nearest[candidates].max(), rtol=share, err_msg=f"radius {place}")
 
 
 def features_of(seed, rows=64, size=8, offset=0.0, scale=1.0):
@@ -107,5 +138,130 @@ def test_nowhere_to_begin_is_an_error_that_says_what_to_pass():
 
 def test_extra_memory_is_a_few_rows_not_a_copy_of_the_features():
     features = jax.ShapeDtypeStruct((200_000, 128), jnp.float32)
-    compiled = jax.jit(lambda features: balal.k_center(features, 50, start=0)).lower(features).compile()
+    compiled = jax.jit(lambda features: balal.k_center(features, 500, start=0)).lower(features).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 200_000 * 4 * 16
+
+
+KINDS = {
+    "normal": lambda rng: rng.normal(size=(40, 3)),
+    "grid": lambda rng: rng.integers(-2, 3, size=(40, 3)),
+    "grid far from zero": lambda rng: rng.integers(-2, 3, size=(40, 3)) + 10_000,
+    "duplicates": lambda rng: rng.normal(size=(7, 3))[rng.integers(0, 7, 40)],
+    "duplicates far from zero": lambda rng: rng.normal(size=(7, 3))[rng.integers(0, 7, 40)] + 10_000,
+    "all equal": lambda rng: np.ones((40, 3)) * rng.normal(),
+    "far from zero": lambda rng: rng.normal(size=(40, 3)) + 10_000,
+    "two clusters far apart": lambda rng: rng.normal(size=(40, 3)) + rng.choice([-10_000, 10_000], size=(40, 1)),
+    "clusters tighter than products can tell": lambda rng: (
+        rng.normal(size=(5, 3))[rng.integers(0, 5, 40)] + 1e-4 * rng.normal(size=(40, 3))
+    ),
+    "a line with outliers": lambda rng: np.where(rng.random((40, 3)) < 0.05, 1e4, 1.0) * rng.normal(size=(40, 1)),
+}
+
+
+@given(seed=draws.integers(0, 10**6), kind=draws.sampled_from(list(KINDS)), labelled=draws.integers(0, 6), masked=draws.booleans())
+def test_the_lazy_search_picks_what_exact_arithmetic_picks(seed, kind, labelled, masked):
+    rng = np.random.default_rng(seed)
+    features = KINDS[kind](rng).astype(np.float32)
+    centres, start = rng.permutation(40)[:labelled], int(rng.integers(-1, 40))
+    candidates = rng.random(40) < 0.7 if masked else np.ones(40, bool)
+    padded = rng.permutation(np.concatenate([centres, np.full(30 - labelled, -1)])).astype(np.int32)
+    found = lazy(jnp.asarray(features), 40, jnp.asarray(padded), jnp.asarray(candidates), start)
+    check_replay(features, found, centres, candidates, start)
+    free = candidates & ~np.isin(np.arange(40), centres)
+    if kind.startswith(("grid", "duplicates", "all equal")) and free.any():
+        # Ties are exact here, also in the twin, so the order is, too.
+        first = start if start >= 0 and free[start] else int(np.flatnonzero(free)[0]) if not labelled else None
+        assert found.indices.tolist() == reference.k_center(features, 40, first=first, labelled=centres, candidates=candidates)[0]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("offset", [0, 100])
+def test_the_lazy_search_compares_half_precision_in_float32(dtype, offset):
+    # Half precision leaves few different values far from zero: many ties.
+    features = jnp.asarray(features_of(6, 90, 4, offset=offset), dtype)
+    found = lazy(features, 60, start=3)
+    assert found.indices.tolist() == reference.k_center(features.astype(jnp.float32), 60, first=3)[0]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 6, 12, 13, 25])
+def test_the_lazy_search_is_right_where_a_pool_just_fills_its_blocks(rows):
+    features = features_of(rows, rows, 4)
+    found = lazy(jnp.asarray(features), rows, start=0)
+    assert found.indices.tolist() == reference.k_center(features, rows, first=0)[0]
+    check_replay(features, found, start=0)
+
+
+def clustered(rows, size, clusters=20):
+    rng = np.random.default_rng(rows)
+    return np.maximum(rng.normal(size=(clusters, size))[rng.integers(0, clusters, rows)] + rng.normal(size=(rows, size)), 0).astype(
+        np.float32
+    )
+
+
+@pytest.mark.parametrize("offset", [0, 1_000])
+def test_a_pool_of_many_blocks_is_searched_exactly(offset):
+    features = clustered(12_000, 48) + np.float32(offset)
+    found = lazy(jnp.asarray(features), 400, start=7, sizes=coverage._SIZES)
+    check_replay(features, found, start=7)
+    assert set(found.indices.tolist()) == set(reference.k_center(features, 400, first=7)[0])
+
+
+def test_a_whole_pool_is_picked_lazily_then_plainly():
+    features = np.repeat(clustered(1_100, 6), 2, axis=0)
+    found = lazy(jnp.asarray(features), 2_200, start=0, sizes=coverage._SIZES)
+    assert sorted(found.indices.tolist()) == list(range(2_200))
+    check_replay(features, found, start=0, share=2e-5)
+    assert found.radii[1_100:].tolist() == [0.0] * 1_100, "the second of each pair lies 0 apart from the first"
+
+
+def test_ties_beyond_a_pool_go_to_the_lowest_row():
+    # 9,000 rows at ten places: every choice is among hundreds at once, most of them outside the block and the pool.
+    features = clustered(10, 8)[np.arange(9_000) % 10]
+    found = lazy(jnp.asarray(features), 80, start=0, sizes=coverage._SIZES)
+    assert found.indices.tolist() == reference.k_center(features, 80, first=0)[0]
+
+
+def test_a_long_record_that_is_mostly_padding_changes_nothing():
+    features = jnp.asarray(clustered(100, 8))
+    rows = jnp.array([5, 77, 30], jnp.int32)
+    padded = jnp.full(1_000, -1, jnp.int32).at[jnp.array([0, 500, 999])].set(rows)
+    short, long = (lazy(features, 70, labelled) for labelled in (rows, padded))
+    np.testing.assert_array_equal(short.indices, long.indices)
+    np.testing.assert_array_equal(short.radii, long.radii)
+
+
+def test_the_lazy_search_is_the_same_vmapped():
+    features = jnp.asarray(features_of(8, 60, 4))
+    starts = jnp.array([0, 17, 59])
+    together = jax.vmap(lambda start: lazy(features, 50, start=start))(starts)
+    for start, picks, radii in zip(starts, together.indices, together.radii, strict=True):
+        alone = lazy(features, 50, start=start)
+        np.testing.assert_array_equal(picks, alone.indices)
+        np.testing.assert_allclose(radii, alone.radii, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_values_that_have_no_distance_end_nevertheless(bad):
+    features = features_of(9, 40, 3)
+    features[11] = bad
+    assert lazy(jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.ones(40, bool), 0).indices.shape == (40,)
+
+
+def test_rows_that_may_not_be_picked_do_not_matter():
+    features = features_of(10, 40, 3)
+    candidates = np.arange(40) % 4 != 0
+    expected = lazy(jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.asarray(candidates), 1)
+    features[~candidates] = np.nan
+    found = lazy(jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.asarray(candidates), 1)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.radii, expected.radii)
+
+
+def test_only_large_work_is_searched_lazily():
+    # The lazy program is long to compile; its products over a block are what tells it from the plain one.
+    def products(rows, budget):
+        features = jax.ShapeDtypeStruct((rows, 256), jnp.float32)
+        return jax.jit(lambda features: balal.k_center(features, budget, start=0)).lower(features).as_text().count("dot_general")
+
+    assert products(17_168, 100) == 0
+    assert products(17_168, 2_000) > 0
