@@ -56,8 +56,8 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
             raise ValueError(f"this strategy needs {name}, which the pool lacks: make the pool with {how}")
     rows_in(pool)
     for name, leaf in _leaves(pool):
-        if leaf.ndim != (2 if name in ("features", "logits") else 1):
-            raise ValueError(f"{name} must be {'[N, D]' if name in ('features', 'logits') else '[N]'}, got shape {leaf.shape}")
+        if leaf.ndim != (2 if name in ("features", "logits", "units") else 1):
+            raise ValueError(f"{name} must be {'[N, D]' if name in ('features', 'logits', 'units') else '[N]'}, got shape {leaf.shape}")
     if pool.candidates is not None:
         if pool.candidates.dtype != bool:
             raise ValueError(f"candidates must be a boolean mask [N], got dtype {pool.candidates.dtype}")
@@ -178,6 +178,20 @@ def budget(budget: Any, *, askable: int | None = None, num_classes: Any = 1) -> 
             raise ValueError(f"{name} must be at least 1, got {value}")
     if askable is not None and budget > askable:
         raise ValueError(f"budget={budget} asks for more labels than the {askable} candidates that are not labelled yet")
+
+
+def capacity(budget: Any, capacity: Any) -> None:
+    """ValueError unless a capacity, where one is given, is a whole number that the budget, where it can be looked at, does not exceed."""
+    if capacity is None:
+        return
+    if isinstance(capacity, bool) or not isinstance(capacity, int | np.integer) or capacity < 1:
+        raise ValueError(f"capacity must be a whole number of at least 1, got {capacity!r}")
+    if not jnp.issubdtype(jnp.result_type(budget), jnp.integer):
+        raise ValueError(f"budget must be a whole number, got {budget!r}")
+    if np.ndim(budget):
+        raise ValueError(f"budget must be one number, got shape {np.shape(budget)}; vmap over several")
+    if _concrete(budget) and not 1 <= budget <= capacity:
+        raise ValueError(f"budget must lie between 1 and the capacity, {capacity}, got {budget}")
 
 
 def option(name: str, value: Any, literal: Any) -> None:

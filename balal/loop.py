@@ -20,8 +20,8 @@ from jax.core import Tracer
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from balal import check, metrics, record
-from balal.strategies.base import Strategy
+from balal import check, metrics, posterior, record
+from balal.strategies.base import Budget, Strategy
 from balal.types import Labelled, Pool, Scores, State, available
 from balal.uncertainty import score
 
@@ -37,6 +37,7 @@ def pool(
     scores: Scores | None = None,
     candidates: Bool[Array, " N"] | np.ndarray | None = None,
     keep_logits: bool = False,
+    keep_units: bool = False,
 ) -> Pool:
     """A checked `Pool`, with the scores of the source model computed in one chunked pass.
 
@@ -45,6 +46,7 @@ def pool(
       logits: [N, K], or probs: [N, K], or ready scores; none of them where the strategy needs none.
       candidates: bool [N], the rows that may be asked (None: all).
       keep_logits: keep [N, K] as well, for strategies that need more than the scores.
+      keep_units: work out now, once, what the posterior compares rows by (`balal.posterior.units`), for all runs on this pool.
 
     Raises: ValueError as `balal.check.pool` does, naming the rows at fault.
 
@@ -71,7 +73,9 @@ def pool(
         made = replace(made, logits=_real(logits) if probs is None else jnp.log(_real(logits)))
     if made.candidates is None:
         made = replace(made, candidates=jnp.ones(check.rows_in(made), bool))
-    check.pool(made)
+    check.pool(made, needs=("features",) if keep_units else ())
+    if keep_units:
+        made = replace(made, units=posterior.units(made.features, candidates=made.candidates))
     return made
 
 
@@ -174,7 +178,7 @@ def grow(strategy: Strategy, state: State, num_classes: int) -> State:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Result:
-    """What a simulation bought.
+    """What a simulation bought. Where the budget was data, `b` is the capacity, and what was not bought is -1 at the end.
 
     indices: int32 [b], in order. labels: int32 [b]. wanted: int32 [b], the class each pick hoped for, -1 where balancing had not begun.
     switched_at: labels there were (a labelled start included) when balancing took over, -1: never. counts: int32 [C], classes_found and
@@ -195,10 +199,11 @@ def simulate(
     pool: Pool,
     labels: Int[Array, " N"] | np.ndarray,
     *,
-    budget: int,
+    budget: Budget,
     num_classes: int,
     key: Key[Array, ""],
     labelled: Labelled | tuple[Any, Any] | None = None,
+    capacity: int | None = None,
 ) -> Result:
     """The whole budget spent one label at a time, as one compiled program: what `ask(size=1)` and `tell` would do, pick for pick.
 
@@ -206,17 +211,30 @@ def simulate(
     pays only for what its own picks need.
 
     Args:
-      labels: int [N], the true target classes; -1 where a row is no candidate and its class is not known. The others: as in `init`.
+      labels: int [N], the true target classes; -1 where a row is no candidate and its class is not known.
+      capacity: the largest budget there is room for. With it the budget is data: one program serves them all, and budgets can be vmapped
+        over as well. Without it the budget itself.
+      The others: as in `init`.
 
     Raises: ValueError as `init`, and for labels outside [0, num_classes). Under jit or vmap values cannot be looked at, only shapes.
     """
-    start = _prepare(strategy, pool, budget, num_classes, key, labelled)
+    check.capacity(budget, capacity)
+    most = budget if capacity is None else capacity
+    start = _prepare(strategy, pool, most, num_classes, key, labelled)
     labels = check.labels("labels", labels, num_classes=num_classes, size=check.rows_in(pool), needed=pool.candidates)
-    return _simulate(strategy, budget, num_classes, pool, jnp.asarray(labels, jnp.int32), start, key)
+    spent = None if capacity is None else jnp.asarray(budget, jnp.int32)
+    return _simulate(strategy, most, num_classes, pool, jnp.asarray(labels, jnp.int32), start, key, spent)
 
 
 def one_shot(
-    strategy: Strategy, pool: Pool, labels: Int[Array, " N"] | np.ndarray, *, budget: int, num_classes: int, key: Key[Array, ""]
+    strategy: Strategy,
+    pool: Pool,
+    labels: Int[Array, " N"] | np.ndarray,
+    *,
+    budget: Budget,
+    num_classes: int,
+    key: Key[Array, ""],
+    capacity: int | None = None,
 ) -> Result:
     """`simulate` from an empty labelled set: the paper's one-shot scenario.
 
@@ -226,19 +244,20 @@ def one_shot(
     >>> result.indices.tolist(), result.counts.tolist()
     ([0, 1, 2], [2, 1])
     """
-    return simulate(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key)
+    return simulate(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key, capacity=capacity)
 
 
 # Compiled programs. Strategy, sizes and capacities are static; how much is labelled or pending is data.
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _simulate(strategy, budget, num_classes, pool, labels, start, key) -> Result:
-    leaves, structure = jax.tree.flatten((pool, labels, start, key))
+def _simulate(strategy, most, num_classes, pool, labels, start, key, spent) -> Result:
+    leaves, structure = jax.tree.flatten((pool, labels, start, key, spent))
 
     @sequential_vmap
     def run(*leaves):
-        pool, labels, start, key = jax.tree.unflatten(structure, leaves)
+        pool, labels, start, key, spent = jax.tree.unflatten(structure, leaves)
+        budget = most if spent is None else spent
 
         def step(_, carry):
             memory, labelled = carry
@@ -247,10 +266,10 @@ def _simulate(strategy, budget, num_classes, pool, labels, start, key) -> Result
             label = jnp.where(index >= 0, labels[index], -1)
             return strategy.tell(memory, pool, index, label), record.append(labelled, index, label, wanted)
 
-        labelled = record.extend(start, budget)
+        labelled = record.extend(start, most)
         memory = strategy.init(pool, labelled, budget, num_classes, key)
         _, labelled = jax.lax.fori_loop(0, budget, step, (memory, labelled))
-        bought = jax.tree.map(lambda rows: jax.lax.dynamic_slice_in_dim(rows, start.count, budget), record.columns(labelled))
+        bought = jax.tree.map(lambda rows: jax.lax.dynamic_slice_in_dim(rows, start.count, most), record.columns(labelled))
         counts = metrics.class_counts(labelled.labels, num_classes=num_classes)
         balancing = bought["wanted"] >= 0
         return dict(

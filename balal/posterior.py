@@ -4,7 +4,7 @@ Gaussian-process regression of one-hot labels with prior mean 0. Far from every 
 missing there belongs to something no label has shown yet, so that no list of classes is needed. A label enters by one exact rank-one
 step; nothing is ever solved anew.
 
-    process = posterior.begin(features, capacity=500, num_classes=100)
+    process = posterior.begin(posterior.units(features), capacity=500, num_classes=100)
     process = posterior.update(process, row, label)
     probabilities, unexplained = posterior.explain(process)
 """
@@ -67,35 +67,55 @@ class GaussianProcess:
     relation: Exact | Landmarks
 
 
-@partial(jax.jit, static_argnames=("capacity", "num_classes", "neighbours", "landmarks"))
+@partial(jax.jit, static_argnames="neighbours")
+def units(features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None, neighbours: int = 10) -> Float[Array, "N D"]:
+    """What rows are compared by: unit rows of the centred features, smoothed over the unlabelled pool; float32 [N, D].
+
+    To each row its nearest neighbours are added, weighted by their cosines where these are positive. Rows of one class lie closer together
+    then, and the space between classes is emptier. No label is looked at.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16.
+      candidates: bool [N], the rows that say what the mean is and that may be neighbours (None: all); the others may be padding.
+      neighbours: how many are added, 0: none. They are looked for among 16,384 drawn candidates where there are more.
+
+    Raises: ValueError when `features` is not [N, D] or `neighbours` is negative.
+
+    >>> units(jnp.array([[1.0, 0.0], [3.0, 0.0], [2.0, 1.0], [2.0, -1.0]]), neighbours=0)[:2].tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
+    """
+    if features.ndim != 2 or neighbours < 0:
+        raise ValueError(f"features must be [N, D] and neighbours at least 0, got shape {features.shape} and {neighbours}")
+    candidates = jnp.ones(features.shape[0], bool) if candidates is None else candidates
+    return _smoothed(_directions(features, candidates), candidates, neighbours)
+
+
+@partial(jax.jit, static_argnames=("capacity", "num_classes", "landmarks"))
 def begin(
-    features: Float[Array, "N D"],
+    units: Float[Array, "N D"],
     *,
     capacity: int,
     num_classes: int,
     candidates: Bool[Array, " N"] | None = None,
-    neighbours: int = 10,
     scale: float | Float[Array, ""] = 1.0,
     noise: float | Float[Array, ""] = 0.1,
     landmarks: int | None = None,
 ) -> GaussianProcess:
     """The process before any label.
 
-    The kernel is `exp(-|z - z'|^2 / (2 bandwidth))` on unit rows `z`: the centred features, smoothed over the unlabelled pool, each row
-    added to its nearest neighbours weighted by their cosines. The bandwidth is half the mean squared distance of two rows of the pool,
-    which is 1 less the squared length of their mean. None of it needs a label.
+    The kernel is `exp(-|z - z'|^2 / (2 bandwidth))`. Its bandwidth is half the mean squared distance of two rows of the pool, which is 1
+    less the squared length of their mean: it needs no label.
 
     Args:
-      features: [N, D], float32, bfloat16 or float16.
+      units: [N, D], float32 rows of length 1, as `units` makes them.
       capacity: how many labels there will be at most. num_classes: room for target classes, `C`.
-      candidates: bool [N], the rows that say what the pool's mean and bandwidth are (None: all); the others may be padding.
-      neighbours: how many are added to a row, 0: none. They are looked for among the candidates, 16,384 drawn ones where there are more.
+      candidates: bool [N], the rows that say what the bandwidth is (None: all).
       scale: multiplies the bandwidth. noise: variance of a label around the mean of its row.
       landmarks: None for the exact form, `O(N (D + C + capacity))` memory and `O(N (D + C + m))` time for label m. A number r of
         landmarks for the bounded form, `O(N (C + r))` memory and time, `O(r^2)` more: rows are related through the r rows of the pool
         that explain most of it, and what these leave out is taken for independent from row to row. Exact where they leave out nothing.
 
-    Raises: ValueError when `features` is not [N, D], the capacity is negative or the number of landmarks below 1.
+    Raises: ValueError when `units` is not [N, D], the capacity is negative or the number of landmarks below 1.
 
     Source: Rasmussen, Williams, Gaussian Processes for Machine Learning, 2006, chapter 2; the bounded form is the fully independent
       conditional of its section 8.3.4, landmarks chosen by largest remaining variance (pivoted Cholesky).
@@ -105,21 +125,21 @@ def begin(
     >>> process.mean[:2].round(3).tolist(), process.variance[:2].tolist()
     ([[0.0, 1.0], [0.0, 1.0]], [0.0, 0.0])
     """
-    if features.ndim != 2:
-        raise ValueError(f"features must be [N, D], got shape {features.shape}")
-    if capacity < 0 or neighbours < 0 or (landmarks is not None and landmarks < 1):
-        raise ValueError(
-            f"capacity and neighbours must be at least 0, and landmarks at least 1 or None; got {capacity}, {neighbours} and {landmarks}"
-        )
-    size = features.shape[0]
+    if units.ndim != 2:
+        raise ValueError(f"units must be [N, D], got shape {units.shape}")
+    if capacity < 0 or (landmarks is not None and landmarks < 1):
+        raise ValueError(f"capacity must be at least 0, and landmarks at least 1 or None; got {capacity} and {landmarks}")
+    size = units.shape[0]
     candidates = jnp.ones(size, bool) if candidates is None else candidates
-    units = _smoothed(_units(features, candidates), candidates, neighbours)
     middle = jnp.sum(jnp.where(candidates[:, None], units, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
     # Rows that all coincide have no distances: any bandwidth relates them fully.
     spread = jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
     places = capacity if landmarks is None else min(landmarks, size)
-    part = jnp.zeros((-(-places // _PARTS), size), jnp.float32)
-    relation = Exact(units, jnp.float32(scale) * spread, (part,) * _PARTS)
+    relation = Exact(
+        units=units,
+        bandwidth=jnp.float32(scale) * spread,
+        columns=(jnp.zeros((-(-places // _PARTS), size), jnp.float32),) * _PARTS,
+    )
     return GaussianProcess(
         mean=jnp.zeros((size, num_classes), jnp.float32),
         variance=jnp.ones(size, jnp.float32),
@@ -215,10 +235,11 @@ def best(values: Float[Array, " N"], candidates: Bool[Array, " N"]) -> Int[Array
     return jnp.where(jnp.any(candidates), jnp.argmax(near), -1).astype(jnp.int32)
 
 
-def _units(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, "N D"]:
+def _directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, "N D"]:
     """Unit rows of the features, centred by the mean of the candidates."""
-    features = features.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(features), initial=0)
+    # Rows that are no candidates may hold anything.
+    features = jnp.where(jnp.isfinite(features), features.astype(jnp.float32), 0)
+    largest = jnp.max(jnp.where(candidates[:, None], jnp.abs(features), 0), initial=0)
     # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
     features -= features[jnp.argmax(candidates)][None, :]
     total = jnp.sum(jnp.where(candidates[:, None], features, 0), axis=0, keepdims=True)

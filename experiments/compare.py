@@ -279,8 +279,9 @@ def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int
     """One run of a strategy: its picks as rows of the pool [b], the class that each was meant for [b], and the labels at the switch."""
     pool = jax.tree.map(lambda leaf: leaf[draw.rows], contest.pool)
     labels = contest.dataset.labels[draw.rows]
-    bought = balal.one_shot(strategy, pool, labels, budget=budget, num_classes=contest.dataset.num_classes, key=draw.key)
-    return draw.rows[np.asarray(bought.indices)], np.asarray(bought.wanted), int(bought.switched_at)
+    capacity = contest.budgets[-1]
+    bought = balal.one_shot(strategy, pool, labels, budget=budget, num_classes=contest.dataset.num_classes, key=draw.key, capacity=capacity)
+    return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget], int(bought.switched_at)
 
 
 def consult(contest: Contest, draw: Draw, first: np.ndarray, rule: str) -> tuple[np.ndarray, np.ndarray, int]:

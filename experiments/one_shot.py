@@ -147,7 +147,7 @@ def select(
         missing = [seed for seed in seeds if any(done[budget, seed] is None for budget in together)]
         if not missing:
             continue
-        bought = simulate(summary.full_name(name, rule), pool, dataset, together[-1], missing)
+        bought = simulate(summary.full_name(name, rule), pool, dataset, together[-1], missing, capacity=budgets[-1])
         for (lane, seed), budget in itertools.product(enumerate(missing), together):
             indices, labels, wanted = (np.asarray(column)[lane, :budget] for column in (bought.indices, bought.labels, bought.wanted))
             measured = summary.measure(indices, labels, wanted, int(bought.switched_at[lane]), num_classes=dataset.num_classes)
@@ -157,13 +157,13 @@ def select(
     return [picks for picks in done.values() if picks is not None]
 
 
-def simulate(name: str, pool: balal.Pool, dataset: data.Dataset, budget: int, seeds: Sequence[int]) -> balal.Result:
-    """The runs of all seeds, [S, ...], as one compiled program."""
+def simulate(name: str, pool: balal.Pool, dataset: data.Dataset, budget: int, seeds: Sequence[int], *, capacity: int) -> balal.Result:
+    """The runs of all seeds, [S, ...], as one compiled program, which serves every budget up to the capacity."""
     strategy, labels = balal.strategy(name), jnp.asarray(dataset.labels)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(_SEED.value), jnp.array(seeds))
 
     def run(key: jax.Array) -> balal.Result:
-        return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=dataset.num_classes, key=key)
+        return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=dataset.num_classes, key=key, capacity=capacity)
 
     return jax.vmap(run)(keys)
 

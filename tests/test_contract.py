@@ -17,7 +17,7 @@ import balal
 from balal.strategies import RULES, STRATEGIES, names
 from balal.testing import check_strategy
 
-FULL = ["random", "ent", "ent_inv_div", "core_set", "posterior", *(f"ent_inv_div+{rule}" for rule in RULES)]
+FULL = ["random", "ent", "ent_inv_div", "core_set", *(f"ent_inv_div+{rule}" for rule in RULES)]
 QUICK = {"random", "ent_inv_div+balance"}
 CHANCE = {"random", "core_set", "posterior"}
 
@@ -63,6 +63,30 @@ def test_every_other_name_picks_distinct_candidates(name):
     pool = balal.pool(rng.normal(size=(20, 3)).astype(np.float32), logits=rng.normal(size=(20, 4)), candidates=np.arange(20) % 3 > 0)
     picks = balal.one_shot(balal.strategy(name), pool, rng.integers(0, 3, 20), budget=13, num_classes=3, key=jax.random.key(0)).indices
     assert sorted(picks.tolist()) == np.flatnonzero(np.arange(20) % 3 > 0).tolist()
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_budget_that_is_data_buys_the_same(name):
+    rng = np.random.default_rng(1)
+    pool = balal.pool(rng.normal(size=(20, 3)).astype(np.float32), logits=rng.normal(size=(20, 4)), candidates=np.arange(20) % 5 > 0)
+    labels, start = rng.integers(0, 3, 20), (np.array([3, 7]), np.array([1, 1]))
+    options = dict(num_classes=3, key=jax.random.key(0), labelled=start)
+    strategy = balal.strategy(name)
+    served = jax.vmap(lambda budget: balal.simulate(strategy, pool, labels, budget=budget, capacity=11, **options))(jnp.array([4, 9]))
+    for lane, budget in enumerate((4, 9)):
+        alone = balal.simulate(strategy, pool, labels, budget=budget, **options)
+        assert served.indices[lane].tolist() == [*alone.indices.tolist(), *[-1] * (11 - budget)]
+        assert served.counts[lane].tolist() == alone.counts.tolist()
+        assert int(served.switched_at[lane]) == int(alone.switched_at)
+
+
+def test_one_program_serves_all_budgets():
+    pool, labels = balal.pool(np.eye(9, dtype=np.float32)), np.arange(9) % 2
+    before = None
+    for budget in (3, 5, 8):
+        balal.one_shot(balal.strategy("random"), pool, labels, budget=budget, capacity=8, num_classes=2, key=jax.random.key(0))
+        before = before or balal.loop.compilations()
+    assert balal.loop.compilations() == before
 
 
 # The suite must be able to fail: strategies that break one contract each.

@@ -184,11 +184,11 @@ def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
     out, _ = small
     asked, simulate = [], one_shot.simulate
 
-    def interrupted(name, *arguments):
+    def interrupted(name, *arguments, **options):
         asked.append(name)
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return simulate(name, *arguments)
+        return simulate(name, *arguments, **options)
 
     monkeypatch.setattr(one_shot, "simulate", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -26,8 +26,8 @@ def picks_of(name, pool, labels, budget=20, seed=0):
 
 
 def test_the_published_names_are_registered_plain_and_balanced():
-    assert list(STRATEGIES) == PLAIN
-    assert set(names()) == {name + rule for name in PLAIN for rule in ("", "+balance", "+balance_printed")}
+    assert list(STRATEGIES) == [*PLAIN, "posterior"]
+    assert set(names()) == {name + rule for name in STRATEGIES for rule in ("", "+balance", "+balance_printed", "+posterior")}
 
 
 @pytest.mark.parametrize("name", names())

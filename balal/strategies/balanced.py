@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import balancing, check, record
 from balal.coverage import squared_distances
-from balal.strategies.base import Strategy
+from balal.strategies.base import Budget, Strategy, most
 from balal.types import Labelled, Pool, available
 
 
@@ -65,9 +65,10 @@ class Balanced:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.first.needs, "features")))
 
-    def init(self, pool: Pool, labelled: Labelled, budget: int, num_classes: int, key: Key[Array, ""]) -> Memory:
+    def init(self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]) -> Memory:
         features = _features(pool)
-        balancing.fits(labelled.indices.shape[0] + budget, num_classes)
+        places = labelled.indices.shape[0]
+        balancing.fits(places + most(labelled, budget), num_classes)
         memory = Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key),
             counts=jnp.zeros(num_classes, jnp.int32),
@@ -75,7 +76,7 @@ class Balanced:
             distances=jnp.zeros((num_classes, pool.size), jnp.float32),
             fresh=jnp.zeros(num_classes, bool),
             # Begun anew in the middle of a budget, part of it is in `labelled` already: the record has no room for more than the rest.
-            total=jnp.minimum(labelled.count + budget, jnp.maximum(labelled.indices.shape[0], budget)),
+            total=jnp.minimum(labelled.count + budget, jnp.maximum(places, budget)),
             # `first` has the key itself, so that a strategy and its balanced form begin with the same picks.
             key=jax.random.fold_in(key, 1),
             wanted=jnp.int32(-1),

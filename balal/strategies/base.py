@@ -9,6 +9,13 @@ from jaxtyping import Array, Int, Key
 
 from balal.types import Labelled, Pool, available
 
+Budget = int | Int[Array, ""]
+
+
+def most(labelled: Labelled, budget: Budget) -> int:
+    """How many labels `budget` may be at most: itself, or, where it is data, the places of `labelled`."""
+    return labelled.indices.shape[0] if isinstance(budget, jax.Array) else budget
+
 
 @runtime_checkable
 class Strategy(Protocol):
@@ -24,8 +31,11 @@ class Strategy(Protocol):
         """The fields of `Pool` it reads: ("scores",), ("features",), ..."""
         ...
 
-    def init(self, pool: Pool, labelled: Labelled, budget: int, num_classes: int, key: Key[Array, ""]) -> Any:
+    def init(self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]) -> Any:
         """The memory before at most `budget` new labels are bought. Rows of `labelled` may be unanswered yet: their label is -1.
+
+        `labelled` has a place for each of them. The budget is a whole number, or, where one program serves several, data: what sets a
+        shape is then the number of places (see `most`).
 
         In the middle of a budget, after the pool has changed, it is called again with all rows labelled and pending so far and with the
         same `budget`, of which part is spent then: `labelled` has no more free places than labels may still be bought.
@@ -69,10 +79,11 @@ class Ordered:
         """The `budget` rows to ask, in order: distinct candidates outside `labelled`; -1 at the end where there are too few."""
         raise TypeError(f"{type(self).__name__} must implement order(pool, labelled, budget, key)")
 
-    def init(self, pool: Pool, labelled: Labelled, budget: int, num_classes: int, key: Key[Array, ""]) -> Order:
+    def init(self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]) -> Order:
         del num_classes
-        possible = min(budget, pool.size)
-        return Order(jnp.pad(self.order(pool, labelled, possible, key), (0, budget - possible), constant_values=-1))
+        wanted = most(labelled, budget)
+        possible = min(wanted, pool.size)
+        return Order(jnp.pad(self.order(pool, labelled, possible, key), (0, wanted - possible), constant_values=-1))
 
     def ask(self, memory: Order, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Order]:
         free = available(pool, labelled)

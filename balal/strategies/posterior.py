@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from balal import chance, check, posterior
-from balal.strategies.base import Strategy
+from balal.strategies.base import Budget, Strategy, most
 from balal.types import Labelled, Pool, available
 
 # Numbers in the columns of the exact form above which it gives way to landmarks (4 GB), and how many these are.
@@ -70,17 +70,19 @@ class Posterior:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*(self.first.needs if self.first else ()), "features")))
 
-    def init(self, pool: Pool, labelled: Labelled, budget: int, num_classes: int, key: Key[Array, ""]) -> Memory:
+    def init(self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]) -> Memory:
         if pool.features is None:
             raise ValueError("the posterior needs features: make the pool with balal.pool(features)")
-        places = max(labelled.indices.shape[0], budget)
+        places = max(labelled.indices.shape[0], most(labelled, budget))
         landmarks = _LANDMARKS if self.landmarks is None and pool.size * places > _EXACT else self.landmarks
+        units = pool.units
+        if units is None:
+            units = posterior.units(pool.features, candidates=pool.candidates, neighbours=self.neighbours)
         process = posterior.begin(
-            pool.features,
+            units,
             capacity=places,
             num_classes=num_classes,
             candidates=pool.candidates,
-            neighbours=self.neighbours,
             scale=self.scale,
             noise=self.noise,
             landmarks=landmarks,
