@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,19 @@ SHARE = 0.8
 class Draw:
     """The part of a pool that one run sees, rows rising, and the run's chance: for strategies and for the oracles."""
 
+    whole: balal.Pool
     rows: np.ndarray
     key: jax.Array
     oracle_key: jax.Array
+
+    @cached_property
+    def pool(self) -> balal.Pool:
+        return jax.tree.map(lambda leaf: leaf[self.rows], self.whole)
+
+    @cached_property
+    def pool_with_units(self) -> balal.Pool:
+        """For the posterior: what it compares rows by is worked out once for all its runs."""
+        return dataclasses.replace(self.pool, units=balal.posterior.units(self.pool.features))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +100,6 @@ class Contest:
 
     name: str
     dataset: data.Dataset
-    pool: balal.Pool
     strategies: list[str]
     left_out: list[str]
     budgets: list[int]
@@ -196,8 +205,9 @@ def _contest(name: str, dataset: data.Dataset, strategies: Sequence[str]) -> Con
         if not budgets:
             raise ValueError(f"a draw of {name} has only {kept} rows, fewer than any budget there is by default: choose --budgets")
     target = _target(name, dataset)
-    draws = [_draw(len(dataset.labels), kept, seed) for seed in range(value_of("seeds"))]
-    return Contest(name, dataset, data.pool(dataset), [s for s in strategies if s not in left_out], left_out, budgets, target, draws)
+    pool = data.pool(dataset)
+    draws = [_draw(pool, kept, seed) for seed in range(value_of("seeds"))]
+    return Contest(name, dataset, [s for s in strategies if s not in left_out], left_out, budgets, target, draws)
 
 
 def _target(name: str, dataset: data.Dataset) -> list[int]:
@@ -216,10 +226,10 @@ def _target(name: str, dataset: data.Dataset) -> list[int]:
     return target
 
 
-def _draw(size: int, kept: int, seed: int) -> Draw:
+def _draw(pool: balal.Pool, kept: int, seed: int) -> Draw:
     row_key, key, oracle_key = jax.random.split(jax.random.fold_in(jax.random.key(_SEED.value), seed), 3)
-    order = np.argsort(np.asarray(balal.chance.per_row(row_key, size)), kind="stable")
-    return Draw(np.sort(order[:kept]), key, oracle_key)
+    order = np.argsort(np.asarray(balal.chance.per_row(row_key, pool.size)), kind="stable")
+    return Draw(pool, np.sort(order[:kept]), key, oracle_key)
 
 
 def value_of(flag: str) -> Any:
@@ -277,7 +287,7 @@ def select(contest: Contest, name: str, rule: str, folder: Path) -> Iterator[dic
 
 def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int) -> tuple[np.ndarray, np.ndarray, int]:
     """One run of a strategy: its picks as rows of the pool [b], the class that each was meant for [b], and the labels at the switch."""
-    pool = jax.tree.map(lambda leaf: leaf[draw.rows], contest.pool)
+    pool = draw.pool_with_units if isinstance(strategy, balal.Posterior) else draw.pool
     labels = contest.dataset.labels[draw.rows]
     capacity = contest.budgets[-1]
     bought = balal.one_shot(strategy, pool, labels, budget=budget, num_classes=contest.dataset.num_classes, key=draw.key, capacity=capacity)
