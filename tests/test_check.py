@@ -98,7 +98,7 @@ SAID = {
     "k_center budget": "between 0 and the 3 rows",
     "k_center one axis": "[N, D]",
     "posterior one axis": "[N, D]",
-    "posterior landmarks": "landmarks at least 1 or None; got 1, 10 and 0",
+    "posterior landmarks": "landmarks at least 1 or None; got 1 and 0",
     "posterior start": "between 0 and 1, got 1.5",
     "posterior sharpness": "at least 1, got 0.5",
     "posterior noise": "above 0, got 1.0 and 0",

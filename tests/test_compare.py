@@ -4,10 +4,8 @@ import csv
 import dataclasses
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -204,26 +202,6 @@ def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
     assert len(asked) == 2 * 2 * 2 * 3 + 1
     assert asked[3] == asked[4]
     assert written(tmp_path) == written(out)
-
-
-def test_a_killed_program_goes_on(tmp_path):
-    options = (f"--out={tmp_path}", "--pools=digits", "--strategies=random", "--rules=none", "--budgets=12", "--seeds=3")
-    command = [sys.executable, "-m", "experiments.compare", *options, "--workers=0"]
-    folder = tmp_path / "cells" / "digits"
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not list(folder.glob("head-*.json")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*-*.json")}
-    assert kept
-    done = program(*options, "--workers=1")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert "Time: load" in done.stdout.splitlines()[-1]
-    assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == 3
-    # Without a rule there is no gain to draw.
-    assert not (tmp_path / "gain.png").exists()
 
 
 # Adaptive strategies and targets.

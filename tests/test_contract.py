@@ -17,7 +17,7 @@ import balal
 from balal.strategies import RULES, STRATEGIES, names
 from balal.testing import check_strategy
 
-FULL = ["random", "ent", "ent_inv_div", "core_set", *(f"ent_inv_div+{rule}" for rule in RULES)]
+FULL = ["random", "ent_inv_div", "core_set", *(f"ent_inv_div+{rule}" for rule in RULES)]
 QUICK = {"random", "ent_inv_div+balance"}
 CHANCE = {"random", "core_set", "posterior"}
 
@@ -48,7 +48,8 @@ def twin(name):
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.quick if name in QUICK else ()) for name in FULL])
 def test_the_whole_contract(name):
     first = name.partition("+")[0]
-    check_strategy(balal.strategy(name), examples=5, chance=first in CHANCE, reference=None if first in CHANCE else twin(name))
+    examples = 5 if name in QUICK else 3
+    check_strategy(balal.strategy(name), examples=examples, chance=first in CHANCE, reference=None if first in CHANCE else twin(name))
 
 
 def test_the_suite_covers_every_family_and_every_rule():
@@ -65,7 +66,7 @@ def test_every_other_name_picks_distinct_candidates(name):
     assert sorted(picks.tolist()) == np.flatnonzero(np.arange(20) % 3 > 0).tolist()
 
 
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", ["core_set", "ent_inv_div+balance", "ent_inv_div+posterior"])
 def test_a_budget_that_is_data_buys_the_same(name):
     rng = np.random.default_rng(1)
     pool = balal.pool(rng.normal(size=(20, 3)).astype(np.float32), logits=rng.normal(size=(20, 4)), candidates=np.arange(20) % 5 > 0)
