@@ -19,8 +19,9 @@ from jaxtyping import Array, Bool, Float, Int
 from balal import chance
 from balal.neighbours import nearest
 
-# Parts that the columns lie in. Those not filled yet are not read, and a part is read at full speed, being an array of its own.
-_PARTS = 8
+# Columns lie in up to so many parts of at least so many. Those not filled yet are not read, and a part is read at full speed, being an
+# array of its own.
+_PARTS, _PART = 8, 64
 # The noise of a landmark: far below that of a label, and far above what float32 cannot tell.
 _LANDMARK_NOISE = 1e-4
 # Utilities closer than this are ties: sums over hundreds of float32 columns cannot tell them apart.
@@ -32,7 +33,7 @@ _AMONG = 2**14
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Exact:
-    """How rows are related, exactly. units: [N, D], what distances are taken between. columns: one for each label, in parts [b / 8, N]."""
+    """How rows are related, exactly. units: [N, D], what distances are taken between. columns: one for each label, in parts [p, N]."""
 
     units: Float[Array, "*S N D"]
     bandwidth: Float[Array, "*S"]
@@ -135,10 +136,11 @@ def begin(
     # Rows that all coincide have no distances: any bandwidth relates them fully.
     spread = jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
     places = capacity if landmarks is None else min(landmarks, size)
+    parts = min(_PARTS, -(-places // _PART) or 1)
     relation = Exact(
         units=units,
         bandwidth=jnp.float32(scale) * spread,
-        columns=(jnp.zeros((-(-places // _PARTS), size), jnp.float32),) * _PARTS,
+        columns=(jnp.zeros((-(-places // parts), size), jnp.float32),) * parts,
     )
     return GaussianProcess(
         mean=jnp.zeros((size, num_classes), jnp.float32),
