@@ -136,7 +136,7 @@ def nearest(points, k, candidates):
     return [[other for other in np.argsort(row, kind="stable")[:k] if row[other] < np.inf] for row in distances]
 
 
-def posterior(features, rows, labels, num_classes, *, neighbours=10, noise=0.1, scale=1.0, candidates=None):
+def posterior(features, rows, labels, num_classes, *, neighbours=0, noise=0.1, scale=1.0, candidates=None):
     """Mean [N, C] and variance [N] of the Gaussian process by one solve."""
     candidates = np.ones(len(features), bool) if candidates is None else candidates
     centred = np.float64(features) - np.float64(features)[candidates].mean(axis=0)

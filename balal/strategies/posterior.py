@@ -48,7 +48,7 @@ class Posterior:
     first: Strategy | None = None
     start: float = 0.1
     sharpness: int = 4
-    neighbours: int = 10
+    neighbours: int = 0
     scale: float = 1.0
     noise: float = 0.1
     target: tuple[float, ...] | None = None
