@@ -10,10 +10,10 @@ from balal import (
     imbalance,
     loop,
     metrics,
-    neighbours,
     posterior,
     record,
     strategies,
+    ties,
     types,
     uncertainty,
 )

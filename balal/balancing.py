@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import chance, check
+from balal.ties import largest
 
 AtMean = Literal["nowhere", "or", "ur"]
 KnownClasses = Literal["found", "all"]
@@ -203,8 +204,7 @@ def choose(
     if denominator != "none":
         ratio = jnp.where(jnp.any(over), _over_ratio(ratio, distances, over, denominator), ratio)
     ratio = jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
-    best = jnp.min(jnp.where(candidates, ratio, jnp.inf))
-    return jnp.where(jnp.any(candidates), jnp.argmax(candidates & (ratio == best)), -1).astype(jnp.int32)
+    return largest(-ratio, candidates)
 
 
 def _over_ratio(numerator, distances, over, denominator: Denominator):

@@ -56,8 +56,8 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
             raise ValueError(f"this strategy needs {name}, which the pool lacks: make the pool with {how}")
     rows_in(pool)
     for name, leaf in _leaves(pool):
-        if leaf.ndim != (2 if name in ("features", "logits", "units") else 1):
-            raise ValueError(f"{name} must be {'[N, D]' if name in ('features', 'logits', 'units') else '[N]'}, got shape {leaf.shape}")
+        if leaf.ndim != (2 if name in ("features", "logits") else 1):
+            raise ValueError(f"{name} must be {'[N, D]' if name in ('features', 'logits') else '[N]'}, got shape {leaf.shape}")
     if pool.candidates is not None:
         if pool.candidates.dtype != bool:
             raise ValueError(f"candidates must be a boolean mask [N], got dtype {pool.candidates.dtype}")

@@ -6,9 +6,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Real
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import chance
+from balal.ties import largest
 
 
 @jax.tree_util.register_dataclass
@@ -162,7 +163,7 @@ def _first(centres: _Centres, left, start, key) -> tuple[_Centres, Bool[Array, "
     """Puts the row to begin with among the centres: `start` where it may be picked, else, without any centre, a drawn or the lowest one."""
     first = jnp.where(centres.count > 0, -1, _lowest(left))
     if key is not None:
-        first = jnp.where(centres.count > 0, first, _largest(chance.per_row(key, len(left)), left))
+        first = jnp.where(centres.count > 0, first, largest(chance.per_row(key, len(left)), left))
     if start is not None:
         askable = (start >= 0) & (start < len(left)) & left[start]
         first = jnp.where(askable, start, first).astype(jnp.int32)
@@ -187,7 +188,7 @@ def _plainly(features, centres: _Centres, left, goal) -> _Centres:
     def pick(carry):
         centres, nearest, left = carry
         nearest = jnp.minimum(nearest, squared_distances(features, features[centres.rows[centres.count - 1]]))
-        row = _largest(nearest, left)
+        row = largest(nearest, left)
         return _append(centres, row, nearest[row], row >= 0), nearest, left.at[row].set(False)
 
     passes = jnp.where(centres.count < goal, centres.count - 1, 0)
@@ -358,9 +359,3 @@ def _lowest(mask: Bool[Array, "*S n"]) -> Int[Array, "*S"]:
     """The lowest true place of the last axis, the last place where none is; many times faster than argmax on a CPU."""
     places = jnp.arange(mask.shape[-1], dtype=jnp.int32)
     return jnp.min(jnp.where(mask, jnp.broadcast_to(places, mask.shape), mask.shape[-1] - 1), axis=-1)
-
-
-def _largest(values: Real[Array, " N"], mask: Bool[Array, " N"]) -> Int[Array, ""]:
-    """The lowest row among those with the largest value under the mask, -1 where the mask is empty."""
-    best = jnp.max(jnp.where(mask, values, 0))
-    return jnp.where(jnp.any(mask), jnp.argmax(mask & (values == best)), -1).astype(jnp.int32)

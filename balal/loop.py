@@ -20,7 +20,7 @@ from jax.core import Tracer
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from balal import check, metrics, posterior, record
+from balal import check, metrics, record
 from balal.strategies.base import Budget, Strategy
 from balal.types import Labelled, Pool, Scores, State, available
 from balal.uncertainty import score
@@ -37,7 +37,6 @@ def pool(
     scores: Scores | None = None,
     candidates: Bool[Array, " N"] | np.ndarray | None = None,
     keep_logits: bool = False,
-    keep_units: bool = False,
 ) -> Pool:
     """A checked `Pool`, with the scores of the source model computed in one chunked pass.
 
@@ -46,7 +45,6 @@ def pool(
       logits: [N, K], or probs: [N, K], or ready scores; none of them where the strategy needs none.
       candidates: bool [N], the rows that may be asked (None: all).
       keep_logits: keep [N, K] as well, for strategies that need more than the scores.
-      keep_units: work out now, once, what the posterior compares rows by (`balal.posterior.units`), for all runs on this pool.
 
     Raises: ValueError as `balal.check.pool` does, naming the rows at fault.
 
@@ -73,9 +71,7 @@ def pool(
         made = replace(made, logits=_real(logits) if probs is None else jnp.log(_real(logits)))
     if made.candidates is None:
         made = replace(made, candidates=jnp.ones(check.rows_in(made), bool))
-    check.pool(made, needs=("features",) if keep_units else ())
-    if keep_units:
-        made = replace(made, units=posterior.units(made.features, candidates=made.candidates))
+    check.pool(made)
     return made
 
 

@@ -4,7 +4,7 @@ Gaussian-process regression of one-hot labels with prior mean 0. Far from every 
 missing there belongs to something no label has shown yet, so that no list of classes is needed. A label enters by one exact rank-one
 step; nothing is ever solved anew.
 
-    process = posterior.begin(posterior.units(features), capacity=500, num_classes=100)
+    process = posterior.begin(features, capacity=500, num_classes=100)
     process = posterior.update(process, row, label)
     probabilities, unexplained = posterior.explain(process)
 """
@@ -16,24 +16,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from balal import chance
-from balal.neighbours import nearest
-
 # Columns lie in up to so many parts of at least so many. Those not filled yet are not read, and a part is read at full speed, being an
 # array of its own.
 _PARTS, _PART = 8, 64
 # The noise of a landmark: far below that of a label, and far above what float32 cannot tell.
 _LANDMARK_NOISE = 1e-4
-# Utilities closer than this are ties: sums over hundreds of float32 columns cannot tell them apart.
-_TIE = 1e-5
-# Rows in which neighbours are looked for: all of them in most pools, and a drawn part of larger ones.
-_AMONG = 2**14
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Exact:
-    """How rows are related, exactly. units: [N, D], what distances are taken between. columns: one for each label, in parts [p, N]."""
+    """How rows are related, exactly. units: [N, D], unit rows of the centred features. columns: one for each label, in parts [p, N]."""
 
     units: Float[Array, "*S N D"]
     bandwidth: Float[Array, "*S"]
@@ -68,33 +61,9 @@ class GaussianProcess:
     relation: Exact | Landmarks
 
 
-@partial(jax.jit, static_argnames="neighbours")
-def units(features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None, neighbours: int = 0) -> Float[Array, "N D"]:
-    """What rows are compared by: unit rows of the centred features, on request smoothed over the unlabelled pool; float32 [N, D].
-
-    With `neighbours`, each row's nearest ones are added to it, weighted by their cosines where these are positive. The class of a row is
-    then guessed better, but picks lie nearer to the middle of the classes, and a head trained on them is less accurate: off by default.
-    No label is looked at.
-
-    Args:
-      features: [N, D], float32, bfloat16 or float16.
-      candidates: bool [N], the rows that say what the mean is and that may be neighbours (None: all); the others may be padding.
-      neighbours: how many are added, 0: none. They are looked for among 16,384 drawn candidates where there are more.
-
-    Raises: ValueError when `features` is not [N, D] or `neighbours` is negative.
-
-    >>> units(jnp.array([[1.0, 0.0], [3.0, 0.0], [2.0, 1.0], [2.0, -1.0]]), neighbours=0)[:2].tolist()
-    [[-1.0, 0.0], [1.0, 0.0]]
-    """
-    if features.ndim != 2 or neighbours < 0:
-        raise ValueError(f"features must be [N, D] and neighbours at least 0, got shape {features.shape} and {neighbours}")
-    candidates = jnp.ones(features.shape[0], bool) if candidates is None else candidates
-    return _smoothed(_directions(features, candidates), candidates, neighbours)
-
-
 @partial(jax.jit, static_argnames=("capacity", "num_classes", "landmarks"))
 def begin(
-    units: Float[Array, "N D"],
+    features: Float[Array, "N D"],
     *,
     capacity: int,
     num_classes: int,
@@ -105,19 +74,19 @@ def begin(
 ) -> GaussianProcess:
     """The process before any label.
 
-    The kernel is `exp(-|z - z'|^2 / (2 bandwidth))`. Its bandwidth is half the mean squared distance of two rows of the pool, which is 1
-    less the squared length of their mean: it needs no label.
+    The kernel is `exp(-|z - z'|^2 / (2 bandwidth))` on the unit rows `z` of the centred features. Its bandwidth is half the mean squared
+    distance of two rows of the pool, which is 1 less the squared length of their mean: it needs no label.
 
     Args:
-      units: [N, D], float32 rows of length 1, as `units` makes them.
+      features: [N, D], float32, bfloat16 or float16.
       capacity: how many labels there will be at most. num_classes: room for target classes, `C`.
-      candidates: bool [N], the rows that say what the bandwidth is (None: all).
+      candidates: bool [N], the rows that say what the pool's mean and bandwidth are (None: all); the others may be padding.
       scale: multiplies the bandwidth. noise: variance of a label around the mean of its row.
       landmarks: None for the exact form, `O(N (D + C + capacity))` memory and `O(N (D + C + m))` time for label m. A number r of
         landmarks for the bounded form, `O(N (C + r))` memory and time, `O(r^2)` more: rows are related through the r rows of the pool
         that explain most of it, and what these leave out is taken for independent from row to row. Exact where they leave out nothing.
 
-    Raises: ValueError when `units` is not [N, D], the capacity is negative or the number of landmarks below 1.
+    Raises: ValueError when `features` is not [N, D], the capacity is negative or the number of landmarks below 1.
 
     Source: Rasmussen, Williams, Gaussian Processes for Machine Learning, 2006, chapter 2; the bounded form is the fully independent
       conditional of its section 8.3.4, landmarks chosen by largest remaining variance (pivoted Cholesky).
@@ -127,12 +96,13 @@ def begin(
     >>> process.mean[:2].round(3).tolist(), process.variance[:2].tolist()
     ([[0.0, 1.0], [0.0, 1.0]], [0.0, 0.0])
     """
-    if units.ndim != 2:
-        raise ValueError(f"units must be [N, D], got shape {units.shape}")
+    if features.ndim != 2:
+        raise ValueError(f"features must be [N, D], got shape {features.shape}")
     if capacity < 0 or (landmarks is not None and landmarks < 1):
         raise ValueError(f"capacity must be at least 0, and landmarks at least 1 or None; got {capacity} and {landmarks}")
-    size = units.shape[0]
+    size = features.shape[0]
     candidates = jnp.ones(size, bool) if candidates is None else candidates
+    units = _directions(features, candidates)
     middle = jnp.sum(jnp.where(candidates[:, None], units, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
     # Rows that all coincide have no distances: any bandwidth relates them fully.
     spread = jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
@@ -161,6 +131,8 @@ def update(process: GaussianProcess, row: Int[Array, ""] | int, label: Int[Array
       row: the row that was labelled. label: its class; -1 changes nothing (padding).
 
     The exact form has no room for more labels than its capacity.
+
+    Source: Rasmussen, Williams, 2006, the conditional of equation 2.19, one label at a time.
 
     >>> process = update(begin(jnp.eye(3), capacity=1, num_classes=2), 0, -1)
     >>> int(process.count)
@@ -194,6 +166,7 @@ def explain(process: GaussianProcess, *, sharpness: int = 4) -> tuple[Float[Arra
     """How probable each class is for each row, and the mass that the labels leave unexplained: [N, C] and [N], together 1.
 
     The explained mass is the sum of the positive class means, at most 1. It is shared out in proportion to their `sharpness`-th powers.
+    Source: this library.
 
     >>> process = update(begin(jnp.eye(2), capacity=1, num_classes=2, noise=0.25), 0, 1)
     >>> probabilities, unexplained = explain(process)
@@ -213,7 +186,7 @@ def utility(
 ) -> Float[Array, " N"]:
     """What the label of each row is expected to be worth, times what is still to be learnt about the row: [N].
 
-    `(sum_c P_c worth_c + unexplained * unseen) * variance`, with the probabilities of `explain`.
+    `(sum_c P_c worth_c + unexplained * unseen) * variance`, with the probabilities of `explain`. Source: this library.
 
     Args:
       worth: [C], of one more label of each class. unseen: of a label of a class not seen yet.
@@ -224,18 +197,6 @@ def utility(
     """
     probabilities, unexplained = explain(process, sharpness=sharpness)
     return (jnp.sum(probabilities * worth[None, :], axis=1) + unexplained * unseen) * process.variance
-
-
-@jax.jit
-def best(values: Float[Array, " N"], candidates: Bool[Array, " N"]) -> Int[Array, ""]:
-    """The candidate with the largest value, int32; the lowest row of those that float32 cannot tell from it; -1 without candidates.
-
-    >>> int(best(jnp.array([1.0, 2.0, 2.0]), jnp.array([True, True, True])))
-    1
-    """
-    top = jnp.max(jnp.where(candidates, values, -jnp.inf))
-    near = candidates & (values >= top - _TIE * jnp.abs(top))
-    return jnp.where(jnp.any(candidates), jnp.argmax(near), -1).astype(jnp.int32)
 
 
 def _directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, "N D"]:
@@ -251,26 +212,6 @@ def _directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) ->
     # A row at the very mean has no direction: all such rows get the same one.
     directed = length > 1e-6 * largest
     return jnp.where(directed, features / jnp.where(directed, length, 1), features.shape[1] ** -0.5)
-
-
-def _smoothed(units: Float[Array, "N D"], candidates: Bool[Array, " N"], neighbours: int) -> Float[Array, "N D"]:
-    """Unit rows of each row plus its nearest neighbours, weighted by their cosines where these are positive."""
-    size = units.shape[0]
-    if not neighbours or size < 2:
-        return units
-    among = None
-    if size > _AMONG:
-        # Drawn with a number for each row, so that padding changes nothing.
-        drawn = jnp.where(candidates, chance.per_row(jax.random.key(0), size) >> 1, jnp.uint32(2**32 - 1))
-        among = jnp.argsort(drawn)[:_AMONG].astype(jnp.int32)
-    found = nearest(units, neighbours, among=among, candidates=candidates)
-    cosines = jnp.where(found.indices >= 0, jnp.maximum(1 - jnp.square(found.distances) / 2, 0), 0)
-
-    def add(place, total):
-        return total + cosines[:, place][:, None] * units[found.indices[:, place]]
-
-    total = jax.lax.fori_loop(0, neighbours, add, units)
-    return total / jnp.linalg.norm(total, axis=1, keepdims=True)
 
 
 def _covariance(relation: Exact, count, row) -> Float[Array, " N"]:

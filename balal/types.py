@@ -32,14 +32,13 @@ class Pool:
     """The unlabelled images, as arrays. `balal.pool` makes one and fills in what can be computed.
 
     features: [N, D]. scores: of the source model. logits: [N, K], kept only where a strategy needs them. candidates: bool [N], the rows
-    that may be asked now (None: all). units: [N, D], what `balal.posterior.units` makes of the features, kept where several runs share it.
+    that may be asked now (None: all).
     """
 
     features: Float[Array, "*S N D"] | None
     scores: Scores | None = None
     logits: Float[Array, "*S N K"] | None = None
     candidates: Bool[Array, "*S N"] | None = None
-    units: Float[Array, "*S N D"] | None = None
 
     @property
     def size(self) -> int:

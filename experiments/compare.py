@@ -39,7 +39,7 @@ from experiments.common import cells, contrast_tables, contrasts, data, plots, p
 from experiments.common.oracles import ORACLES, oracle
 
 KNOWN_RULES = ("none", *RULES, *ORACLES)
-_DEFAULT = [name for name in ("random", "ent_inv_div", "lc_inv_div", "core_set", "posterior") if name in STRATEGIES]
+_DEFAULT = ["random", "ent_inv_div", "lc_inv_div", "core_set", "posterior"]
 # Apart from the other programs' flags, which have the same names.
 FLAGS = flags.FlagValues()
 _list, _integer, _string, _bool = (
@@ -88,11 +88,6 @@ class Draw:
     def pool(self) -> balal.Pool:
         return jax.tree.map(lambda leaf: leaf[self.rows], self.whole)
 
-    @cached_property
-    def pool_with_units(self) -> balal.Pool:
-        """For the posterior: what it compares rows by is worked out once for all its runs."""
-        return dataclasses.replace(self.pool, units=balal.posterior.units(self.pool.features))
-
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
@@ -122,14 +117,16 @@ def main(_: Sequence[str]) -> None:
     with ExitStack() as stack:
         executor = stack.enter_context(workers.processes(processes))
         total = sum(
-            len(rules_of(name, rules)) * len(contest.budgets) * len(contest.draws) for contest in contests for name in contest.strategies
+            len(summary.rules_of(name, rules)) * len(contest.budgets) * len(contest.draws)
+            for contest in contests
+            for name in contest.strategies
         )
         progress = stack.enter_context(tqdm(total=total, unit="run", disable=None))
         jobs, selecting = [], Counter()
         for contest in contests:
             head = workers.Setting(contest.dataset.num_classes, recalls=True)
             submit = stack.enter_context(workers.fitting(head, folders[contest.name], *data.scaled(contest.dataset), executor=executor))
-            for name, rule in [(strategy, rule) for strategy in contest.strategies for rule in rules_of(strategy, rules)]:
+            for name, rule in [(strategy, rule) for strategy in contest.strategies for rule in summary.rules_of(strategy, rules)]:
                 progress.set_postfix_str(f"{contest.name}: selecting {summary.full_name(name, rule)}")
                 for picks in select(contest, name, rule, folders[contest.name]):
                     selecting[name if name not in ordered(contest) else rule] += picks.pop("selecting")
@@ -245,10 +242,6 @@ def ordered(contest: Contest) -> list[str]:
     return [name for name in contest.strategies if isinstance(STRATEGIES[name], balal.Ordered)]
 
 
-def rules_of(name: str, rules: Sequence[str]) -> list[str]:
-    return list(rules) if isinstance(STRATEGIES[name], balal.Ordered) else ["none"]
-
-
 def configuration(contest: Contest) -> dict[str, Any]:
     """Everything that the cells of a pool depend on beside what their names tell."""
     settings = dict(seed=_SEED.value, share=SHARE, C=workers.Setting(1).C)
@@ -287,10 +280,11 @@ def select(contest: Contest, name: str, rule: str, folder: Path) -> Iterator[dic
 
 def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int) -> tuple[np.ndarray, np.ndarray, int]:
     """One run of a strategy: its picks as rows of the pool [b], the class that each was meant for [b], and the labels at the switch."""
-    pool = draw.pool_with_units if isinstance(strategy, balal.Posterior) else draw.pool
     labels = contest.dataset.labels[draw.rows]
     capacity = contest.budgets[-1]
-    bought = balal.one_shot(strategy, pool, labels, budget=budget, num_classes=contest.dataset.num_classes, key=draw.key, capacity=capacity)
+    bought = balal.one_shot(
+        strategy, draw.pool, labels, budget=budget, num_classes=contest.dataset.num_classes, key=draw.key, capacity=capacity
+    )
     return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget], int(bought.switched_at)
 
 
@@ -302,20 +296,16 @@ def consult(contest: Contest, draw: Draw, first: np.ndarray, rule: str) -> tuple
 
 def aimed(contest: Contest, strategy: balal.Strategy) -> balal.Strategy:
     """The strategy, told the target classes where it can be told."""
-    if _TARGET.value is None or not _can_aim(strategy):
+    if _TARGET.value is None or not isinstance(strategy, balal.Posterior):
         return strategy
     weights = tuple(float(place in contest.target) for place in range(contest.dataset.num_classes))
     return dataclasses.replace(strategy, target=weights)
 
 
-def _can_aim(strategy: Any) -> bool:
-    return dataclasses.is_dataclass(strategy) and "target" in {field.name for field in dataclasses.fields(strategy)}
-
-
 def _cell(contest: Contest, name: str, rule: str, budget: int, seed: int) -> str:
     """The name of the cell of some picks. Those of an aimed strategy have its target in it; nobody else's depend on it."""
     full = summary.full_name(name, rule)
-    if _TARGET.value is not None and rule not in ORACLES and _can_aim(balal.strategy(full)):
+    if _TARGET.value is not None and rule not in ORACLES and isinstance(balal.strategy(full), balal.Posterior):
         full += f"-for-{balal.imbalance.fingerprint(np.array(contest.target))}"
     return f"picks-{full}-{budget}-{seed}"
 

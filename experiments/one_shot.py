@@ -52,7 +52,7 @@ _FRESH = flags.DEFINE_bool("fresh", False, "Throw away the finished cells in --o
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes that fit heads beside the selection. Default: one a core.", lower_bound=0)
 
 # The strategies that draw from the key; the others are run once.
-USE_CHANCE = ("random", "core_set")
+USE_CHANCE = ("random", "core_set", "posterior")
 
 # Balanced test accuracy, in percent, of the same head (C = 10) and all labels of the pool, by where the features came from
 # (`Dataset.origin`). `--full --strategies=random --rules=none --seeds=1` computes it anew.
@@ -92,7 +92,7 @@ def main(_: Sequence[str]) -> None:
     out = Path(_OUT.value)
     folder = cells.folder(out / "cells", configuration, fresh=_FRESH.value)
     pool, seeds = data.pool(dataset), {name: range(_SEEDS.value if name in USE_CHANCE else 1) for name in names}
-    total = len(rules) * len(budgets) * sum(map(len, seeds.values()))
+    total = sum(len(summary.rules_of(name, rules)) * len(budgets) * len(seeds[name]) for name in names)
     processes = workers.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
 
@@ -103,7 +103,7 @@ def main(_: Sequence[str]) -> None:
         tqdm(total=total, unit="run", disable=None) as progress,
     ):
         jobs, full = [], full_accuracy(dataset, head, submit)
-        for name, rule in itertools.product(names, rules):
+        for name, rule in [(first, rule) for first in names for rule in summary.rules_of(first, rules)]:
             progress.set_postfix_str(f"selecting: {summary.full_name(name, rule)}")
             for picks in select(name, rule, budgets, seeds[name], pool, dataset, folder):
                 jobs.append((picks, submit(np.array(picks["indices"]))))
@@ -139,15 +139,16 @@ def select(
     name: str, rule: str, budgets: Sequence[int], seeds: Sequence[int], pool: balal.Pool, dataset: data.Dataset, folder: Path
 ) -> list[dict[str, Any]]:
     """What one strategy buys with every budget and seed: the picked rows and how balanced their labels are."""
-    cell_names = {(budget, seed): f"picks-{summary.full_name(name, rule)}-{budget}-{seed}" for budget in budgets for seed in seeds}
+    full_name = summary.full_name(name, rule)
+    cell_names = {(budget, seed): f"picks-{full_name}-{budget}-{seed}" for budget in budgets for seed in seeds}
     done = {place: cells.read(folder, cell) for place, cell in cell_names.items()}
-    # Without balancing, the picks for a small budget are the first ones of a larger budget: only the largest is simulated.
-    # Balancing looks at the budget (Eq. 8), and each is a simulation of its own.
-    for together in [budgets] if rule == "none" else [[budget] for budget in budgets]:
+    # The picks of an ordered strategy for a small budget are the first ones of a larger budget: only the largest is simulated. Rules look
+    # at the budget (Eq. 8), and each is a simulation of its own.
+    for together in [budgets] if isinstance(balal.strategy(full_name), balal.Ordered) else [[budget] for budget in budgets]:
         missing = [seed for seed in seeds if any(done[budget, seed] is None for budget in together)]
         if not missing:
             continue
-        bought = simulate(summary.full_name(name, rule), pool, dataset, together[-1], missing, capacity=budgets[-1])
+        bought = simulate(full_name, pool, dataset, together[-1], missing, capacity=budgets[-1])
         for (lane, seed), budget in itertools.product(enumerate(missing), together):
             indices, labels, wanted = (np.asarray(column)[lane, :budget] for column in (bought.indices, bought.labels, bought.wanted))
             measured = summary.measure(indices, labels, wanted, int(bought.switched_at[lane]), num_classes=dataset.num_classes)
@@ -210,9 +211,10 @@ def gather(configuration: dict[str, Any], dataset: data.Dataset, runs: list[dict
 def tables(result: dict[str, Any]) -> str:
     """One Markdown table a metric, and in words where balancing did not help."""
     configuration, entries, full = result["configuration"], result["summary"], result["full_accuracy"]
+    chancy = " and ".join(name for name in configuration["strategies"] if name in USE_CHANCE) or "strategies that use chance"
     parts = [
         f"Pool: {', '.join(configuration['files'])}. Head: linear SVM, C = {', '.join(f'{value:g}' for value in configuration['C'])}. "
-        f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {' and '.join(USE_CHANCE)}, one run for the others."
+        f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {chancy}, one run for the others."
         + (f" In brackets: printed in the paper for {result['paper']}, {summary.DASH} where it has none." if result["paper"] else "")
     ]
     for metric, (title, digits, rises) in METRICS.items():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
-from balal import balancing, check, neighbours, posterior
+from balal import balancing, check, posterior
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -142,7 +142,7 @@ FAULTS = {
     "score one axis": lambda: balal.score(jnp.zeros(3)),
     "diversify shapes": lambda: balal.diversify(jnp.zeros(3), jnp.zeros(4, int), 2),
     "diversify budget": lambda: balal.diversify(jnp.zeros(3), jnp.zeros(3, int), 4),
-    "posterior one axis": lambda: posterior.units(jnp.zeros(3)),
+    "posterior one axis": lambda: posterior.begin(jnp.zeros(3), capacity=1, num_classes=2),
     "posterior landmarks": lambda: posterior.begin(jnp.zeros((3, 2)), capacity=1, num_classes=2, landmarks=0),
     "posterior start": lambda: balal.Posterior(start=1.5),
     "posterior sharpness": lambda: balal.Posterior(sharpness=0.5),
@@ -150,7 +150,6 @@ FAULTS = {
     "posterior target": lambda: balal.Posterior(target=(1.0, -1.0)),
     "posterior target length": lambda: simulate(balal.Posterior(target=(1.0, 2.0))),
     "posterior first is a name": lambda: balal.Posterior("ent"),
-    "neighbours none": lambda: neighbours.nearest(jnp.zeros((3, 2)), 0),
     "budget above capacity": lambda: simulate(budget=5, capacity=4),
     "capacity in parts": lambda: simulate(budget=2, capacity=4.5),
     "budget in parts": lambda: simulate(budget=2.5, capacity=4),

@@ -128,23 +128,11 @@ def ordered(values, budget, candidates):
     return [*rows, *[-1] * budget][:budget]
 
 
-def nearest(points, k, candidates):
-    """The k nearest candidates of every row, itself left out, by squared distance."""
-    distances = np.square(points[:, None, :] - points[None, :, :]).sum(axis=2)
-    np.fill_diagonal(distances, np.inf)
-    distances[:, ~candidates] = np.inf
-    return [[other for other in np.argsort(row, kind="stable")[:k] if row[other] < np.inf] for row in distances]
-
-
-def posterior(features, rows, labels, num_classes, *, neighbours=0, noise=0.1, scale=1.0, candidates=None):
+def posterior(features, rows, labels, num_classes, *, noise=0.1, scale=1.0, candidates=None):
     """Mean [N, C] and variance [N] of the Gaussian process by one solve."""
     candidates = np.ones(len(features), bool) if candidates is None else candidates
     centred = np.float64(features) - np.float64(features)[candidates].mean(axis=0)
     units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    if neighbours:
-        near = nearest(units, neighbours, candidates)
-        units = np.array([unit + sum(max(unit @ units[one], 0) * units[one] for one in near[row]) for row, unit in enumerate(units)])
-        units /= np.linalg.norm(units, axis=1, keepdims=True)
     bandwidth = scale * (1 - np.square(units[candidates].mean(axis=0)).sum())
     kernel = np.exp((units @ units.T - 1) / bandwidth)
     among = kernel[np.ix_(rows, rows)] + noise * np.eye(len(rows))

@@ -5,36 +5,20 @@ import inspect
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from types import ModuleType
 
 import pytest
 
 import balal
-from balal import (
-    balancing,
-    chance,
-    check,
-    coverage,
-    diversity,
-    expected,
-    files,
-    imbalance,
-    loop,
-    metrics,
-    neighbours,
-    posterior,
-    record,
-    testing,
-    types,
-    uncertainty,
-)
 
 PACKAGE = Path(balal.__file__).parent
 LAYERS = [
     {"types"},
     {"check"},
-    {"record", "chance", "neighbours"},
+    {"record", "chance", "ties"},
     {"uncertainty", "diversity", "coverage", "balancing", "posterior", "imbalance", "metrics", "expected"},
     {"strategies"},
     {"loop"},
@@ -42,10 +26,8 @@ LAYERS = [
     {"testing"},
 ]
 BESIDE = {"heads", "models", "data"}
-MODULES: list[ModuleType] = [
-    balancing, chance, check, coverage, diversity, expected, files, imbalance, loop, metrics, neighbours, posterior, record, testing, types,
-    uncertainty, balal.strategies,
-]  # fmt: skip
+# Every module of the package but what stands beside it, which imports more than the package may.
+MODULES: list[ModuleType] = [import_module(f"balal.{module.name}") for module in iter_modules(balal.__path__) if module.name not in BESIDE]
 
 
 def imports_of(path: Path) -> set[str]:

@@ -105,7 +105,6 @@ SAID = {
     "posterior target": "got (1.0, -1.0)",
     "posterior target length": "2 weights for 3 classes",
     "posterior first is a name": "use balal.strategy('ent')",
-    "neighbours none": "got shape (3, 2) and k=0",
     "budget above capacity": "between 1 and the capacity, 4, got 5",
     "capacity in parts": "got 4.5",
     "budget in parts": "got 2.5",

@@ -1,7 +1,6 @@
 """The comparison over many pools from end to end, on small ones; its oracles and its pools."""
 
 import csv
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -16,7 +15,6 @@ from absl.testing import flagsaver
 
 import balal
 from balal.heads import svm
-from balal.strategies import RULES, STRATEGIES, Random
 from experiments import compare
 from experiments.common import data, pools
 from experiments.common.oracles import ORACLES, oracle
@@ -207,36 +205,7 @@ def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
 # Adaptive strategies and targets.
 
 
-@dataclasses.dataclass(frozen=True)
-class Aimed:
-    """A strategy that is not ordered, for all that can be seen, and can be told which classes matter."""
-
-    first: balal.Strategy
-    target: tuple[float, ...] | None = None
-
-    @property
-    def needs(self):
-        return self.first.needs
-
-    def init(self, pool, labelled, budget, num_classes, key):
-        return self.first.init(pool, labelled, budget, num_classes, key)
-
-    def ask(self, memory, pool, labelled):
-        return self.first.ask(memory, pool, labelled)
-
-    def tell(self, memory, pool, index, label):
-        return self.first.tell(memory, pool, index, label)
-
-    def guess(self, memory, pool, index):
-        return self.first.guess(memory, pool, index)
-
-    def grow(self, memory, num_classes):
-        return self.first.grow(memory, num_classes)
-
-
 def test_an_adaptive_strategy_stands_alone_and_is_simulated_for_every_budget(toy, tmp_path, monkeypatch):
-    monkeypatch.setitem(STRATEGIES, "posterior", Aimed(Random()))
-    monkeypatch.setitem(RULES, "balance", lambda first: Aimed(first))
     asked, simulate = [], compare.simulate
 
     def spied(contest, draw, strategy, budget):
@@ -244,18 +213,18 @@ def test_an_adaptive_strategy_stands_alone_and_is_simulated_for_every_budget(toy
         return simulate(contest, draw, strategy, budget)
 
     monkeypatch.setattr(compare, "simulate", spied)
-    arguments = ("--pools=", f"--features={toy}", "--budgets=8,16", "--strategies=random,posterior", "--rules=balance", "--seeds=2")
+    arguments = ("--pools=", f"--features={toy}", "--budgets=8,16", "--strategies=random,posterior", "--rules=posterior", "--seeds=2")
     result = run(tmp_path, *arguments)
     assert [(entry["strategy"], entry["rule"]) for entry in result["runs"]][::4] == [
         ("random", "none"),
-        ("random", "balance"),
+        ("random", "posterior"),
         ("posterior", "none"),
     ]
-    assert {budget for strategy, budget in asked if isinstance(strategy, Aimed)} == {8, 16}
-    assert {budget for strategy, budget in asked if not isinstance(strategy, Aimed)} == {16}
+    assert {budget for strategy, budget in asked if isinstance(strategy, balal.Posterior)} == {8, 16}
+    assert {budget for strategy, budget in asked if not isinstance(strategy, balal.Posterior)} == {16}
     text = (tmp_path / "table.md").read_text()
     assert "| posterior - random " in text
-    assert all(strategy.target is None for strategy, _ in asked if isinstance(strategy, Aimed))
+    assert all(strategy.target is None for strategy, _ in asked if isinstance(strategy, balal.Posterior))
 
     # Told a target, only the strategies and rules that know it are asked again.
     asked.clear()

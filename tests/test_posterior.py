@@ -8,6 +8,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as draws
 
+import balal
 from balal import posterior
 
 
@@ -17,16 +18,15 @@ def told(process, rows, labels):
     return process
 
 
-@pytest.mark.parametrize("neighbours", [0, 3])
 @given(seed=draws.integers(0, 2**31 - 1), count=draws.integers(0, 20), duplicates=draws.booleans())
-def test_steps_add_up_to_the_closed_form(neighbours, seed, count, duplicates):
+def test_steps_add_up_to_the_closed_form(seed, count, duplicates):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(24, 5)).astype(np.float32)
-    if duplicates and not neighbours:  # which of many equally near rows are added is anybody's guess
+    if duplicates:
         features[rng.integers(0, 24, 8)] = features[0]
     rows, labels = rng.permutation(24)[:count], rng.integers(0, 4, count)
-    process = told(posterior.begin(posterior.units(features, neighbours=neighbours), capacity=20, num_classes=4), rows, labels)
-    mean, variance = reference.posterior(features, rows, labels, 4, neighbours=neighbours)
+    process = told(posterior.begin(features, capacity=20, num_classes=4), rows, labels)
+    mean, variance = reference.posterior(features, rows, labels, 4)
     np.testing.assert_allclose(process.mean, mean, atol=2e-5)
     np.testing.assert_allclose(process.variance, variance, atol=2e-5)
     assert process.counts.tolist() == np.bincount(labels, minlength=4).tolist()
@@ -39,7 +39,7 @@ def test_two_hundred_steps_stay_exact(noise, scale):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(300, 16)).astype(np.float32) * np.linspace(3, 0.1, 16, dtype=np.float32)
     rows, labels = rng.permutation(300)[:200], rng.integers(0, 6, 200)
-    process = posterior.begin(posterior.units(features), capacity=200, num_classes=6, noise=noise, scale=scale)
+    process = posterior.begin(features, capacity=200, num_classes=6, noise=noise, scale=scale)
     process = jax.lax.fori_loop(0, 200, lambda m, process: posterior.update(process, jnp.array(rows)[m], jnp.array(labels)[m]), process)
     mean, variance = reference.posterior(features, rows, labels, 6, noise=noise, scale=scale)
     np.testing.assert_allclose(process.mean, mean, atol=1e-3)
@@ -50,8 +50,8 @@ def test_padding_and_the_order_of_the_labels_change_nothing():
     rng = np.random.default_rng(1)
     features = rng.normal(size=(12, 3)).astype(np.float32)
     rows, labels = np.array([3, 7, 0]), np.array([1, 0, 1])
-    plain = told(posterior.begin(posterior.units(features), capacity=3, num_classes=2), rows, labels)
-    other = told(posterior.begin(posterior.units(features), capacity=9, num_classes=2), [7, 5, 0, 2, 3], [0, -1, 1, -1, 1])
+    plain = told(posterior.begin(features, capacity=3, num_classes=2), rows, labels)
+    other = told(posterior.begin(features, capacity=9, num_classes=2), [7, 5, 0, 2, 3], [0, -1, 1, -1, 1])
     np.testing.assert_allclose(plain.mean, other.mean, atol=1e-6)
     np.testing.assert_allclose(plain.variance, other.variance, atol=1e-6)
     assert int(other.count) == 3
@@ -62,8 +62,8 @@ def test_rows_that_are_no_candidates_say_nothing_about_the_pool():
     features = rng.normal(size=(10, 3)).astype(np.float32)
     padded, some = np.concatenate([features, np.full((6, 3), 50, np.float32)]), jnp.arange(16) < 10
     padded[12:] = np.nan
-    plain = told(posterior.begin(posterior.units(features), capacity=2, num_classes=2), [1, 4], [0, 1])
-    masked = told(posterior.begin(posterior.units(padded, candidates=some), capacity=2, num_classes=2, candidates=some), [1, 4], [0, 1])
+    plain = told(posterior.begin(features, capacity=2, num_classes=2), [1, 4], [0, 1])
+    masked = told(posterior.begin(padded, candidates=some, capacity=2, num_classes=2), [1, 4], [0, 1])
     np.testing.assert_allclose(plain.mean, masked.mean[:10], atol=1e-6)
     np.testing.assert_allclose(plain.variance, masked.variance[:10], atol=1e-6)
 
@@ -71,13 +71,13 @@ def test_rows_that_are_no_candidates_say_nothing_about_the_pool():
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_an_offset_common_to_all_rows_changes_nothing(dtype):
     features = jnp.array(np.random.default_rng(3).integers(-4, 5, (15, 4)), dtype)
-    near = told(posterior.begin(posterior.units(features), capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
-    far = told(posterior.begin(posterior.units(features.astype(jnp.float32) + 10_000), capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
+    near = told(posterior.begin(features, capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
+    far = told(posterior.begin(features.astype(jnp.float32) + 10_000, capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
     np.testing.assert_allclose(near.mean, far.mean, atol=1e-4)
 
 
 def test_a_pool_of_one_point_is_explained_by_one_label():
-    process = told(posterior.begin(posterior.units(jnp.full((5, 3), 0.1)), capacity=1, num_classes=2, noise=1e-6), [2], [1])
+    process = told(posterior.begin(jnp.full((5, 3), 0.1), capacity=1, num_classes=2, noise=1e-6), [2], [1])
     probabilities, unexplained = posterior.explain(process)
     np.testing.assert_allclose(probabilities, np.tile([0.0, 1.0], (5, 1)), atol=1e-3)
     np.testing.assert_allclose(unexplained, 0, atol=1e-3)
@@ -88,7 +88,7 @@ def test_a_pool_of_one_point_is_explained_by_one_label():
 def test_probabilities_and_the_unexplained_mass_sum_to_one(seed, sharpness):
     rng = np.random.default_rng(seed)
     process = told(
-        posterior.begin(posterior.units(rng.normal(size=(9, 2)).astype(np.float32)), capacity=6, num_classes=3),
+        posterior.begin(rng.normal(size=(9, 2)).astype(np.float32), capacity=6, num_classes=3),
         range(6),
         rng.integers(0, 3, 6),
     )
@@ -104,8 +104,8 @@ def test_probabilities_and_the_unexplained_mass_sum_to_one(seed, sharpness):
 def test_landmarks_that_are_all_rows_give_the_exact_form():
     rng = np.random.default_rng(4)
     features, rows, labels = rng.normal(size=(40, 6)).astype(np.float32), np.arange(12), rng.integers(0, 3, 12)
-    exact = told(posterior.begin(posterior.units(features), capacity=12, num_classes=3), rows, labels)
-    bounded = told(posterior.begin(posterior.units(features), capacity=12, num_classes=3, landmarks=40), rows, labels)
+    exact = told(posterior.begin(features, capacity=12, num_classes=3), rows, labels)
+    bounded = told(posterior.begin(features, capacity=12, num_classes=3, landmarks=40), rows, labels)
     np.testing.assert_allclose(exact.mean, bounded.mean, atol=2e-3)
     np.testing.assert_allclose(exact.variance, bounded.variance, atol=2e-3)
 
@@ -114,10 +114,10 @@ def test_more_landmarks_come_nearer_to_the_exact_form():
     rng = np.random.default_rng(5)
     features = (rng.normal(size=(200, 12)) * np.geomspace(1, 0.05, 12)).astype(np.float32)
     rows, labels = rng.permutation(200)[:60], rng.integers(0, 4, 60)
-    exact = told(posterior.begin(posterior.units(features), capacity=60, num_classes=4), rows, labels)
+    exact = told(posterior.begin(features, capacity=60, num_classes=4), rows, labels)
     errors = []
     for landmarks in (8, 32, 128):
-        bounded = told(posterior.begin(posterior.units(features), capacity=60, num_classes=4, landmarks=landmarks), rows, labels)
+        bounded = told(posterior.begin(features, capacity=60, num_classes=4, landmarks=landmarks), rows, labels)
         errors.append(float(np.abs(exact.mean - bounded.mean).mean()))
         assert np.min(bounded.variance) >= 0
     assert errors[0] > errors[1] > errors[2]
@@ -126,40 +126,36 @@ def test_more_landmarks_come_nearer_to_the_exact_form():
 
 def test_the_bounded_form_keeps_what_the_landmarks_leave_out_apart():
     features = jnp.array([[5.0, 0.0], [5.0, 0.1], [-5.0, 0.0], [0.0, 1.0]])
-    process = posterior.begin(posterior.units(features), capacity=1, num_classes=2, landmarks=1, noise=1e-6)
+    process = posterior.begin(features, capacity=1, num_classes=2, landmarks=1, noise=1e-6)
     process = posterior.update(process, 3, 1)
     assert float(process.mean[3, 1]) > 0.99
     assert float(process.variance[3]) < 0.01
 
 
-def test_rows_are_smoothed_over_their_neighbours():
-    """Of two rows as far from the label, the one that is tied to it by unlabelled rows between them is told more."""
-    chain = [[1.0, angle, 0.0] for angle in np.linspace(0, 3, 7)]
-    features = np.array([*chain, [1.0, -3.0, 0.0], [-6.0, 0.0, 2.0], [-6.0, 0.0, -2.0]], np.float32)
-    means = [
-        posterior.update(posterior.begin(posterior.units(features, neighbours=neighbours), capacity=1, num_classes=1), 0, 0).mean[:, 0]
-        for neighbours in (0, 2)
-    ]
-    assert float(means[1][6] - means[1][7]) > float(means[0][6] - means[0][7])
-
-
-def test_near_ties_go_to_the_lowest_candidate():
-    values = jnp.array([0.5, 1.0, 1.0 + 1e-7, 1.0])
-    assert int(posterior.best(values, jnp.array([True, False, True, True]))) == 2
-    assert int(posterior.best(values, jnp.ones(4, bool))) == 1
-    assert int(posterior.best(values, jnp.zeros(4, bool))) == -1
-    assert int(posterior.best(-values, jnp.ones(4, bool))) == 0
-
-
-def test_neighbours_of_a_large_pool_are_looked_for_in_a_drawn_part(monkeypatch):
-    monkeypatch.setattr(posterior, "_AMONG", 20)
+def test_the_strategy_takes_landmarks_for_all_there_is_where_they_are_all_rows():
     rng = np.random.default_rng(6)
-    units = rng.normal(size=(50, 3)).astype(np.float32)
-    units /= np.linalg.norm(units, axis=1, keepdims=True)
-    candidates = np.arange(50) % 5 > 0
-    plain = posterior._smoothed(jnp.array(units), jnp.array(candidates), 4)
-    padded = np.concatenate([units, units[:9]])
-    masked = posterior._smoothed(jnp.array(padded), jnp.array([*candidates, *[False] * 9]), 4)
-    np.testing.assert_allclose(plain, masked[:50], atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(plain, axis=1), 1, atol=1e-6)
-    assert not np.allclose(plain, units, atol=0.01)
+    pool, labels = balal.pool(rng.normal(size=(40, 3)).astype(np.float32)), rng.integers(0, 4, 40)
+    exact, bounded = (
+        balal.one_shot(balal.Posterior(landmarks=landmarks), pool, labels, budget=15, num_classes=4, key=jax.random.key(0)).indices.tolist()
+        for landmarks in (None, 40)
+    )
+    assert exact == bounded
+
+
+def test_a_target_is_aimed_at():
+    """Of six blobs as large, one that is worth something gets more labels than the others."""
+    rng = np.random.default_rng(7)
+    labels = np.arange(120) % 6
+    pool = balal.pool((4 * np.eye(6)[labels] + rng.normal(size=(120, 6))).astype(np.float32))
+    strategy = balal.Posterior(target=(1.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    counts = balal.one_shot(strategy, pool, labels, budget=24, num_classes=6, key=jax.random.key(0)).counts
+    assert int(counts[0]) > 2 * int(np.max(counts[1:]))
+
+
+def test_a_batch_does_not_ask_the_same_question_twice():
+    """Three heaps of duplicates: while nothing has been answered, three picks come from three heaps."""
+    features = np.repeat(np.eye(3, dtype=np.float32), 5, axis=0)
+    pool, strategy = balal.pool(features), balal.strategy("posterior")
+    state = balal.init(strategy, pool, budget=9, num_classes=5, key=jax.random.key(0))
+    rows, state = balal.ask(strategy, pool, state, size=3)
+    assert sorted(np.asarray(rows) // 5) == [0, 1, 2]

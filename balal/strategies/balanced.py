@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import balancing, check, record
 from balal.coverage import squared_distances
-from balal.strategies.base import Budget, Strategy, most
+from balal.strategies.base import Budget, Strategy, largest_budget
 from balal.types import Labelled, Pool, available
 
 
@@ -68,7 +68,7 @@ class Balanced:
     def init(self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]) -> Memory:
         features = _features(pool)
         places = labelled.indices.shape[0]
-        balancing.fits(places + most(labelled, budget), num_classes)
+        balancing.fits(places + largest_budget(labelled, budget), num_classes)
         memory = Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key),
             counts=jnp.zeros(num_classes, jnp.int32),

@@ -12,7 +12,7 @@ from balal.types import Labelled, Pool, available
 Budget = int | Int[Array, ""]
 
 
-def most(labelled: Labelled, budget: Budget) -> int:
+def largest_budget(labelled: Labelled, budget: Budget) -> int:
     """How many labels `budget` may be at most: itself, or, where it is data, the places of `labelled`."""
     return labelled.indices.shape[0] if isinstance(budget, jax.Array) else budget
 
@@ -35,7 +35,7 @@ class Strategy(Protocol):
         """The memory before at most `budget` new labels are bought. Rows of `labelled` may be unanswered yet: their label is -1.
 
         `labelled` has a place for each of them. The budget is a whole number, or, where one program serves several, data: what sets a
-        shape is then the number of places (see `most`).
+        shape is then the number of places (see `largest_budget`).
 
         In the middle of a budget, after the pool has changed, it is called again with all rows labelled and pending so far and with the
         same `budget`, of which part is spent then: `labelled` has no more free places than labels may still be bought.
@@ -81,7 +81,7 @@ class Ordered:
 
     def init(self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]) -> Order:
         del num_classes
-        wanted = most(labelled, budget)
+        wanted = largest_budget(labelled, budget)
         possible = min(wanted, pool.size)
         return Order(jnp.pad(self.order(pool, labelled, possible, key), (0, wanted - possible), constant_values=-1))
 

@@ -8,19 +8,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from balal import chance, check, posterior
-from balal.strategies.base import Budget, Strategy, most
+from balal.strategies.base import Budget, Strategy, largest_budget
+from balal.ties import largest
 from balal.types import Labelled, Pool, available
 
 # Numbers in the columns of the exact form above which it gives way to landmarks (4 GB), and how many these are.
 _EXACT = 2**30
 _LANDMARKS = 1024
+# Utilities closer than this share are ties: sums over hundreds of float32 columns cannot tell them apart.
+_TIE = 1e-5
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Memory:
-    """first: the memory of the first strategy. process: of all answers. total: labels there will be when the budget is spent. wanted: what
-    the last pick hoped for."""
+    """first: the memory of the first strategy. process: of all answers. total: labels there will be when the budget is spent. key: of the
+    very first pick. wanted: what the last pick hoped for."""
 
     first: Any
     process: posterior.GaussianProcess
@@ -38,17 +41,18 @@ class Posterior:
     is not asked for what is known already. Needs no source classifier of its own, and no list of classes.
 
     first: the strategy to begin with; None: the posterior from the very beginning. start: the share of all labels, those known from the
-    outset included, after which it takes over. sharpness, neighbours, scale, noise: see `balal.posterior.explain` and `begin`. target: what
-    a label of each class is worth, numbers of at least 0, beside the fall with n (None: 1 for all); unseen classes are then worth their
-    mean. landmarks: None: exact while its columns hold at most 2^30 numbers, with 1,024 landmarks above.
+    outset included, after which it takes over. sharpness, scale, noise: see `balal.posterior.explain` and `begin`. target: what a label of
+    each class is worth, numbers of at least 0, beside the fall with n (None: 1 for all); unseen classes are then worth their mean.
+    landmarks: None: exact while its columns hold at most 2^30 numbers, with 1,024 landmarks above.
 
     Costs `O(N (C + b))` memory and, for pick m, `O(N (D + C + m))`.
+
+    Source: this library.
     """
 
     first: Strategy | None = None
     start: float = 0.1
     sharpness: int = 4
-    neighbours: int = 0
     scale: float = 1.0
     noise: float = 0.1
     target: tuple[float, ...] | None = None
@@ -73,13 +77,10 @@ class Posterior:
     def init(self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]) -> Memory:
         if pool.features is None:
             raise ValueError("the posterior needs features: make the pool with balal.pool(features)")
-        places = max(labelled.indices.shape[0], most(labelled, budget))
+        places = max(labelled.indices.shape[0], largest_budget(labelled, budget))
         landmarks = _LANDMARKS if self.landmarks is None and pool.size * places > _EXACT else self.landmarks
-        units = pool.units
-        if units is None:
-            units = posterior.units(pool.features, candidates=pool.candidates, neighbours=self.neighbours)
         process = posterior.begin(
-            units,
+            pool.features,
             capacity=places,
             num_classes=num_classes,
             candidates=pool.candidates,
@@ -109,7 +110,7 @@ class Posterior:
             values = posterior.utility(process, worth, unseen, sharpness=self.sharpness)
             # Before any label all rows are worth the same: the first one is drawn.
             values = jnp.where(process.count > 0, values, chance.per_row(memory.key, pool.size).astype(jnp.float32))
-            pick = posterior.best(values, available(pool, labelled))
+            pick = largest(values, available(pool, labelled), tolerance=_TIE)
             return pick, memory.first, self._wanted(process, worth, unseen, pick)
 
         def follow():

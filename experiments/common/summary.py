@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import balal
+from balal.strategies import STRATEGIES
 from experiments.common import report
 from experiments.common.paper import Figures
 
@@ -19,6 +20,11 @@ DASH = "\N{EN DASH}"
 def full_name(strategy: str, rule: str) -> str:
     """The registered name: `ent`, `ent+balance`."""
     return strategy if rule == "none" else f"{strategy}+{rule}"
+
+
+def rules_of(strategy: str, rules: Sequence[str]) -> list[str]:
+    """The rules that can follow a strategy: those that look at answers already stand alone."""
+    return list(rules) if isinstance(STRATEGIES[strategy], balal.Ordered) else ["none"]
 
 
 def measure(indices: np.ndarray, labels: np.ndarray, wanted: np.ndarray, switched_at: int, *, num_classes: int) -> dict[str, Any]:
