@@ -1,6 +1,5 @@
 """What every test runs under: strict shapes, two virtual devices, derandomised hypothesis."""
 
-import gc
 import os
 from pathlib import Path
 
@@ -9,8 +8,6 @@ import jax
 import numpy as np
 import pytest
 
-# A suite that compiles hundreds of programs keeps millions of objects: looking through them every few allocations takes minutes.
-gc.set_threshold(100_000, 20, 100)
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
