@@ -69,6 +69,13 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
         for name, leaf in _leaves(pool):
             if name.startswith("scores") and _concrete(leaf):
                 _refuse(~np.isfinite(np.asarray(leaf)), f"{name} must be finite, but {{}} not")
+    if pool.typicality is not None and _concrete(pool.typicality):
+        values = np.asarray(pool.typicality)
+        _refuse(
+            ~((values >= 0) & (values <= 1)),
+            "typicality must lie between 0 and 1, but {} not; use balal.pool(..., typicality=True)",
+            verb="do",
+        )
 
 
 def features(features: Array, *, candidates: Array | np.ndarray | None = None, varied: bool = True) -> None:

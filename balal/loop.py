@@ -20,7 +20,7 @@ from jax.core import Tracer
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from balal import check, metrics, record
+from balal import check, metrics, posterior, record
 from balal.strategies.base import Budget, Strategy
 from balal.types import Labelled, Pool, Scores, State, available
 from balal.uncertainty import score
@@ -37,6 +37,7 @@ def pool(
     scores: Scores | None = None,
     candidates: Bool[Array, " N"] | np.ndarray | None = None,
     keep_logits: bool = False,
+    typicality: bool = False,
 ) -> Pool:
     """A checked `Pool`, with the scores of the source model computed in one chunked pass.
 
@@ -45,6 +46,7 @@ def pool(
       logits: [N, K], or probs: [N, K], or ready scores; none of them where the strategy needs none.
       candidates: bool [N], the rows that may be asked (None: all).
       keep_logits: keep [N, K] as well, for strategies that need more than the scores.
+      typicality: work out `balal.posterior.typicality` now, once, instead of each time the `posterior` strategy begins.
 
     Raises: ValueError as `balal.check.pool` does, naming the rows at fault.
 
@@ -72,6 +74,10 @@ def pool(
     if made.candidates is None:
         made = replace(made, candidates=jnp.ones(check.rows_in(made), bool))
     check.pool(made)
+    if typicality:
+        if made.features is None:
+            raise ValueError("typicality=True needs features, and none were passed")
+        made = replace(made, typicality=posterior.typicality(made.features, candidates=made.candidates))
     return made
 
 

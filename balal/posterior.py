@@ -16,9 +16,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from balal import neighbours
+
 # Columns lie in up to so many parts of at least so many. Those not filled yet are not read, and a part is read at full speed, being an
 # array of its own.
 _PARTS, _PART = 8, 64
+# Classes whose probabilities are summed in one go.
+_TOGETHER = 20
+# Rows that `typicality` asks for neighbours, and how many each has.
+_AMONG, _NEIGHBOURS = 2**16, 3
 # The noise of a landmark: far below that of a label, and far above what float32 cannot tell.
 _LANDMARK_NOISE = 1e-4
 
@@ -26,9 +32,9 @@ _LANDMARK_NOISE = 1e-4
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Exact:
-    """How rows are related, exactly. units: [N, D], unit rows of the centred features. columns: one for each label, in parts [p, N]."""
+    """How rows are related, exactly. units: [D, N], unit rows of the centred features. columns: one for each label, in parts [p, N]."""
 
-    units: Float[Array, "*S N D"]
+    units: Float[Array, "*S D N"]
     bandwidth: Float[Array, "*S"]
     columns: tuple[Float[Array, "*S p N"], ...]
 
@@ -49,11 +55,11 @@ class Landmarks:
 class GaussianProcess:
     """What `begin` makes and `update` carries on.
 
-    mean: [N, C], of the one-hot label of every row. variance: [N], 1 before the first label. counts: int32 [C], labels of each class.
+    mean: [C, N], of the one-hot label of every row. variance: [N], 1 before the first label. counts: int32 [C], labels of each class.
     count: labels so far. noise: variance of a label around its mean. relation: how rows are related.
     """
 
-    mean: Float[Array, "*S N C"]
+    mean: Float[Array, "*S C N"]
     variance: Float[Array, "*S N"]
     counts: Int[Array, "*S C"]
     count: Int[Array, "*S"]
@@ -93,7 +99,7 @@ def begin(
 
     >>> process = begin(jnp.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]), capacity=2, num_classes=2, noise=0.0)
     >>> process = update(process, 0, 1)
-    >>> process.mean[:2].round(3).tolist(), process.variance[:2].tolist()
+    >>> process.mean[:, :2].T.round(3).tolist(), process.variance[:2].tolist()
     ([[0.0, 1.0], [0.0, 1.0]], [0.0, 0.0])
     """
     if features.ndim != 2:
@@ -109,12 +115,12 @@ def begin(
     places = capacity if landmarks is None else min(landmarks, size)
     parts = min(_PARTS, -(-places // _PART) or 1)
     relation = Exact(
-        units=units,
+        units=units.T,
         bandwidth=jnp.float32(scale) * spread,
         columns=(jnp.zeros((-(-places // parts), size), jnp.float32),) * parts,
     )
     return GaussianProcess(
-        mean=jnp.zeros((size, num_classes), jnp.float32),
+        mean=jnp.zeros((num_classes, size), jnp.float32),
         variance=jnp.ones(size, jnp.float32),
         counts=jnp.zeros(num_classes, jnp.int32),
         count=jnp.int32(0),
@@ -139,30 +145,33 @@ def update(process: GaussianProcess, row: Int[Array, ""] | int, label: Int[Array
     0
     """
     told = jnp.asarray(label) >= 0
-    deviation = jnp.sqrt(process.variance[row] + process.noise)
-    # Where a duplicate was labelled without noise there is nothing left to learn.
-    share = jnp.where(told & (deviation > 0), 1 / jnp.where(deviation > 0, deviation, 1), 0)
+
+    def learn():
+        deviation = jnp.sqrt(process.variance[row] + process.noise)
+        # Where a duplicate was labelled without noise there is nothing left to learn.
+        share = jnp.where(deviation > 0, 1 / jnp.where(deviation > 0, deviation, 1), 0)
+        covariance, weights = _covariance(process, row)
+        return share * covariance, share * weights, share * (jax.nn.one_hot(label, len(process.counts)) - process.mean[:, row])
+
+    # A branch, so that what is learnt is worked out once: in a single fused loop it would be worked out anew for each of its uses.
+    step, weights, surprise = jax.lax.cond(told, learn, lambda: jax.tree.map(jnp.zeros_like, jax.eval_shape(learn)))
     relation = process.relation
     if isinstance(relation, Exact):
-        step = share * _covariance(relation, process.count, row)
         relation = replace(relation, columns=_with(relation.columns, process.count, step))
     else:
-        weights = share * jnp.matmul(relation.inner, relation.columns[:, row], precision="highest")
-        step = jnp.matmul(weights, relation.columns, precision="highest").at[row].add(share * relation.apart[row])
         relation = replace(relation, inner=relation.inner - weights[:, None] * weights[None, :])
-    surprise = share * (jax.nn.one_hot(label, process.mean.shape[1]) - process.mean[row])
     return replace(
         process,
-        mean=process.mean + step[:, None] * surprise[None, :],
+        mean=process.mean + surprise[:, None] * step[None, :],
         variance=jnp.maximum(process.variance - jnp.square(step), 0),
-        counts=process.counts.at[jnp.where(told, label, process.counts.shape[0])].add(1, mode="drop"),
+        counts=process.counts.at[jnp.where(told, label, len(process.counts))].add(1, mode="drop"),
         count=process.count + told,
         relation=relation,
     )
 
 
 @partial(jax.jit, static_argnames="sharpness")
-def explain(process: GaussianProcess, *, sharpness: int = 4) -> tuple[Float[Array, "N C"], Float[Array, " N"]]:
+def explain(process: GaussianProcess, *, sharpness: int = 2) -> tuple[Float[Array, "N C"], Float[Array, " N"]]:
     """How probable each class is for each row, and the mass that the labels leave unexplained: [N, C] and [N], together 1.
 
     The explained mass is the sum of the positive class means, at most 1. It is shared out in proportion to their `sharpness`-th powers.
@@ -173,7 +182,7 @@ def explain(process: GaussianProcess, *, sharpness: int = 4) -> tuple[Float[Arra
     >>> probabilities[0].round(3).tolist(), unexplained[:1].round(3).tolist()
     ([0.0, 0.800000011920929], [0.20000000298023224])
     """
-    positive = jnp.maximum(process.mean, 0)
+    positive = jnp.maximum(process.mean.T, 0)
     explained = jnp.minimum(jnp.sum(positive, axis=1), 1)
     powers = positive**sharpness
     total = jnp.sum(powers, axis=1)
@@ -182,7 +191,7 @@ def explain(process: GaussianProcess, *, sharpness: int = 4) -> tuple[Float[Arra
 
 @partial(jax.jit, static_argnames="sharpness")
 def utility(
-    process: GaussianProcess, worth: Float[Array, " C"], unseen: Float[Array, ""] | float, *, sharpness: int = 4
+    process: GaussianProcess, worth: Float[Array, " C"], unseen: Float[Array, ""] | float, *, sharpness: int = 2
 ) -> Float[Array, " N"]:
     """What the label of each row is expected to be worth, times what is still to be learnt about the row: [N].
 
@@ -195,8 +204,47 @@ def utility(
     >>> utility(process, jnp.array([0.0, 0.5]), 1.0).argmax().tolist()
     1
     """
-    probabilities, unexplained = explain(process, sharpness=sharpness)
-    return (jnp.sum(probabilities * worth[None, :], axis=1) + unexplained * unseen) * process.variance
+
+    def add(begin, sums, number):
+        mass, power, worthy = sums
+        for place in range(number):
+            positive = jnp.maximum(process.mean[begin + place], 0)
+            raised = positive**sharpness
+            mass, power, worthy = mass + positive, power + raised, worthy + raised * worth[begin + place]
+        return mass, power, worthy
+
+    # Sums over classes, many at a time and all three at once: reductions would not be vectorised.
+    sums, groups = (jnp.zeros_like(process.variance),) * 3, len(worth) // _TOGETHER
+    sums = jax.lax.fori_loop(0, groups, lambda group, sums: add(group * _TOGETHER, sums, _TOGETHER), sums)
+    mass, power, worthy = add(groups * _TOGETHER, sums, len(worth) % _TOGETHER)
+    explained = jnp.minimum(mass, 1)
+    return (worthy * explained / jnp.where(power > 0, power, 1) + (1 - explained) * unseen) * process.variance
+
+
+@jax.jit
+def typicality(features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None) -> Float[Array, " N"]:
+    """How typical each row is of its surroundings: [N], the share of the candidates that are at most as typical, above 0, at most 1.
+
+    Near 1 for rows in the middle of their nearest neighbours, near 0 for odd ones, in rare classes as in frequent ones: ranks of
+    `balal.neighbours.relative_typicality`, with three neighbours by the angle around the mean of the candidates. `O(N^2 D)` time; above
+    65,536 rows, neighbours are looked for among so many, evenly spaced.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16. candidates: bool [N], the rows that count (None: all).
+
+    Source: this library.
+
+    >>> typicality(jnp.array([[0.0, 1.0], [0.3, 1.0], [0.6, 1.0], [-1.0, -1.0], [-1.0, -3.0]])).argmax().tolist()
+    1
+    """
+    size = features.shape[0]
+    candidates = jnp.ones(size, bool) if candidates is None else candidates
+    among = None if size <= _AMONG else jnp.linspace(0, size - 1, _AMONG).astype(jnp.int32)
+    found = neighbours.nearest(_directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates)
+    # Rounded, so that rows which are equally typical but for the last digits of float32 are level.
+    typical = jnp.round(neighbours.relative_typicality(found), 3)
+    rising = jnp.sort(jnp.where(candidates, typical, jnp.inf))
+    return jnp.searchsorted(rising, typical, side="right") / jnp.maximum(jnp.sum(candidates), 1)
 
 
 def _directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, "N D"]:
@@ -214,9 +262,18 @@ def _directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) ->
     return jnp.where(directed, features / jnp.where(directed, length, 1), features.shape[1] ** -0.5)
 
 
-def _covariance(relation: Exact, count, row) -> Float[Array, " N"]:
-    """Posterior covariance of every row with one: the kernel, less what the first `count` columns have explained."""
-    covariance = jnp.exp((jnp.matmul(relation.units, relation.units[row], precision="highest") - 1) / relation.bandwidth)
+def _covariance(process: GaussianProcess, row) -> tuple[Float[Array, " N"], Float[Array, " r"]]:
+    """Posterior covariance of every row with one, and of the weights of the landmarks with it, none in the exact form."""
+    relation = process.relation
+    if isinstance(relation, Landmarks):
+        weights = jnp.matmul(relation.inner, relation.columns[:, row], precision="highest")
+        return jnp.matmul(weights, relation.columns, precision="highest").at[row].add(relation.apart[row]), weights
+    return _unexplained(relation, process.count, row), jnp.zeros(0)
+
+
+def _unexplained(relation: Exact, count, row) -> Float[Array, " N"]:
+    """The kernel of every row with one, less what the first `count` columns have explained."""
+    covariance = jnp.exp((jnp.matmul(relation.units[:, row], relation.units, precision="highest") - 1) / relation.bandwidth)
 
     def explained(part):
         return jnp.matmul(part[:, row], part, precision="highest")
@@ -234,7 +291,10 @@ def _with(columns: tuple[Float[Array, "p N"], ...], place, column: Float[Array, 
 
     def put(number, part):
         inside = place - number * len(part)
-        return part.at[jnp.where(inside >= 0, inside, len(part))].set(column, mode="drop")
+        nearest = jnp.clip(inside, 0, len(part) - 1)
+        # Always one row, read and written in place: a scatter or a branch would copy the part.
+        kept = jnp.where(inside == nearest, column, part[nearest])
+        return jax.lax.dynamic_update_slice_in_dim(part, kept[None, :], nearest, axis=0)
 
     return tuple(put(number, part) for number, part in enumerate(columns))
 
@@ -245,9 +305,9 @@ def _landmarks(relation: Exact, candidates: Bool[Array, " N"], number: int) -> L
     def look(place, carry):
         relation, variance = carry
         row = jnp.argmax(jnp.where(candidates, variance, -1))
-        step = _covariance(relation, place, row) / jnp.sqrt(variance[row] + _LANDMARK_NOISE)
+        step = _unexplained(relation, place, row) / jnp.sqrt(variance[row] + _LANDMARK_NOISE)
         return replace(relation, columns=_with(relation.columns, place, step)), jnp.maximum(variance - jnp.square(step), 0)
 
-    relation, apart = jax.lax.fori_loop(0, number, look, (relation, jnp.ones(relation.units.shape[0], jnp.float32)))
+    relation, apart = jax.lax.fori_loop(0, number, look, (relation, jnp.ones(relation.units.shape[1], jnp.float32)))
     columns = jnp.concatenate(relation.columns)
     return Landmarks(columns, jnp.eye(len(columns), dtype=jnp.float32), apart)

@@ -32,13 +32,14 @@ class Pool:
     """The unlabelled images, as arrays. `balal.pool` makes one and fills in what can be computed.
 
     features: [N, D]. scores: of the source model. logits: [N, K], kept only where a strategy needs them. candidates: bool [N], the rows
-    that may be asked now (None: all).
+    that may be asked now (None: all). typicality: [N], of `balal.posterior.typicality`, kept where it has been worked out.
     """
 
     features: Float[Array, "*S N D"] | None
     scores: Scores | None = None
     logits: Float[Array, "*S N K"] | None = None
     candidates: Bool[Array, "*S N"] | None = None
+    typicality: Float[Array, "*S N"] | None = None
 
     @property
     def size(self) -> int:

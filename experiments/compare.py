@@ -88,6 +88,11 @@ class Draw:
     def pool(self) -> balal.Pool:
         return jax.tree.map(lambda leaf: leaf[self.rows], self.whole)
 
+    @cached_property
+    def pool_with_typicality(self) -> balal.Pool:
+        """For the posterior: worked out once for all its runs."""
+        return dataclasses.replace(self.pool, typicality=balal.posterior.typicality(self.pool.features, candidates=self.pool.candidates))
+
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
@@ -258,9 +263,8 @@ def _note(sentence: str) -> None:
 def select(contest: Contest, name: str, rule: str, folder: Path) -> Iterator[dict[str, Any]]:
     """What one strategy buys on one pool with every budget and seed: the picked rows and how balanced their labels are."""
     strategy = None if rule in ORACLES else aimed(contest, balal.strategy(summary.full_name(name, rule)))
-    # The picks of an ordered strategy for a small budget are the first ones of a larger budget: only the largest is simulated. Rules look
-    # at the budget (Eq. 8), and adaptive strategies may: each is a simulation of its own.
-    at_once = [contest.budgets] if isinstance(strategy, balal.Ordered) else [[budget] for budget in contest.budgets]
+    # Of nested picks only those of the largest budget are simulated.
+    at_once = [contest.budgets] if summary.is_nested(strategy) else [[budget] for budget in contest.budgets]
     for together, (seed, draw) in itertools.product(at_once, enumerate(contest.draws)):
         done = {budget: cells.read(folder, _cell(contest, name, rule, budget, seed)) for budget in together}
         started = time.perf_counter()
@@ -280,11 +284,10 @@ def select(contest: Contest, name: str, rule: str, folder: Path) -> Iterator[dic
 
 def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int) -> tuple[np.ndarray, np.ndarray, int]:
     """One run of a strategy: its picks as rows of the pool [b], the class that each was meant for [b], and the labels at the switch."""
+    pool = draw.pool_with_typicality if isinstance(strategy, balal.Posterior) else draw.pool
     labels = contest.dataset.labels[draw.rows]
     capacity = contest.budgets[-1]
-    bought = balal.one_shot(
-        strategy, draw.pool, labels, budget=budget, num_classes=contest.dataset.num_classes, key=draw.key, capacity=capacity
-    )
+    bought = balal.one_shot(strategy, pool, labels, budget=budget, num_classes=contest.dataset.num_classes, key=draw.key, capacity=capacity)
     return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget], int(bought.switched_at)
 
 

@@ -91,7 +91,8 @@ def main(_: Sequence[str]) -> None:
     )
     out = Path(_OUT.value)
     folder = cells.folder(out / "cells", configuration, fresh=_FRESH.value)
-    pool, seeds = data.pool(dataset), {name: range(_SEEDS.value if name in USE_CHANCE else 1) for name in names}
+    pool = data.pool(dataset, typicality="posterior" in (*names, *rules))
+    seeds = {name: range(_SEEDS.value if name in USE_CHANCE else 1) for name in names}
     total = sum(len(summary.rules_of(name, rules)) * len(budgets) * len(seeds[name]) for name in names)
     processes = workers.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
@@ -142,9 +143,8 @@ def select(
     full_name = summary.full_name(name, rule)
     cell_names = {(budget, seed): f"picks-{full_name}-{budget}-{seed}" for budget in budgets for seed in seeds}
     done = {place: cells.read(folder, cell) for place, cell in cell_names.items()}
-    # The picks of an ordered strategy for a small budget are the first ones of a larger budget: only the largest is simulated. Rules look
-    # at the budget (Eq. 8), and each is a simulation of its own.
-    for together in [budgets] if isinstance(balal.strategy(full_name), balal.Ordered) else [[budget] for budget in budgets]:
+    # Of nested picks only those of the largest budget are simulated.
+    for together in [budgets] if summary.is_nested(balal.strategy(full_name)) else [[budget] for budget in budgets]:
         missing = [seed for seed in seeds if any(done[budget, seed] is None for budget in together)]
         if not missing:
             continue

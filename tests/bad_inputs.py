@@ -5,13 +5,14 @@ Each entry is an expression; `test_check.py` says which words its message must h
 
 import json
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import balal
-from balal import balancing, check, posterior
+from balal import balancing, check, neighbours, posterior
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -145,6 +146,10 @@ FAULTS = {
     "posterior one axis": lambda: posterior.begin(jnp.zeros(3), capacity=1, num_classes=2),
     "posterior landmarks": lambda: posterior.begin(jnp.zeros((3, 2)), capacity=1, num_classes=2, landmarks=0),
     "posterior start": lambda: balal.Posterior(start=1.5),
+    "posterior typical": lambda: balal.Posterior(typical=2),
+    "typicality without features": lambda: balal.pool(None, logits=3 * jnp.eye(3), typicality=True),
+    "typicality above 1": lambda: check.pool(replace(balal.pool(jnp.eye(3)), typicality=jnp.array([0.5, 2.0, 1.0]))),
+    "neighbours none": lambda: neighbours.nearest(jnp.zeros((3, 2)), 0),
     "posterior sharpness": lambda: balal.Posterior(sharpness=0.5),
     "posterior noise": lambda: balal.Posterior(noise=0),
     "posterior target": lambda: balal.Posterior(target=(1.0, -1.0)),

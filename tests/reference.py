@@ -128,6 +128,21 @@ def ordered(values, budget, candidates):
     return [*rows, *[-1] * budget][:budget]
 
 
+def nearest(points, k, candidates):
+    """The k nearest candidates of every row, itself left out, by squared distance."""
+    distances = np.square(points[:, None, :] - points[None, :, :]).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    distances[:, ~candidates] = np.inf
+    return [[other for other in np.argsort(row, kind="stable")[:k] if row[other] < np.inf] for row in distances]
+
+
+def relative_typicality(points, k, candidates):
+    """Mean distance from the neighbours of every row to theirs, over its own to them; 1 without neighbours and for copies."""
+    near = nearest(points, k, candidates)
+    own = np.array([np.linalg.norm(points[rows] - points[row], axis=1).mean() if rows else 0 for row, rows in enumerate(near)])
+    return np.array([own[rows].mean() / own[row] if own[row] > 0 else 1 for row, rows in enumerate(near)])
+
+
 def posterior(features, rows, labels, num_classes, *, noise=0.1, scale=1.0, candidates=None):
     """Mean [N, C] and variance [N] of the Gaussian process by one solve."""
     candidates = np.ones(len(features), bool) if candidates is None else candidates

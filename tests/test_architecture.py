@@ -18,7 +18,7 @@ PACKAGE = Path(balal.__file__).parent
 LAYERS = [
     {"types"},
     {"check"},
-    {"record", "chance", "ties"},
+    {"record", "chance", "ties", "neighbours"},
     {"uncertainty", "diversity", "coverage", "balancing", "posterior", "imbalance", "metrics", "expected"},
     {"strategies"},
     {"loop"},

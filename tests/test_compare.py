@@ -205,7 +205,7 @@ def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
 # Adaptive strategies and targets.
 
 
-def test_an_adaptive_strategy_stands_alone_and_is_simulated_for_every_budget(toy, tmp_path, monkeypatch):
+def test_an_adaptive_strategy_stands_alone_and_may_be_told_a_target(toy, tmp_path, monkeypatch):
     asked, simulate = [], compare.simulate
 
     def spied(contest, draw, strategy, budget):
@@ -213,15 +213,17 @@ def test_an_adaptive_strategy_stands_alone_and_is_simulated_for_every_budget(toy
         return simulate(contest, draw, strategy, budget)
 
     monkeypatch.setattr(compare, "simulate", spied)
-    arguments = ("--pools=", f"--features={toy}", "--budgets=8,16", "--strategies=random,posterior", "--rules=posterior", "--seeds=2")
+    arguments = ("--pools=", f"--features={toy}", "--budgets=8,16", "--strategies=random,posterior", "--rules=balance,posterior", "--seeds=2")
     result = run(tmp_path, *arguments)
     assert [(entry["strategy"], entry["rule"]) for entry in result["runs"]][::4] == [
         ("random", "none"),
+        ("random", "balance"),
         ("random", "posterior"),
         ("posterior", "none"),
     ]
-    assert {budget for strategy, budget in asked if isinstance(strategy, balal.Posterior)} == {8, 16}
-    assert {budget for strategy, budget in asked if not isinstance(strategy, balal.Posterior)} == {16}
+    # Only balancing looks at the budget: the others are simulated once, for the largest.
+    assert {budget for strategy, budget in asked if isinstance(strategy, balal.Balanced)} == {8, 16}
+    assert {budget for strategy, budget in asked if not isinstance(strategy, balal.Balanced)} == {16}
     text = (tmp_path / "table.md").read_text()
     assert "| posterior - random " in text
     assert all(strategy.target is None for strategy, _ in asked if isinstance(strategy, balal.Posterior))
@@ -230,7 +232,7 @@ def test_an_adaptive_strategy_stands_alone_and_is_simulated_for_every_budget(toy
     asked.clear()
     result = run(tmp_path, *arguments, "--target=4,1", "--at_least=3")
     assert {strategy.target for strategy, _ in asked} == {(0.0, 1.0, 0.0, 0.0, 1.0, 0.0)}
-    assert len(asked) == 2 * 2 * 2
+    assert len(asked) == 2 * 2
     for entry in result["runs"]:
         assert entry["target_recall"] == pytest.approx((entry["recalls"][1] + entry["recalls"][4]) / 2, abs=1e-3)
     text = (tmp_path / "table.md").read_text()

@@ -27,7 +27,7 @@ def test_steps_add_up_to_the_closed_form(seed, count, duplicates):
     rows, labels = rng.permutation(24)[:count], rng.integers(0, 4, count)
     process = told(posterior.begin(features, capacity=20, num_classes=4), rows, labels)
     mean, variance = reference.posterior(features, rows, labels, 4)
-    np.testing.assert_allclose(process.mean, mean, atol=2e-5)
+    np.testing.assert_allclose(process.mean.T, mean, atol=2e-5)
     np.testing.assert_allclose(process.variance, variance, atol=2e-5)
     assert process.counts.tolist() == np.bincount(labels, minlength=4).tolist()
     assert int(process.count) == count
@@ -42,7 +42,7 @@ def test_two_hundred_steps_stay_exact(noise, scale):
     process = posterior.begin(features, capacity=200, num_classes=6, noise=noise, scale=scale)
     process = jax.lax.fori_loop(0, 200, lambda m, process: posterior.update(process, jnp.array(rows)[m], jnp.array(labels)[m]), process)
     mean, variance = reference.posterior(features, rows, labels, 6, noise=noise, scale=scale)
-    np.testing.assert_allclose(process.mean, mean, atol=1e-3)
+    np.testing.assert_allclose(process.mean.T, mean, atol=1e-3)
     np.testing.assert_allclose(process.variance, variance, atol=1e-4)
 
 
@@ -64,7 +64,7 @@ def test_rows_that_are_no_candidates_say_nothing_about_the_pool():
     padded[12:] = np.nan
     plain = told(posterior.begin(features, capacity=2, num_classes=2), [1, 4], [0, 1])
     masked = told(posterior.begin(padded, candidates=some, capacity=2, num_classes=2), [1, 4], [0, 1])
-    np.testing.assert_allclose(plain.mean, masked.mean[:10], atol=1e-6)
+    np.testing.assert_allclose(plain.mean, masked.mean[:, :10], atol=1e-6)
     np.testing.assert_allclose(plain.variance, masked.variance[:10], atol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_probabilities_and_the_unexplained_mass_sum_to_one(seed, sharpness):
     assert np.min(probabilities) >= 0
     assert np.min(unexplained) >= 0
     np.testing.assert_allclose(np.sum(probabilities, axis=1) + unexplained, 1, atol=1e-5)
-    expected, left = reference.explain(np.asarray(process.mean, np.float64), sharpness)
+    expected, left = reference.explain(np.asarray(process.mean.T, np.float64), sharpness)
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
     np.testing.assert_allclose(unexplained, left, atol=1e-5)
 
@@ -128,7 +128,7 @@ def test_the_bounded_form_keeps_what_the_landmarks_leave_out_apart():
     features = jnp.array([[5.0, 0.0], [5.0, 0.1], [-5.0, 0.0], [0.0, 1.0]])
     process = posterior.begin(features, capacity=1, num_classes=2, landmarks=1, noise=1e-6)
     process = posterior.update(process, 3, 1)
-    assert float(process.mean[3, 1]) > 0.99
+    assert float(process.mean[1, 3]) > 0.99
     assert float(process.variance[3]) < 0.01
 
 
@@ -159,3 +159,51 @@ def test_a_batch_does_not_ask_the_same_question_twice():
     state = balal.init(strategy, pool, budget=9, num_classes=5, key=jax.random.key(0))
     rows, state = balal.ask(strategy, pool, state, size=3)
     assert sorted(np.asarray(rows) // 5) == [0, 1, 2]
+
+
+def test_typicality_ranks_the_candidates():
+    rng = np.random.default_rng(8)
+    features, candidates = rng.normal(size=(60, 4)), rng.random(60) < 0.7
+    features[~candidates] *= 50
+    found = posterior.typicality(jnp.array(features, jnp.float32), candidates=jnp.array(candidates))
+    centred = features - features[candidates].mean(axis=0)
+    typical = reference.relative_typicality(centred / np.linalg.norm(centred, axis=1, keepdims=True), 3, candidates)
+    expected = [np.mean(typical[candidates] <= value) for value in typical[candidates]]
+    np.testing.assert_allclose(found[candidates], expected, atol=0.05)
+    assert np.all((found >= 0) & (found <= 1))
+
+
+def test_large_pools_look_for_neighbours_among_some_rows(monkeypatch):
+    features = np.random.default_rng(9).normal(size=(90, 2)).astype(np.float32)
+    whole = posterior.typicality(features)
+    monkeypatch.setattr(posterior, "_AMONG", 45)
+    posterior.typicality.clear_cache()
+    some = posterior.typicality(features)
+    posterior.typicality.clear_cache()
+    assert 0.2 < np.corrcoef(whole, some)[0, 1] < 1
+
+
+def test_a_small_budget_gets_the_first_picks_of_a_large_one_and_a_pool_with_its_typicality_the_same():
+    rng = np.random.default_rng(10)
+    features, labels = rng.normal(size=(80, 3)).astype(np.float32), rng.integers(0, 4, 80)
+    strategy = balal.strategy("random+posterior")
+    arguments = dict(num_classes=4, key=jax.random.key(1), capacity=30)
+    large = balal.one_shot(strategy, balal.pool(features), labels, budget=30, **arguments)
+    small = balal.one_shot(strategy, balal.pool(features, typicality=True), labels, budget=18, **arguments)
+    assert small.indices[:18].tolist() == large.indices[:18].tolist()
+    first = balal.one_shot(balal.strategy("random"), balal.pool(features), labels, budget=30, **arguments)
+    assert large.indices[:10].tolist() == first.indices[:10].tolist()
+    assert large.indices.tolist() != first.indices.tolist()
+
+
+def test_odd_rows_are_asked_less_often():
+    rng = np.random.default_rng(11)
+    labels = np.arange(200) % 4
+    features = (4 * np.eye(4)[labels] + rng.normal(size=(200, 4))).astype(np.float32)
+    pool = balal.pool(features, typicality=True)
+    asked = [
+        balal.one_shot(balal.Posterior(typical=typical), pool, labels, budget=30, num_classes=4, key=jax.random.key(0)).indices
+        for typical in (0.0, 0.5, 1.0)
+    ]
+    means = [float(pool.typicality[rows].mean()) for rows in asked]
+    assert means[0] < means[1] < means[2]

@@ -22,37 +22,41 @@ _TIE = 1e-5
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Memory:
-    """first: the memory of the first strategy. process: of all answers. total: labels there will be when the budget is spent. key: of the
+    """first: the memory of the first strategy. process: of all answers. typicality: [N], of every row of the pool. key: of the
     very first pick. wanted: what the last pick hoped for."""
 
     first: Any
     process: posterior.GaussianProcess
-    total: Int[Array, "*S"]
+    typicality: Float[Array, "*S N"]
     key: Key[Array, "*S"]
     wanted: Int[Array, "*S"]
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Follows `first` for a share of the labels, then asks the row whose label is expected to be worth most.
+    """Follows `first` for a few labels, then asks the row whose label is expected to be worth most.
 
     A label of a class with n labels is worth `1 / (n + 1)`, and 1 where no label has shown what the row is. The expectation is that of a
-    Gaussian process over the pool (`balal.posterior`); it is multiplied by the variance left, so that a row which resembles labelled ones
-    is not asked for what is known already. Needs no source classifier of its own, and no list of classes.
+    Gaussian process over the pool (`balal.posterior`). It is multiplied by the variance left, so that a row which resembles labelled ones
+    is not asked for what is known already, and falls by up to `typical` for rows that are not typical of their surroundings. Needs no
+    source classifier of its own, no list of classes and no budget: the picks for a small one are the first ones of a larger one.
 
-    first: the strategy to begin with; None: the posterior from the very beginning. start: the share of all labels, those known from the
-    outset included, after which it takes over. sharpness, scale, noise: see `balal.posterior.explain` and `begin`. target: what a label of
-    each class is worth, numbers of at least 0, beside the fall with n (None: 1 for all); unseen classes are then worth their mean.
-    landmarks: None: exact while its columns hold at most 2^30 numbers, with 1,024 landmarks above.
+    first: the strategy to begin with; None: the posterior from the very beginning. start: how many labels there are when it takes over,
+    those known from the outset included. typical: the share of its worth that the least typical row loses. sharpness, scale, noise: see
+    `balal.posterior.explain` and `begin`. target: what a label of each class is worth, numbers of at least 0, beside the fall with n
+    (None: 1 for all); unseen classes are then worth their mean. landmarks: None: exact while its columns hold at most 2^30 numbers, with
+    1,024 landmarks above.
 
-    Costs `O(N (C + b))` memory and, for pick m, `O(N (D + C + m))`.
+    Costs `O(N (C + b))` memory and, for pick m, `O(N (D + C + m))`; at the beginning `O(N^2 D)` once, which a pool made with
+    `balal.pool(..., typicality=True)` has done already.
 
     Source: this library.
     """
 
     first: Strategy | None = None
-    start: float = 0.1
-    sharpness: int = 4
+    start: int = 10
+    typical: float = 0.5
+    sharpness: int = 2
     scale: float = 1.0
     noise: float = 0.1
     target: tuple[float, ...] | None = None
@@ -61,10 +65,12 @@ class Posterior:
     def __post_init__(self) -> None:
         if self.first is not None:
             check.strategy(self.first)
-        if not 0 <= self.start <= 1:
-            raise ValueError(f"start is a share of the labels, between 0 and 1, got {self.start!r}")
-        if isinstance(self.sharpness, bool) or not isinstance(self.sharpness, int) or self.sharpness < 1:
-            raise ValueError(f"sharpness must be a whole number of at least 1, got {self.sharpness!r}")
+        for name, least in (("start", 0), ("sharpness", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if not 0 <= self.typical <= 1:
+            raise ValueError(f"typical is a share, between 0 and 1, got {self.typical!r}")
         if not self.scale > 0 or not self.noise > 0:
             raise ValueError(f"scale and noise must be above 0, got {self.scale!r} and {self.noise!r}")
         if self.target is not None and not (isinstance(self.target, tuple) and all(worth >= 0 for worth in self.target)):
@@ -95,8 +101,7 @@ class Posterior:
         return Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key) if self.first else None,
             process=jax.lax.fori_loop(jnp.int32(0), labelled.count.astype(jnp.int32), start, process),
-            # Begun anew in the middle of a budget, part of it is in `labelled` already: the record has no room for more than the rest.
-            total=jnp.minimum(labelled.count + budget, places),
+            typicality=posterior.typicality(pool.features, candidates=pool.candidates) if pool.typicality is None else pool.typicality,
             # `first` has the key itself, so that a strategy begins with the same picks whatever takes over from it.
             key=jax.random.fold_in(key, 1),
             wanted=jnp.int32(-1),
@@ -107,9 +112,12 @@ class Posterior:
         worth, unseen = self._worth(process.counts)
 
         def choose():
-            values = posterior.utility(process, worth, unseen, sharpness=self.sharpness)
             # Before any label all rows are worth the same: the first one is drawn.
-            values = jnp.where(process.count > 0, values, chance.per_row(memory.key, pool.size).astype(jnp.float32))
+            values = jax.lax.cond(
+                process.count > 0,
+                lambda: posterior.utility(process, worth, unseen, sharpness=self.sharpness) * (1 - self.typical * (1 - memory.typicality)),
+                lambda: chance.per_row(memory.key, pool.size).astype(jnp.float32),
+            )
             pick = largest(values, available(pool, labelled), tolerance=_TIE)
             return pick, memory.first, self._wanted(process, worth, unseen, pick)
 
@@ -120,7 +128,7 @@ class Posterior:
         if self.first is None:
             pick, first, wanted = choose()
         else:
-            pick, first, wanted = jax.lax.cond(labelled.count >= self.start * memory.total, choose, follow)
+            pick, first, wanted = jax.lax.cond(labelled.count >= self.start, choose, follow)
         return pick, replace(memory, first=first, wanted=wanted)
 
     def tell(self, memory: Memory, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]) -> Memory:
@@ -134,7 +142,7 @@ class Posterior:
     def grow(self, memory: Memory, num_classes: int) -> Memory:
         process = memory.process
         more = num_classes - process.counts.shape[0]
-        process = replace(process, mean=jnp.pad(process.mean, ((0, 0), (0, more))), counts=jnp.pad(process.counts, (0, more)))
+        process = replace(process, mean=jnp.pad(process.mean, ((0, more), (0, 0))), counts=jnp.pad(process.counts, (0, more)))
         return replace(memory, first=self.first.grow(memory.first, num_classes) if self.first else None, process=process)
 
     def _worth(self, counts: Int[Array, " C"]) -> tuple[Float[Array, " C"], Float[Array, ""]]:
@@ -153,7 +161,7 @@ class Posterior:
 
         A pick that hopes for something unseen stands for the first class without a label, so that the next picks of a batch look elsewhere.
         """
-        one = replace(process, mean=process.mean[pick][None, :], variance=process.variance[pick][None])
+        one = replace(process, mean=process.mean[:, pick][:, None], variance=process.variance[pick][None])
         probabilities, unexplained = posterior.explain(one, sharpness=self.sharpness)
         shares = probabilities[0] * worth
         free = jnp.argmax(process.counts == 0)

@@ -106,9 +106,9 @@ def load(
     return dataset if pool_rows is None else _first_rows(dataset, pool_rows)
 
 
-def pool(dataset: Dataset) -> balal.Pool:
+def pool(dataset: Dataset, *, typicality: bool = False) -> balal.Pool:
     """The pool of a data set, checked, without its labels."""
-    return balal.pool(dataset.features, scores=dataset.scores)
+    return balal.pool(dataset.features, scores=dataset.scores, typicality=typicality)
 
 
 def scaled(dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:

@@ -27,6 +27,11 @@ def rules_of(strategy: str, rules: Sequence[str]) -> list[str]:
     return list(rules) if isinstance(STRATEGIES[strategy], balal.Ordered) else ["none"]
 
 
+def is_nested(strategy: balal.Strategy | None) -> bool:
+    """Whether the picks for a small budget are the first ones of a larger budget. Balancing looks at the budget (Eq. 8): not there."""
+    return isinstance(strategy, balal.Ordered | balal.Posterior)
+
+
 def measure(indices: np.ndarray, labels: np.ndarray, wanted: np.ndarray, switched_at: int, *, num_classes: int) -> dict[str, Any]:
     """The picks of one run in numbers, and the picks: JSON values.
 
