@@ -213,7 +213,14 @@ def test_an_adaptive_strategy_stands_alone_and_may_be_told_a_target(toy, tmp_pat
         return simulate(contest, draw, strategy, budget)
 
     monkeypatch.setattr(compare, "simulate", spied)
-    arguments = ("--pools=", f"--features={toy}", "--budgets=8,16", "--strategies=random,posterior", "--rules=balance,posterior", "--seeds=2")
+    arguments = (
+        "--pools=",
+        f"--features={toy}",
+        "--budgets=8,16",
+        "--strategies=random,posterior",
+        "--rules=balance,posterior",
+        "--seeds=2",
+    )
     result = run(tmp_path, *arguments)
     assert [(entry["strategy"], entry["rule"]) for entry in result["runs"]][::4] == [
         ("random", "none"),

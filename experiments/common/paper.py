@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from experiments.common import data
 
 _TABLES = {
-    ("accuracy", False): ("table2_before_balancing", "acc"),
-    ("accuracy", True): ("table3_after_balancing", "acc"),
-    ("classes_found", False): ("table4_before_balancing", "classes"),
-    ("classes_found", True): ("table5_after_balancing", "classes"),
-    ("imbalance_ratio", False): ("table4_before_balancing", "ir"),
-    ("imbalance_ratio", True): ("table5_after_balancing", "ir"),
+    ("accuracy", "none"): ("table2_before_balancing", "acc"),
+    ("accuracy", "balance"): ("table3_after_balancing", "acc"),
+    ("classes_found", "none"): ("table4_before_balancing", "classes"),
+    ("classes_found", "balance"): ("table5_after_balancing", "classes"),
+    ("imbalance_ratio", "none"): ("table4_before_balancing", "ir"),
+    ("imbalance_ratio", "balance"): ("table5_after_balancing", "ir"),
 }
 
 
@@ -21,9 +21,9 @@ class Figures:
     dataset: str
     full: float
 
-    def printed(self, metric: str, strategy: str, budget: int, *, after: bool) -> float | None:
-        """The printed figure (accuracy in percent), or None where the paper has none."""
-        table, column = _TABLES.get((metric, after), (None, None))
+    def printed(self, metric: str, strategy: str, budget: int, rule: str) -> float | None:
+        """The printed figure (accuracy in percent), or None where the paper has none. Both of our balancings stand beside its one."""
+        table, column = _TABLES.get((metric, "balance" if rule == "balance_printed" else rule), (None, None))
         if table is None:
             return None
         return data.paper_tables()[table].get(strategy, {}).get(column, {}).get(self.dataset, {}).get(str(budget))

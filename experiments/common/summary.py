@@ -60,7 +60,7 @@ def summarise(runs: Iterable[dict[str, Any]], metrics: Sequence[str], figures: F
     def cell(strategy: str, rule: str, budget: int, metric: str) -> dict[str, float | None]:
         values = np.array([run[metric] for run in groups[strategy, rule, budget]], np.float64)
         spread = round(float(values.std(ddof=1)), 6) if len(values) > 1 else None
-        printed = figures.printed(metric, strategy, budget, after=rule != "none") if figures else None
+        printed = figures.printed(metric, strategy, budget, rule) if figures else None
         return dict(mean=round(float(values.mean()), 6), spread=spread, paper=printed)
 
     return [
