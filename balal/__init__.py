@@ -10,6 +10,7 @@ from balal import (
     imbalance,
     loop,
     metrics,
+    neighbours,
     posterior,
     record,
     strategies,

@@ -14,6 +14,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from balal import neighbours
@@ -239,7 +240,7 @@ def typicality(features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] |
     """
     size = features.shape[0]
     candidates = jnp.ones(size, bool) if candidates is None else candidates
-    among = None if size <= _AMONG else jnp.linspace(0, size - 1, _AMONG).astype(jnp.int32)
+    among = None if size <= _AMONG else jnp.asarray(np.linspace(0, size - 1, _AMONG), jnp.int32)
     found = neighbours.nearest(_directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates)
     # Rounded, so that rows which are equally typical but for the last digits of float32 are level.
     typical = jnp.round(neighbours.relative_typicality(found), 3)

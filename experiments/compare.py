@@ -1,11 +1,11 @@
 """Does a balancing rule buy better labels, on many pools, with statistics?
 
-Every strategy buys labels alone and with each rule, on several pools, at several budgets, in at least ten paired runs: run s draws 80 % of
-the pool, the same rows for every strategy and rule. A linear SVM is trained on what was bought and tested on a balanced test set. Two
-oracles peek at the labels and tell what a rule could gain at most.
+Every strategy buys labels alone and with each rule, on several pools, at several budgets, in paired runs: run s draws 80 % of the pool, the
+same rows for every strategy and rule. A linear SVM is trained on what was bought and tested on a balanced test set. Two oracles peek at
+the labels and tell what a rule could gain at most.
 
-    python -m experiments.compare --quick                            every table and plot in three minutes on two cores
-    python -m experiments.compare                                    the whole comparison, within an hour on two cores
+    python -m experiments.compare --quick                            every table and plot in a few minutes
+    python -m experiments.compare                                    the whole comparison, ten runs a cell
     python -m experiments.compare --pools=digits --strategies=random,core_set --rules=balance,oracle_all --out=results/digits
     python -m experiments.compare --pools= --features=mine.npz,yours_pool.npz --budgets=100,400 --seeds=12 --out=results/ours
     python -m experiments.compare --pools=lite0 --target=3,17,80 --at_least=10 --out=results/three_classes

@@ -475,19 +475,21 @@ def test_printed_figures_stand_beside_the_pool_they_were_printed_for():
     figures = paper.figures(data.load())
     assert figures is not None
     assert figures.full == 59.49
-    assert figures.printed("accuracy", "ent_inv_div", 500, after=False) == 32.13
-    assert figures.printed("accuracy", "ent_inv_div", 500, after=True) == 34.32
-    assert figures.printed("imbalance_ratio", "random", 2000, after=True) == 0.635
-    assert figures.printed("classes_found", "core_set", 1000, after=False) == 99
-    assert figures.printed("accuracy", "ent_inv_div", 250, after=False) is None
-    assert figures.printed("accuracy", "lc_inv", 500, after=False) is None
-    assert figures.printed("accuracy_thresholded", "ent", 500, after=False) is None
+    assert figures.printed("accuracy", "ent_inv_div", 500, "none") == 32.13
+    assert figures.printed("accuracy", "ent_inv_div", 500, "balance") == 34.32
+    assert figures.printed("imbalance_ratio", "random", 2000, "balance") == 0.635
+    assert figures.printed("classes_found", "core_set", 1000, "none") == 99
+    assert figures.printed("accuracy", "ent_inv_div", 250, "none") is None
+    assert figures.printed("accuracy", "lc_inv", 500, "none") is None
+    assert figures.printed("accuracy", "ent_inv_div", 500, "balance_printed") == 34.32
+    assert figures.printed("accuracy", "ent_inv_div", 500, "posterior") is None
+    assert figures.printed("accuracy_thresholded", "ent", 500, "none") is None
 
 
 def test_a_table_lines_up_and_says_where_balance_did_not_help():
     class Printed:
-        def printed(self, metric, strategy, budget, *, after):
-            return None if after else 27.31
+        def printed(self, metric, strategy, budget, rule):
+            return 27.31 if rule == "none" else None
 
     runs = [
         dict(strategy="random", rule=rule, budget=500, seed=seed, accuracy=accuracy)
