@@ -143,11 +143,22 @@ def relative_typicality(points, k, candidates):
     return np.array([own[rows].mean() / own[row] if own[row] > 0 else 1 for row, rows in enumerate(near)])
 
 
+def directions(features, candidates):
+    """Unit rows of the features, centred by the mean of the candidates."""
+    centred = np.float64(features) - np.float64(features)[candidates].mean(axis=0)
+    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+
+
+def typicality(features, candidates):
+    """The share of the candidates that are at most as typical of their three nearest neighbours as every row."""
+    typical = np.round(relative_typicality(directions(features, candidates), 3, candidates), 3)
+    return np.array([np.mean(typical[candidates] <= value) for value in typical])
+
+
 def posterior(features, rows, labels, num_classes, *, noise=0.1, scale=1.0, candidates=None):
     """Mean [N, C] and variance [N] of the Gaussian process by one solve."""
     candidates = np.ones(len(features), bool) if candidates is None else candidates
-    centred = np.float64(features) - np.float64(features)[candidates].mean(axis=0)
-    units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    units = directions(features, candidates)
     bandwidth = scale * (1 - np.square(units[candidates].mean(axis=0)).sum())
     kernel = np.exp((units @ units.T - 1) / bandwidth)
     among = kernel[np.ix_(rows, rows)] + noise * np.eye(len(rows))
@@ -166,19 +177,21 @@ def explain(mean, sharpness):
     return probabilities, unexplained
 
 
-def posterior_picks(features, labels, budget, num_classes, *, first=(), start_share=0.1, start=((), ()), candidates=None, sharpness=4):
-    """Picks of the posterior rule: `first` in its order for a share of the labels, then the largest utility; every solve anew."""
-    free = np.ones(len(features), bool) if candidates is None else candidates.copy()
+def posterior_picks(
+    features, labels, budget, num_classes, *, first=(), begin=10, start=((), ()), candidates=None, sharpness=2, typical=0.5
+):
+    """Picks of the posterior rule: `first` in its order for the first `begin` labels, then the largest utility; every solve anew."""
+    candidates = np.ones(len(features), bool) if candidates is None else candidates
+    free, preference = candidates.copy(), 1 - typical * (1 - typicality(features, candidates))
     rows, told, picks = list(start[0]), list(start[1]), []
     free[rows] = False
-    total = len(rows) + budget
     for _ in range(budget):
-        pick = next((row for row in first if free[row]), None) if len(rows) < start_share * total else None
+        pick = next((row for row in first if free[row]), None) if len(rows) < begin else None
         if pick is None:
             mean, variance = posterior(features, np.array(rows, int), np.array(told, int), num_classes, candidates=candidates)
             probabilities, unexplained = explain(mean, sharpness)
             worth = 1 / (np.bincount(np.array(told, int), minlength=num_classes) + 1)
-            values = np.where(free, (probabilities @ worth + unexplained) * variance, -np.inf)
+            values = np.where(free, (probabilities @ worth + unexplained) * variance * preference, -np.inf)
             pick = int(np.flatnonzero(values >= values.max() * (1 - 1e-5))[0])
         picks.append(pick)
         rows.append(pick)

@@ -4,7 +4,7 @@ New names are found in the registry; this file need not be edited for them.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -20,6 +20,8 @@ from balal.testing import check_strategy
 FULL = ["random", "ent_inv_div", "core_set", "ent_inv_div+balance", "ent_inv_div+posterior"]
 QUICK = {"random", "ent_inv_div+balance"}
 CHANCE = {"random", "core_set", "posterior"}
+# The suite's budgets are small: the posterior takes over after so many labels.
+SOON = 3
 
 
 def twin(name):
@@ -38,7 +40,9 @@ def twin(name):
         if not rule:
             return order
         if rule == "posterior":
-            return reference.posterior_picks(features, labels, budget, num_classes, first=order, start=start, candidates=candidates)
+            return reference.posterior_picks(
+                features, labels, budget, num_classes, first=order, begin=SOON, start=start, candidates=candidates
+            )
         return reference.balanced(order, features, labels, budget, num_classes, start=start[0], candidates=candidates)[0]
 
     return picks
@@ -48,7 +52,10 @@ def twin(name):
 def test_the_whole_contract(name):
     first = name.partition("+")[0]
     examples = 5 if name in QUICK else 3
-    check_strategy(balal.strategy(name), examples=examples, chance=first in CHANCE, reference=None if first in CHANCE else twin(name))
+    strategy = balal.strategy(name)
+    if isinstance(strategy, balal.Posterior):
+        strategy = replace(strategy, start=SOON)
+    check_strategy(strategy, examples=examples, chance=first in CHANCE, reference=None if first in CHANCE else twin(name))
 
 
 def test_the_suite_covers_every_family_and_every_wrapper():
