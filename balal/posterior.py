@@ -131,44 +131,75 @@ def begin(
 
 
 @jax.jit
-def update(process: GaussianProcess, row: Int[Array, ""] | int, label: Int[Array, ""] | int) -> GaussianProcess:
-    """The process after one more label, by one exact rank-one step.
+def update(process: GaussianProcess, rows: Int[Array, "*p"] | int, labels: Int[Array, "*p"] | int) -> GaussianProcess:
+    """The process after one more label, or after p of them, by one exact step of rank p.
 
     Args:
-      row: the row that was labelled. label: its class; -1 changes nothing (padding).
+      rows: [p], the rows that were labelled, or one. labels: [p], their classes; -1 changes nothing (padding).
 
     The exact form has no room for more labels than its capacity.
 
-    Source: Rasmussen, Williams, 2006, the conditional of equation 2.19, one label at a time.
+    Source: Rasmussen, Williams, 2006, the conditional of equation 2.19, some labels at a time.
 
-    >>> process = update(begin(jnp.eye(3), capacity=1, num_classes=2), 0, -1)
+    >>> process = update(begin(jnp.eye(3), capacity=2, num_classes=2), jnp.array([0, 1, 2]), jnp.array([-1, 0, 1]))
     >>> int(process.count)
-    0
+    2
     """
-    told = jnp.asarray(label) >= 0
+    rows, labels = jnp.atleast_1d(rows), jnp.atleast_1d(labels)
+    # Those that say something come first: their columns lie without gaps.
+    order = jnp.argsort(labels < 0, stable=True)
+    rows, labels = rows[order], labels[order]
+    told = labels >= 0
 
     def learn():
-        deviation = jnp.sqrt(process.variance[row] + process.noise)
-        # Where a duplicate was labelled without noise there is nothing left to learn.
-        share = jnp.where(deviation > 0, 1 / jnp.where(deviation > 0, deviation, 1), 0)
-        covariance, weights = _covariance(process, row)
-        return share * covariance, share * weights, share * (jax.nn.one_hot(label, len(process.counts)) - process.mean[:, row])
+        covariance, weights = _covariance(process, rows)
+        apart = _whitener(jnp.where(told[:, None] & told[None, :], covariance[:, rows], 0), process.noise)
+        surprise = jax.nn.one_hot(labels, len(process.counts)) - process.mean[:, rows].T
+        return tuple(jnp.matmul(apart, table, precision="highest") for table in (covariance, weights, surprise))
 
     # A branch, so that what is learnt is worked out once: in a single fused loop it would be worked out anew for each of its uses.
-    step, weights, surprise = jax.lax.cond(told, learn, lambda: jax.tree.map(jnp.zeros_like, jax.eval_shape(learn)))
+    nothing = partial(jax.tree.map, jnp.zeros_like, jax.eval_shape(learn))
+    steps, weights, surprise = jax.lax.cond(jnp.any(told), learn, nothing)
     relation = process.relation
     if isinstance(relation, Exact):
-        relation = replace(relation, columns=_with(relation.columns, process.count, step))
+        relation = replace(relation, columns=_with(relation.columns, process.count, steps))
     else:
-        relation = replace(relation, inner=relation.inner - weights[:, None] * weights[None, :])
+        relation = replace(relation, inner=relation.inner - jnp.matmul(weights.T, weights, precision="highest"))
     return replace(
         process,
-        mean=process.mean + surprise[:, None] * step[None, :],
-        variance=jnp.maximum(process.variance - jnp.square(step), 0),
-        counts=process.counts.at[jnp.where(told, label, len(process.counts))].add(1, mode="drop"),
-        count=process.count + told,
+        mean=process.mean + jnp.matmul(surprise.T, steps, precision="highest"),
+        variance=jnp.maximum(process.variance - jnp.matmul(jnp.ones(len(rows)), jnp.square(steps)), 0),
+        counts=process.counts.at[jnp.where(told, labels, len(process.counts))].add(1, mode="drop"),
+        count=process.count + jnp.sum(told, dtype=jnp.int32),
         relation=relation,
     )
+
+
+@jax.jit
+def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProcess:
+    """The same process on some rows of the pool only, which are 0 to n - 1 from now on: exact there, and as much cheaper as they are fewer.
+
+    >>> process = update(begin(jnp.eye(3), capacity=2, num_classes=2), 0, 1)
+    >>> bool(jnp.all(restrict(process, jnp.array([2, 0])).mean == process.mean[:, jnp.array([2, 0])]))
+    True
+    """
+
+    def of(table, number=None):
+        # Line by line, so that lines stay what lies together in memory.
+        def take(line, taken):
+            entries = table[line].at[rows].get(mode="promise_in_bounds", unique_indices=True)
+            return jax.lax.dynamic_update_slice_in_dim(taken, entries[None], line, axis=0)
+
+        return jax.lax.fori_loop(0, len(table) if number is None else number, take, jnp.zeros((len(table), len(rows)), table.dtype))
+
+    relation = process.relation
+    if isinstance(relation, Exact):
+        sizes = [len(part) for part in relation.columns]
+        filled = [jnp.clip(process.count - sum(sizes[:number]), 0, size) for number, size in enumerate(sizes)]
+        relation = replace(relation, units=of(relation.units), columns=tuple(map(of, relation.columns, filled)))
+    else:
+        relation = replace(relation, columns=of(relation.columns), apart=relation.apart[rows])
+    return replace(process, mean=of(process.mean), variance=process.variance[rows], relation=relation)
 
 
 @partial(jax.jit, static_argnames="sharpness")
@@ -263,39 +294,61 @@ def _directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) ->
     return jnp.where(directed, features / jnp.where(directed, length, 1), features.shape[1] ** -0.5)
 
 
-def _covariance(process: GaussianProcess, row) -> tuple[Float[Array, " N"], Float[Array, " r"]]:
-    """Posterior covariance of every row with one, and of the weights of the landmarks with it, none in the exact form."""
+def _covariance(process: GaussianProcess, rows: Int[Array, " p"]) -> tuple[Float[Array, "p N"], Float[Array, "p r"]]:
+    """Posterior covariance of every row with some, and of the weights of the landmarks with them, none in the exact form."""
     relation = process.relation
     if isinstance(relation, Landmarks):
-        weights = jnp.matmul(relation.inner, relation.columns[:, row], precision="highest")
-        return jnp.matmul(weights, relation.columns, precision="highest").at[row].add(relation.apart[row]), weights
-    return _unexplained(relation, process.count, row), jnp.zeros(0)
+        weights = jnp.matmul(relation.columns[:, rows].T, relation.inner, precision="highest")
+        covariance = jnp.matmul(weights, relation.columns, precision="highest")
+        return covariance.at[jnp.arange(len(rows)), rows].add(relation.apart[rows]), weights
+    return _unexplained(relation, process.count, rows), jnp.zeros((len(rows), 0))
 
 
-def _unexplained(relation: Exact, count, row) -> Float[Array, " N"]:
-    """The kernel of every row with one, less what the first `count` columns have explained."""
-    covariance = jnp.exp((jnp.matmul(relation.units[:, row], relation.units, precision="highest") - 1) / relation.bandwidth)
+def _unexplained(relation: Exact, count, rows: Int[Array, " p"]) -> Float[Array, "p N"]:
+    """The kernel of every row with some, less what the first `count` columns have explained."""
+    cosines = jnp.matmul(relation.units[:, rows].T, relation.units, precision="highest")
+    covariance = jnp.exp((cosines - 1) / relation.bandwidth)
 
     def explained(part):
-        return jnp.matmul(part[:, row], part, precision="highest")
+        return jnp.matmul(part[:, rows].T, part, precision="highest")
 
     def nothing(part):
-        return jnp.zeros(part.shape[1], jnp.float32)
+        return jnp.zeros_like(covariance)
 
     for number, part in enumerate(relation.columns):
         covariance -= jax.lax.cond(count > number * len(part), explained, nothing, part)
     return covariance
 
 
-def _with(columns: tuple[Float[Array, "p N"], ...], place, column: Float[Array, " N"]) -> tuple[Float[Array, "p N"], ...]:
-    """The columns with one of them put in its place."""
+def _whitener(covariance: Float[Array, "p p"], noise: Float[Array, ""]) -> Float[Array, "p p"]:
+    """The matrix that makes steps, one label after another, of covariances with rows that have these among themselves."""
+    size = len(covariance)
+
+    def eliminate(place, carry):
+        left, whitener = carry
+        variance = left[place, place] + noise
+        # Where a duplicate was labelled without noise there is nothing left to learn.
+        share = jnp.where(left[place, place] > 0, 1 / jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
+        step, row = share * left[place], share * whitener[place]
+        left -= step[:, None] * step[None, :]
+        later = jnp.where(jnp.arange(size) > place, step, 0)
+        return left, (whitener - later[:, None] * row[None, :]).at[place].set(row)
+
+    return jax.lax.fori_loop(0, size, eliminate, (covariance, jnp.eye(size, dtype=covariance.dtype)))[1]
+
+
+def _with(columns: tuple[Float[Array, "p N"], ...], place, added: Float[Array, "q N"]) -> tuple[Float[Array, "p N"], ...]:
+    """The columns with some put in their places from `place` on, as far as there is room."""
 
     def put(number, part):
         inside = place - number * len(part)
-        nearest = jnp.clip(inside, 0, len(part) - 1)
-        # Always one row, read and written in place: a scatter or a branch would copy the part.
-        kept = jnp.where(inside == nearest, column, part[nearest])
-        return jax.lax.dynamic_update_slice_in_dim(part, kept[None, :], nearest, axis=0)
+        height = min(len(added), len(part))
+        nearest = jnp.clip(inside, 0, len(part) - height)
+        source = nearest + jnp.arange(height) - inside
+        # Always so many rows, read and written in place: a scatter or a branch would copy the part.
+        kept = jax.lax.dynamic_slice_in_dim(part, nearest, height)
+        kept = jnp.where(((source >= 0) & (source < len(added)))[:, None], added[source], kept)
+        return jax.lax.dynamic_update_slice_in_dim(part, kept, nearest, axis=0)
 
     return tuple(put(number, part) for number, part in enumerate(columns))
 
@@ -306,8 +359,8 @@ def _landmarks(relation: Exact, candidates: Bool[Array, " N"], number: int) -> L
     def look(place, carry):
         relation, variance = carry
         row = jnp.argmax(jnp.where(candidates, variance, -1))
-        step = _unexplained(relation, place, row) / jnp.sqrt(variance[row] + _LANDMARK_NOISE)
-        return replace(relation, columns=_with(relation.columns, place, step)), jnp.maximum(variance - jnp.square(step), 0)
+        step = _unexplained(relation, place, row[None])[0] / jnp.sqrt(variance[row] + _LANDMARK_NOISE)
+        return replace(relation, columns=_with(relation.columns, place, step[None])), jnp.maximum(variance - jnp.square(step), 0)
 
     relation, apart = jax.lax.fori_loop(0, number, look, (relation, jnp.ones(relation.units.shape[1], jnp.float32)))
     columns = jnp.concatenate(relation.columns)

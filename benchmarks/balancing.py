@@ -1,10 +1,11 @@
-"""How long does a whole balancing simulation take, beside NumPy doing the same rule?
+"""How long does a whole simulation take with the balancing rules, beside NumPy doing the same?
 
-    python -m benchmarks.balancing                          17,168 x 1,280, 100 classes, b = 2,000; about three minutes on two cores
+    python -m benchmarks.balancing                          17,168 x 1,280, 100 classes, b = 2,000; some minutes on two cores
     python -m benchmarks.balancing --rows=2000 --size=64 --budget=200 --repeats=1
     python -m benchmarks.balancing --features=full.npz      a file with `pool_features` or `features`, and `pool_labels` or `labels`
 
-Every rival follows the same random order until the same switch and then the same rule (`min`, patience 3). The picks are compared.
+Every rival follows the same random order until the same switch and then the same rule: balancing (`min`, patience 3), and the posterior.
+The picks are compared.
 Times are medians of repeats, of one process, so read the ratios.
 """
 
@@ -15,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -97,6 +99,48 @@ def timed(run: Callable[[], object], repeats: int) -> float:
     return statistics.median(seconds)
 
 
+def numpy_posterior(
+    features: np.ndarray, labels: np.ndarray, order: np.ndarray, typicality: np.ndarray, begun: int, budget: int, num_classes: int
+) -> np.ndarray:
+    """The posterior rule in plain float32 NumPy, the whole pool at every pick: one matrix-vector product each with features and columns."""
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    bandwidth = 1 - np.square(units.mean(axis=0)).sum()
+    mean, variance = np.zeros((num_classes, len(units)), np.float32), np.ones(len(units), np.float32)
+    columns, counts = np.zeros((budget, len(units)), np.float32), np.zeros(num_classes, np.float32)
+    preference, free, picks = 1 - 0.5 * (1 - typicality), np.ones(len(units), bool), []
+    for place in range(budget):
+        if place < begun:
+            pick = int(order[place])
+        else:
+            positive = np.maximum(mean, 0)
+            explained = np.minimum(positive.sum(axis=0), 1)
+            positive *= positive
+            total = positive.sum(axis=0)
+            worth = (1 / (counts + 1)) @ positive * explained / np.where(total > 0, total, 1)
+            pick = int(np.argmax(np.where(free, (worth + 1 - explained) * variance * preference, -1)))
+        label = labels[pick]
+        free[pick] = False
+        counts[label] += 1
+        picks.append(pick)
+        deviation = np.sqrt(variance[pick] + np.float32(0.1))
+        step = np.exp((units @ units[pick] - 1) / bandwidth) - columns[:place, pick] @ columns[:place]
+        step /= deviation
+        surprise = -mean[:, pick]
+        surprise[label] += 1
+        mean += np.outer(surprise / deviation, step)
+        variance = np.maximum(variance - step * step, 0)
+        columns[place] = step
+    return np.array(picks)
+
+
+def table(title: str, rows: list[tuple[str, float, int, str]]) -> list[dict[str, Any]]:
+    """Prints programs with their seconds, the picks these were spent on, and a note; the first is ours."""
+    print(f"\n{title}\n\n| program | seconds | ms a pick | times ours | |\n|---|---|---|---|---|")
+    for name, seconds, picks, note in rows:
+        print(f"| {name} | {seconds:.2f} | {1000 * seconds / max(picks, 1):.2f} | {seconds / rows[0][1]:.1f} | {note} |")
+    return [dict(program=name, seconds=seconds, ratio=seconds / rows[0][1], note=note) for name, seconds, _, note in rows]
+
+
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"this program takes flags only, got {argv[1:]}")
@@ -106,14 +150,18 @@ def main(argv: list[str]) -> None:
         features, labels = synthetic(FLAGS.rows, FLAGS.size, FLAGS.num_classes)
     features -= features.mean(axis=0)
     num_classes, budget = int(labels.max()) + 1, FLAGS.budget
-    pool, strategy, key = balal.pool(features), balal.strategy("random+balance"), jax.random.key(0)
+    making = timed(lambda: jax.block_until_ready(balal.pool(features, typicality=True)), 1)
+    pool, key = balal.pool(features, typicality=True), jax.random.key(0)
 
-    def ours():
-        return jax.block_until_ready(balal.one_shot(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key))
+    def ours(rule: str) -> tuple[balal.Result, float, str]:
+        def run():
+            strategy = balal.strategy(f"random+{rule}")
+            return jax.block_until_ready(balal.one_shot(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key))
 
-    compiling = timed(ours, 1)
-    result = ours()
-    seconds = timed(ours, FLAGS.repeats)
+        compiling = timed(run, 1)
+        return run(), timed(run, FLAGS.repeats), f"first call with compilation {compiling:.1f} s"
+
+    result, seconds, note = ours("balance")
     switched_at = int(result.switched_at) if int(result.switched_at) >= 0 else budget
     order, rule = np.asarray(result.indices), budget - switched_at
 
@@ -125,23 +173,31 @@ def main(argv: list[str]) -> None:
     few = min(FLAGS.naive_picks, rule)
     setup = timed(lambda: rival(True, switched_at), 1)
     naive = (timed(lambda: rival(True, switched_at + few), 1) - setup) / max(few, 1) * rule + setup
-    ran = f"{len(features):,} x {features.shape[1]:,}, C = {num_classes}, b = {budget:,}, balancing from label {switched_at:,} on"
-    rows = [
-        ("balal, one compiled program", seconds, f"first call with compilation {compiling:.1f} s"),
-        ("NumPy, one matrix-vector product a pick", incremental, f"{same:.1%} of the picks at the same place"),
-        (f"NumPy, all distances anew (from {few} picks)", naive, "extrapolated"),
+    ran = f"{len(features):,} x {features.shape[1]:,}, C = {num_classes}, b = {budget:,}"
+    tables = {
+        f"Balancing, {ran}, from label {switched_at:,} on": [
+            ("balal, one compiled program", seconds, rule, note),
+            ("NumPy, one matrix-vector product a pick", incremental, rule, f"{same:.1%} of the picks at the same place"),
+            (f"NumPy, all distances anew (from {few} picks)", naive, rule, "extrapolated"),
+        ]
+    }
+
+    result, seconds, note = ours("posterior")
+    order, begun = np.asarray(result.indices), min(balal.Posterior().start, budget)
+    arguments = features, labels, order, np.asarray(pool.typicality), begun, budget, num_classes
+    plain = timed(lambda: numpy_posterior(*arguments), FLAGS.repeats)
+    same = np.isin(numpy_posterior(*arguments), order).mean()
+    tables[f"Posterior, {ran}, from label {begun} on; before it, the typicality of all rows in {making:.1f} s"] = [
+        ("balal, one compiled program", seconds, budget, note),
+        ("NumPy, two matrix-vector products a pick", plain, budget, f"{same:.1%} of the picks the same"),
     ]
-    print(f"\nBalancing simulation: {ran}\n")
-    print("| program | seconds | ms a balancing pick | times ours | |\n|---|---|---|---|---|")
-    for name, value, note in rows:
-        print(f"| {name} | {value:.2f} | {1000 * value / max(rule, 1):.2f} | {value / seconds:.1f} | {note} |")
+    figures = [dict(workload=title, rows=table(title, rows)) for title, rows in tables.items()]
     device = jax.devices()[0].device_kind
     print(f"\n{device}, {os.cpu_count()} cores, Python {platform.python_version()}, jax {jax.__version__}, NumPy {np.__version__}")
     if FLAGS.out:
         folder = Path(FLAGS.out)
         folder.mkdir(parents=True, exist_ok=True)
-        figures = [dict(program=name, seconds=value, ratio=value / seconds, note=note) for name, value, note in rows]
-        (folder / "balancing.json").write_text(json.dumps(dict(workload=ran, rows=figures, jax=jax.__version__), indent=1) + "\n")
+        (folder / "balancing.json").write_text(json.dumps(dict(tables=figures, jax=jax.__version__), indent=1) + "\n")
 
 
 if __name__ == "__main__":

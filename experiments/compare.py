@@ -50,6 +50,7 @@ _FEATURES = _list("features", [], "More pools: npz files in either layout of exp
 _STRATEGIES = _list("strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.")
 _RULES = _list("rules", list(KNOWN_RULES), "What takes over at the switch; `none` is always there to compare with.")
 _BUDGETS = _list("budgets", None, "Numbers of labels to buy. Default: 100,200,500,1000,2000, on digits 20,50,100,200.")
+_SIZE = _integer("size", 1, "Rows asked at a time; the rows of a query are all chosen before the first answer.", lower_bound=1)
 _SEEDS = _integer(
     "seeds", 10, "Paired runs; each has its own draw of the pool and its own key.", lower_bound=2, upper_bound=statistics.MOST_RUNS
 )
@@ -249,7 +250,7 @@ def ordered(contest: Contest) -> list[str]:
 
 def configuration(contest: Contest) -> dict[str, Any]:
     """Everything that the cells of a pool depend on beside what their names tell."""
-    settings = dict(seed=_SEED.value, share=SHARE, C=workers.Setting(1).C)
+    settings = dict(seed=_SEED.value, share=SHARE, size=_SIZE.value, C=workers.Setting(1).C)
     return dict(files=contest.dataset.files) | settings | dict(device=report.device(), versions=report.versions(), code=report.code())
 
 
@@ -287,8 +288,17 @@ def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int
     pool = draw.pool_with_typicality if isinstance(strategy, balal.Posterior) else draw.pool
     labels = contest.dataset.labels[draw.rows]
     capacity = contest.budgets[-1]
-    bought = balal.one_shot(strategy, pool, labels, budget=budget, num_classes=contest.dataset.num_classes, key=draw.key, capacity=capacity)
-    return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget], int(bought.switched_at)
+    arguments = dict(num_classes=contest.dataset.num_classes, key=draw.key)
+    if _SIZE.value == 1 or isinstance(strategy, balal.Ordered):
+        bought = balal.one_shot(strategy, pool, labels, budget=budget, capacity=capacity, **arguments)
+        return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget], int(bought.switched_at)
+    state = balal.init(strategy, pool, budget=budget, **arguments)
+    while (count := int(state.labelled.count)) < budget:
+        rows, state = balal.ask(strategy, pool, state, size=min(_SIZE.value, budget - count))
+        state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
+    wanted = np.asarray(state.labelled.wanted)[:budget]
+    switched_at = int(np.argmax(wanted >= 0)) if np.any(wanted >= 0) else -1
+    return draw.rows[np.asarray(state.labelled.indices)[:budget]], wanted, switched_at
 
 
 def consult(contest: Contest, draw: Draw, first: np.ndarray, rule: str) -> tuple[np.ndarray, np.ndarray, int]:
@@ -332,7 +342,14 @@ def gather(contests: Sequence[Contest], rules: Sequence[str], runs: list[dict[st
     alone = [name for name in STRATEGIES if name not in {other for contest in contests for other in ordered(contest)}]
     compared = contrasts.differences(runs, rules, alone=alone)
     labels = {contest.name: contest.dataset.labels for contest in contests}
-    settings = dict(rules=rules, seeds=len(contests[0].draws), seed=_SEED.value, share=SHARE, target=_TARGET.value and contests[0].target)
+    settings = dict(
+        rules=rules,
+        seeds=len(contests[0].draws),
+        seed=_SEED.value,
+        share=SHARE,
+        size=_SIZE.value,
+        target=_TARGET.value and contests[0].target,
+    )
     return dict(
         experiment="compare",
         configuration=settings | dict(at_least=_AT_LEAST.value, C=workers.Setting(1).C, device=report.device(), versions=report.versions()),

@@ -34,7 +34,7 @@ from experiments.common import cells, data, paper, plots, program, report, summa
 
 _DEFAULT = ["random", "ent", "ent_inv", "ent_inv_div", "lc_inv_div", "core_set"]
 _STRATEGIES = flags.DEFINE_list("strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.")
-_RULES = flags.DEFINE_list("rules", ["none", "balance"], f"What takes over at the switch: some of none, {', '.join(RULES)}.")
+_RULES = flags.DEFINE_list("rules", ["none", "balance", "posterior"], f"What takes over at the switch: some of none, {', '.join(RULES)}.")
 _BUDGETS = flags.DEFINE_list("budgets", ["500", "1000", "2000"], "Numbers of labels to buy.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Runs of the strategies that use chance; run s has the same key for each of them.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0)

@@ -178,20 +178,42 @@ def explain(mean, sharpness):
 
 
 def posterior_picks(
-    features, labels, budget, num_classes, *, first=(), begin=10, start=((), ()), candidates=None, sharpness=2, typical=0.5
+    features,
+    labels,
+    budget,
+    num_classes,
+    *,
+    first=(),
+    begin=10,
+    start=((), ()),
+    candidates=None,
+    sharpness=2,
+    typical=0.5,
+    every=16,
+    near=2048,
 ):
-    """Picks of the posterior rule: `first` in its order for the first `begin` labels, then the largest utility; every solve anew."""
+    """Picks of the posterior rule: `first` in its order for the first `begin` labels, then the largest utility; every solve anew.
+
+    At every look at the whole pool, `near` rows are kept to choose from until the next: after one label, then after twice as many, then
+    after `every` more.
+    """
     candidates = np.ones(len(features), bool) if candidates is None else candidates
     free, preference = candidates.copy(), 1 - typical * (1 - typicality(features, candidates))
     rows, told, picks = list(start[0]), list(start[1]), []
     free[rows] = False
+    looked_at, kept = None, np.zeros(len(features), bool)
     for _ in range(budget):
         pick = next((row for row in first if free[row]), None) if len(rows) < begin else None
         if pick is None:
             mean, variance = posterior(features, np.array(rows, int), np.array(told, int), num_classes, candidates=candidates)
             probabilities, unexplained = explain(mean, sharpness)
             worth = 1 / (np.bincount(np.array(told, int), minlength=num_classes) + 1)
-            values = np.where(free, (probabilities @ worth + unexplained) * variance * preference, -np.inf)
+            values = (probabilities @ worth + unexplained) * variance * preference
+            if looked_at is None or len(rows) >= looked_at + np.clip(looked_at, 1, every) or not (kept & free).any():
+                looked_at = len(rows)
+                kept[:] = False
+                kept[np.argsort(np.where(free, -values, np.inf), kind="stable")[:near]] = True
+            values = np.where(kept & free, values, -np.inf)
             pick = int(np.flatnonzero(values >= values.max() * (1 - 1e-5))[0])
         picks.append(pick)
         rows.append(pick)

@@ -46,6 +46,77 @@ def test_two_hundred_steps_stay_exact(noise, scale):
     np.testing.assert_allclose(process.variance, variance, atol=1e-4)
 
 
+@given(seed=draws.integers(0, 2**31 - 1), sizes=draws.lists(draws.integers(1, 9), min_size=1, max_size=5))
+@pytest.mark.parametrize("landmarks", [None, 10])
+def test_some_labels_at_a_time_are_as_many_single_ones(landmarks, seed, sizes):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(60, 5)).astype(np.float32)
+    rows, labels = rng.permutation(60)[: sum(sizes)], rng.integers(0, 3, sum(sizes))
+    begun = posterior.begin(features, capacity=45, num_classes=3, landmarks=landmarks)
+    together, place = begun, 0
+    for size in sizes:
+        padding = rng.permutation(9) < size
+        some_rows, some_labels = np.zeros(9, np.int32), np.full(9, -1, np.int32)
+        some_rows[padding], some_labels[padding] = rows[place : place + size], labels[place : place + size]
+        together, place = posterior.update(together, some_rows, some_labels), place + size
+    single = told(begun, rows, labels)
+    # At rows that have their label already the bounded form is not exact.
+    asked = np.arange(60) if landmarks is None else np.setdiff1d(np.arange(60), rows)
+    np.testing.assert_allclose(together.mean[:, asked], single.mean[:, asked], atol=2e-5)
+    np.testing.assert_allclose(together.variance[asked], single.variance[asked], atol=2e-5)
+    assert together.counts.tolist() == single.counts.tolist()
+    # The next label finds the columns where it expects them.
+    row = np.setdiff1d(np.arange(60), rows)[0]
+    after = [posterior.update(process, row, 1).mean[:, asked] for process in (together, single)]
+    np.testing.assert_allclose(*after, atol=2e-5)
+
+
+@pytest.mark.parametrize("landmarks", [None, 10])
+def test_a_process_on_some_rows_goes_on_as_the_whole_one_does_there(landmarks):
+    rng = np.random.default_rng(12)
+    features, rows, labels = rng.normal(size=(300, 4)).astype(np.float32), rng.permutation(300)[:200], rng.integers(0, 3, 200)
+    process = told(posterior.begin(features, capacity=200, num_classes=3, landmarks=landmarks), rows[:150], labels[:150])
+    some = np.sort(np.concatenate([rows[150:], np.setdiff1d(np.arange(300), rows)[:20]]))
+    part = posterior.restrict(process, some)
+    part = told(part, np.searchsorted(some, rows[150:]), labels[150:])
+    whole = told(process, rows[150:], labels[150:])
+    np.testing.assert_allclose(part.mean, whole.mean[:, some], atol=1e-5)
+    np.testing.assert_allclose(part.variance, whole.variance[some], atol=1e-5)
+
+
+@pytest.mark.parametrize(("every", "near"), [(1, 90), (4, 6), (16, 3), (16, 90)])
+def test_between_two_looks_at_the_whole_pool_the_near_rows_are_asked(every, near):
+    rng = np.random.default_rng(13)
+    labels = rng.choice(5, 90, p=[0.5, 0.2, 0.15, 0.1, 0.05])
+    features = (2 * rng.normal(size=(5, 6))[labels] + rng.normal(size=(90, 6))).astype(np.float32)
+    start = (np.array([3, 50, 71]), labels[[3, 50, 71]])
+    strategy = balal.Posterior(every=every, near=near)
+    bought = balal.simulate(strategy, balal.pool(features), labels, budget=40, num_classes=5, key=jax.random.key(0), labelled=start)
+    expected = reference.posterior_picks(features, labels, 40, 5, begin=0, start=start, every=every, near=near)
+    assert bought.indices.tolist() == expected
+
+
+def test_more_rows_are_asked_at_once_than_are_near():
+    pool = balal.pool(np.random.default_rng(14).normal(size=(40, 3)).astype(np.float32))
+    strategy = balal.Posterior(near=3)
+    state = balal.init(strategy, pool, budget=40, num_classes=4, key=jax.random.key(0))
+    rows, state = balal.ask(strategy, pool, state, size=40)
+    assert sorted(np.asarray(rows)) == list(range(40))
+
+
+def test_the_label_of_a_row_that_is_not_near_counts_as_any_other():
+    rng = np.random.default_rng(15)
+    features, labels = rng.normal(size=(50, 3)).astype(np.float32), rng.integers(0, 3, 50)
+    pool, strategy = balal.pool(features), balal.Posterior(near=2)
+    state = balal.init(strategy, pool, budget=20, num_classes=3, key=jax.random.key(0))
+    rows, state = balal.ask(strategy, pool, state, size=9)
+    # Answers come in the reverse order, long after the looks that the rows came from.
+    rows = np.asarray(rows)[::-1]
+    state = balal.tell(strategy, pool, state, rows, labels[rows])
+    fresh = balal.init(strategy, pool, budget=20, num_classes=3, key=jax.random.key(0), labelled=(rows, labels[rows]))
+    assert balal.ask(strategy, pool, state)[0].tolist() == balal.ask(strategy, pool, fresh)[0].tolist()
+
+
 def test_padding_and_the_order_of_the_labels_change_nothing():
     rng = np.random.default_rng(1)
     features = rng.normal(size=(12, 3)).astype(np.float32)

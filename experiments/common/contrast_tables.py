@@ -40,11 +40,12 @@ def _preface(result: dict[str, Any]) -> str:
     """What the numbers are, and whether there are runs enough for the tests."""
     settings, level = result["configuration"], contrasts.SIGNIFICANT
     runs, best = settings["seeds"], statistics.smallest_p(settings["seeds"])
+    together = f", rows asked {settings['size']} at a time" if settings["size"] > 1 else ""
     text = (
         f"Head: linear SVM, C = {settings['C'][0]:g}. Mean ± standard error over {runs} paired runs, each with its own "
-        f"{100 * settings['share']:.0f} % of the pool. *: significant at {100 * level:.0f} %, by an exact two-sided sign-flip test over "
-        f"the runs with Holm's correction over the cells of one comparison on one pool. The runs share their pool and test set, so a star "
-        f"speaks about draws from that pool. With {runs} runs p is at least {best:.2g}."
+        f"{100 * settings['share']:.0f} % of the pool{together}. *: significant at {100 * level:.0f} %, by an exact two-sided sign-flip "
+        f"test over the runs with Holm's correction over the cells of one comparison on one pool. The runs share their pool and test set, "
+        f"so a star speaks about draws from that pool. With {runs} runs p is at least {best:.2g}."
     )
     most = max((cell["cells"] for cell in result["differences"]), default=0)
     if most * best <= level:
