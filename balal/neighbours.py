@@ -1,14 +1,18 @@
-"""Neighbours: the k nearest rows of every row, in blocks, without a table of all pairs, and how central a row lies among them."""
+"""Neighbours and clusters: the k nearest rows of every row, how central a row lies among them, and k-means. No table of all pairs."""
 
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from balal.ties import largest
 
 # Numbers in one block of the table of all pairs: it stays in the processor's cache or near it.
 _TABLE = 2**22
+# Rows that k-means compares with all centres together.
+_BLOCK = 512
 # The share of two squared lengths below which the squared distance is only rounding.
 _NOTHING = 2e-6
 
@@ -47,10 +51,7 @@ def nearest(
     if features.ndim != 2 or k < 1:
         raise ValueError(f"features must be [N, D] and k at least 1, got shape {features.shape} and k={k}")
     size = features.shape[0]
-    points = features.astype(jnp.float32)
-    points -= points[:1]
-    points -= jnp.mean(points, axis=0, keepdims=True)
-    squares = jnp.sum(jnp.square(points), axis=1)
+    points, squares, _ = _centred(features, candidates)
     among = jnp.arange(size, dtype=jnp.int32) if among is None else among.astype(jnp.int32)
     others, others_squares = points[among], squares[among]
     if candidates is not None:
@@ -72,6 +73,17 @@ def nearest(
     return Neighbours(jnp.pad(indices, missing, constant_values=-1), jnp.pad(distances, missing, constant_values=jnp.inf))
 
 
+def typicality(found: Neighbours) -> Float[Array, " N"]:
+    """How dense the pool is around each row: [N], 1 over the mean distance to its neighbours; infinite for copies, 0 without neighbours.
+
+    Source: Hacohen, Dekel, Weinshall, *Active learning on a budget*, ICML 2022.
+
+    >>> typicality(nearest(jnp.array([[0.0], [1.0], [5.0]]), 2)).tolist()[1]
+    0.4000000059604645
+    """
+    return jnp.where(jnp.any(found.indices >= 0, axis=1), 1 / _mean_distance(found), 0)
+
+
 def relative_typicality(found: Neighbours) -> Float[Array, " N"]:
     """How central a row lies among its nearest rows: [N], 1 where it does as they do, more where it lies closer. Runs inside jit.
 
@@ -87,8 +99,155 @@ def relative_typicality(found: Neighbours) -> Float[Array, " N"]:
     >>> relative_typicality(nearest(jnp.array([[0.0], [1.0], [2.0], [6.0]]), 2)).round(2).tolist()
     [0.8299999833106995, 1.5, 0.8299999833106995, 0.2800000011920929]
     """
-    there = found.indices >= 0
-    number = jnp.maximum(jnp.sum(there, axis=1), 1)
-    own = jnp.sum(jnp.where(there, found.distances, 0), axis=1) / number
-    theirs = jnp.sum(jnp.where(there, own[found.indices], 0), axis=1) / number
+    there, own = found.indices >= 0, _mean_distance(found)
+    theirs = jnp.sum(jnp.where(there, own[found.indices], 0), axis=1) / jnp.maximum(jnp.sum(there, axis=1), 1)
     return jnp.where(own > 0, theirs / jnp.where(own > 0, own, 1), 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Clusters:
+    """What `k_means` finds. centers: [k, D]. assigned: int32 [N], the nearest centre of every row. inertia: the sum of the candidates'
+    squared distances to theirs. rounds: how often the centres moved."""
+
+    centers: Float[Array, "*S k D"]
+    assigned: Int[Array, "*S N"]
+    inertia: Float[Array, "*S"]
+    rounds: Int[Array, "*S"]
+
+
+@partial(jax.jit, static_argnames="k")
+def k_means_start(
+    key: Key[Array, ""], features: Float[Array, "N D"], k: int, *, candidates: Bool[Array, " N"] | None = None
+) -> Int[Array, " k"]:
+    """Rows to begin k-means with: int32 [k], each drawn in proportion to its squared distance from those before it. `O(N D)` a row.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16. k: how many, between 1 and N.
+      candidates: bool [N], the rows that count (None: all). Where fewer than k differ, rows come twice.
+
+    Raises: ValueError when `features` is not [N, D] or k is out of range.
+
+    Source: Arthur, Vassilvitskii, *k-means++*, SODA 2007, one draw a centre.
+
+    >>> sorted(k_means_start(jax.random.key(0), jnp.array([[0.0], [0.0], [9.0]]), 2).tolist())[1]
+    2
+    """
+    _check_k(features, k)
+    points, squares, _ = _centred(features, candidates)
+    candidates = jnp.ones(len(points), bool) if candidates is None else candidates
+
+    def draw(place, carry):
+        nearest, rows = carry
+        running = jnp.cumsum(nearest)
+        row = jnp.searchsorted(running, jax.random.uniform(jax.random.fold_in(key, place)) * running[-1], side="right")
+        # Where nothing is left at any distance, and where rounding led past the end: the farthest candidate, the lowest of several.
+        drawn = nearest[jnp.minimum(row, len(nearest) - 1)] > 0
+        row = jnp.where(drawn & (row < len(nearest)), row, largest(nearest, candidates))
+        distances = jnp.maximum(squares + squares[row] - 2 * jnp.matmul(points, points[row], precision="highest"), 0)
+        distances = jnp.where(candidates & (distances > _NOTHING * (squares + squares[row])), distances, 0)
+        nearest = jnp.where(place == 0, distances, jnp.minimum(nearest, distances))
+        return nearest, rows.at[place].set(row.astype(jnp.int32))
+
+    # Before the first draw all candidates are level.
+    return jax.lax.fori_loop(0, k, draw, (candidates.astype(jnp.float32), jnp.zeros(k, jnp.int32)))[1]
+
+
+@partial(jax.jit, static_argnames="rounds")
+def k_means(
+    features: Float[Array, "N D"],
+    centers: Float[Array, "k D"],
+    *,
+    candidates: Bool[Array, " N"] | None = None,
+    rounds: int = 100,
+    tolerance: float | Float[Array, ""] = 1e-4,
+) -> Clusters:
+    """Lloyd's algorithm: rows go to their nearest centre, centres to the mean of their rows, until they rest. `O(N k D)` time a round.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16.
+      centers: [k, D], to begin with; `features[k_means_start(key, features, k)]` is good.
+      candidates: bool [N], the rows that count (None: all); the others are assigned but move nothing.
+      rounds: how many at most. tolerance: it ends when the squared moves of all centres add up to less than this share of the mean variance
+        of a feature.
+
+    A centre without rows begins anew at the candidate that is farthest from its centre. Ties go to the lowest centre.
+
+    Raises: ValueError when shapes disagree or there are no centres.
+
+    Source: Lloyd 1982; tolerance as in scikit-learn.
+
+    >>> points = jnp.array([[0.0], [1.0], [8.0], [9.0]])
+    >>> clusters = k_means(points, points[:2])
+    >>> clusters.centers[:, 0].tolist(), clusters.assigned.tolist(), float(clusters.inertia)
+    ([0.5, 8.5], [0, 0, 1, 1], 1.0)
+    """
+    if features.ndim != 2 or centers.ndim != 2 or features.shape[1] != centers.shape[1] or len(centers) < 1:
+        raise ValueError(f"features must be [N, D] and centers [k, D] with k at least 1, got {features.shape} and {centers.shape}")
+    points, squares, middle = _centred(features, candidates)
+    number, k = len(points), len(centers)
+    candidates = jnp.ones(number, bool) if candidates is None else candidates
+    enough = tolerance * jnp.sum(jnp.where(candidates, squares, 0)) / (jnp.maximum(jnp.sum(candidates), 1) * max(points.shape[1], 1))
+    blocks = -(-number // _BLOCK)
+    padding = blocks * _BLOCK - number
+    parts = jnp.pad(points, ((0, padding), (0, 0))).reshape(blocks, _BLOCK, -1), jnp.pad(candidates, (0, padding)).reshape(blocks, _BLOCK)
+
+    def assign(centers):
+        lengths = jnp.sum(jnp.square(centers), axis=1)
+
+        def block(carry, part):
+            sums, counts = carry
+            rows, count = part
+            table = lengths[None, :] - 2 * jnp.matmul(rows, centers.T, precision="highest")
+            least = jnp.min(table, axis=1, keepdims=True)
+            place = jnp.min(jnp.where(table == least, jnp.arange(k, dtype=jnp.int32)[None, :], k - 1), axis=1)
+            return (sums.at[place].add(jnp.where(count[:, None], rows, 0)), counts.at[place].add(count.astype(jnp.float32))), (
+                place,
+                least[:, 0],
+            )
+
+        nothing = jnp.zeros_like(centers), jnp.zeros(k, jnp.float32)
+        (sums, counts), (places, least) = jax.lax.scan(block, nothing, parts)
+        return sums, counts, places.reshape(-1)[:number], jnp.maximum(least.reshape(-1)[:number] + squares, 0)
+
+    def move(carry):
+        centers, _, done = carry
+        sums, counts, _, distances = assign(centers)
+        moved = jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], centers)
+
+        def reseeded():
+            farthest = jax.lax.top_k(jnp.where(candidates, distances, -1), min(k, number))[1]
+            turn = jnp.minimum(jnp.cumsum(counts == 0) - 1, len(farthest) - 1)
+            return jnp.where((counts == 0)[:, None], points[farthest[turn]], moved)
+
+        moved = jax.lax.cond(jnp.any(counts == 0), reseeded, lambda: moved) if number else moved
+        return moved, jnp.sum(jnp.square(moved - centers)), done + 1
+
+    carry = centers.astype(jnp.float32) - middle[None, :], jnp.float32(jnp.inf), jnp.int32(0)
+    centers, _, done = jax.lax.while_loop(lambda carry: (carry[2] < rounds) & (carry[1] > enough), move, carry)
+    _, _, assigned, distances = assign(centers)
+    return Clusters(centers + middle[None, :], assigned, jnp.sum(jnp.where(candidates, distances, 0)), done)
+
+
+def _mean_distance(found: Neighbours) -> Float[Array, " N"]:
+    """From each row to its neighbours; 0 where it has none."""
+    there = found.indices >= 0
+    return jnp.sum(jnp.where(there, found.distances, 0), axis=1) / jnp.maximum(jnp.sum(there, axis=1), 1)
+
+
+def _centred(features, candidates) -> tuple[Float[Array, "N D"], Float[Array, " N"], Float[Array, " D"]]:
+    """The rows in float32 around the mean of the candidates, their squared lengths, and that mean."""
+    candidates = jnp.ones(len(features), bool) if candidates is None else candidates
+    # Rows that are no candidates may hold anything.
+    points = jnp.where(jnp.isfinite(features), features.astype(jnp.float32), 0)
+    # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
+    row = points[jnp.argmax(candidates)]
+    points -= row[None, :]
+    offset = jnp.sum(jnp.where(candidates[:, None], points, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
+    points -= offset[None, :]
+    return points, jnp.sum(jnp.square(points), axis=1), row + offset
+
+
+def _check_k(features, k: int) -> None:
+    if features.ndim != 2 or not 1 <= k <= len(features):
+        raise ValueError(f"features must be [N, D] and k between 1 and N, got shape {features.shape} and k={k}")

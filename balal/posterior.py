@@ -1,8 +1,8 @@
 """The posterior over target classes: what the labels so far say about every row of the pool, and how much they leave unexplained.
 
 Gaussian-process regression of one-hot labels with prior mean 0. Far from every label all class means are near 0: the mass that is
-missing there belongs to something no label has shown yet, so that no list of classes is needed. A label enters by one exact rank-one
-step; nothing is ever solved anew.
+missing there belongs to something no label has shown yet, so that no list of classes is needed. Labels enter by one exact step, one or
+several at a time; nothing is ever solved anew.
 
     process = posterior.begin(features, capacity=500, num_classes=100)
     process = posterior.update(process, row, label)
@@ -14,7 +14,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from balal import neighbours
@@ -137,7 +136,7 @@ def update(process: GaussianProcess, rows: Int[Array, "*p"] | int, labels: Int[A
     Args:
       rows: [p], the rows that were labelled, or one. labels: [p], their classes; -1 changes nothing (padding).
 
-    The exact form has no room for more labels than its capacity.
+    The exact form has no room for more labels than its capacity: what it says after more of them is wrong.
 
     Source: Rasmussen, Williams, 2006, the conditional of equation 2.19, some labels at a time.
 
@@ -187,7 +186,7 @@ def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProces
     def of(table, number=None):
         # Line by line, so that lines stay what lies together in memory.
         def take(line, taken):
-            entries = table[line].at[rows].get(mode="promise_in_bounds", unique_indices=True)
+            entries = table[line].at[rows].get(mode="promise_in_bounds")
             return jax.lax.dynamic_update_slice_in_dim(taken, entries[None], line, axis=0)
 
         return jax.lax.fori_loop(0, len(table) if number is None else number, take, jnp.zeros((len(table), len(rows)), table.dtype))
@@ -206,7 +205,8 @@ def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProces
 def explain(process: GaussianProcess, *, sharpness: int = 2) -> tuple[Float[Array, "N C"], Float[Array, " N"]]:
     """How probable each class is for each row, and the mass that the labels leave unexplained: [N, C] and [N], together 1.
 
-    The explained mass is the sum of the positive class means, at most 1. It is shared out in proportion to their `sharpness`-th powers.
+    The explained mass is the sum of the positive class means, at most 1. It is shared out in proportion to their `sharpness`-th powers,
+    1 to 8: larger ones underflow.
     Source: this library.
 
     >>> process = update(begin(jnp.eye(2), capacity=1, num_classes=2, noise=0.25), 0, 1)
@@ -255,11 +255,11 @@ def utility(
 
 @jax.jit
 def typicality(features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None) -> Float[Array, " N"]:
-    """How typical each row is of its surroundings: [N], the share of the candidates that are at most as typical, above 0, at most 1.
+    """How typical each row is of its surroundings: [N], the share of the candidates that are at most as typical.
 
     Near 1 for rows in the middle of their nearest neighbours, near 0 for odd ones, in rare classes as in frequent ones: ranks of
     `balal.neighbours.relative_typicality`, with three neighbours by the angle around the mean of the candidates. `O(N^2 D)` time; above
-    65,536 rows, neighbours are looked for among so many, evenly spaced.
+    65,536 rows, neighbours are looked for among so many candidates, evenly spaced.
 
     Args:
       features: [N, D], float32, bfloat16 or float16. candidates: bool [N], the rows that count (None: all).
@@ -271,12 +271,21 @@ def typicality(features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] |
     """
     size = features.shape[0]
     candidates = jnp.ones(size, bool) if candidates is None else candidates
-    among = None if size <= _AMONG else jnp.asarray(np.linspace(0, size - 1, _AMONG), jnp.int32)
+    among = None if size <= _AMONG else _spread(candidates, _AMONG)
     found = neighbours.nearest(_directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates)
     # Rounded, so that rows which are equally typical but for the last digits of float32 are level.
     typical = jnp.round(neighbours.relative_typicality(found), 3)
     rising = jnp.sort(jnp.where(candidates, typical, jnp.inf))
     return jnp.searchsorted(rising, typical, side="right") / jnp.maximum(jnp.sum(candidates), 1)
+
+
+def _spread(candidates: Bool[Array, " N"], number: int) -> Int[Array, " number"]:
+    """Candidates at even distances from each other, each once, in fewer than N places; those left over hold a row that is none."""
+    running = jnp.cumsum(candidates)
+    ranks = jnp.ceil(jnp.linspace(0, 1, number) * (running[-1] - 1)).astype(jnp.int32) + 1
+    rows = jnp.searchsorted(running, ranks).astype(jnp.int32)
+    twice = jnp.concatenate([jnp.zeros(1, bool), rows[1:] == rows[:-1]])
+    return jnp.where(twice, jnp.argmin(candidates), rows)
 
 
 def _directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, "N D"]:

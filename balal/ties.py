@@ -18,5 +18,7 @@ def largest(values: Real[Array, " N"], candidates: Bool[Array, " N"], *, toleran
     """
     lowest = -jnp.inf if jnp.issubdtype(values.dtype, jnp.floating) else jnp.iinfo(values.dtype).min
     top = jnp.max(jnp.where(candidates, values, lowest), initial=lowest)
-    level = values >= top - tolerance * jnp.abs(top) if tolerance else values == top
+    level = values == top
+    if tolerance:
+        level |= values >= top - tolerance * jnp.abs(top)
     return jnp.where(jnp.any(candidates), jnp.argmax(candidates & level), -1).astype(jnp.int32)

@@ -283,25 +283,23 @@ def select(contest: Contest, name: str, rule: str, folder: Path) -> Iterator[dic
             yield dict(pool=contest.name, strategy=name, rule=rule, budget=budget, seed=seed, selecting=seconds) | picks
 
 
-def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """One run of a strategy: its picks as rows of the pool [b], the class that each was meant for [b], and the labels at the switch."""
+def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """One run of a strategy: its picks as rows of the pool [b], and the class that each was meant for [b]."""
     pool = draw.pool_with_typicality if isinstance(strategy, balal.Posterior) else draw.pool
     labels = contest.dataset.labels[draw.rows]
     capacity = contest.budgets[-1]
     arguments = dict(num_classes=contest.dataset.num_classes, key=draw.key)
     if _SIZE.value == 1 or isinstance(strategy, balal.Ordered):
         bought = balal.one_shot(strategy, pool, labels, budget=budget, capacity=capacity, **arguments)
-        return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget], int(bought.switched_at)
+        return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget]
     state = balal.init(strategy, pool, budget=budget, **arguments)
     while (count := int(state.labelled.count)) < budget:
         rows, state = balal.ask(strategy, pool, state, size=min(_SIZE.value, budget - count))
         state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
-    wanted = np.asarray(state.labelled.wanted)[:budget]
-    switched_at = int(np.argmax(wanted >= 0)) if np.any(wanted >= 0) else -1
-    return draw.rows[np.asarray(state.labelled.indices)[:budget]], wanted, switched_at
+    return draw.rows[np.asarray(state.labelled.indices)[:budget]], np.asarray(state.labelled.wanted)[:budget]
 
 
-def consult(contest: Contest, draw: Draw, first: np.ndarray, rule: str) -> tuple[np.ndarray, np.ndarray, int]:
+def consult(contest: Contest, draw: Draw, first: np.ndarray, rule: str) -> tuple[np.ndarray, np.ndarray]:
     """One run of an oracle after the picks `first` [b]; as `simulate`."""
     labels, num_classes = contest.dataset.labels, contest.dataset.num_classes
     return oracle(draw.oracle_key, first, labels, draw.rows, num_classes=num_classes, classes=ORACLES[rule])
@@ -323,10 +321,10 @@ def _cell(contest: Contest, name: str, rule: str, budget: int, seed: int) -> str
     return f"picks-{full}-{budget}-{seed}"
 
 
-def _measure(contest: Contest, bought: tuple[np.ndarray, np.ndarray, int], budget: int) -> dict[str, Any]:
-    indices, wanted, switched_at = bought
+def _measure(contest: Contest, bought: tuple[np.ndarray, np.ndarray], budget: int) -> dict[str, Any]:
+    indices, wanted = bought
     labels, num_classes = contest.dataset.labels[indices[:budget]], contest.dataset.num_classes
-    return summary.measure(indices[:budget], labels, wanted[:budget], switched_at, num_classes=num_classes)
+    return summary.measure(indices[:budget], labels, wanted[:budget], num_classes=num_classes)
 
 
 # Statistics.

@@ -151,7 +151,7 @@ def select(
         bought = simulate(full_name, pool, dataset, together[-1], missing, capacity=budgets[-1])
         for (lane, seed), budget in itertools.product(enumerate(missing), together):
             indices, labels, wanted = (np.asarray(column)[lane, :budget] for column in (bought.indices, bought.labels, bought.wanted))
-            measured = summary.measure(indices, labels, wanted, int(bought.switched_at[lane]), num_classes=dataset.num_classes)
+            measured = summary.measure(indices, labels, wanted, num_classes=dataset.num_classes)
             picks = dict(strategy=name, rule=rule, budget=budget, seed=seed) | measured
             cells.write(folder, cell_names[budget, seed], picks)
             done[budget, seed] = picks

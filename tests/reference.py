@@ -149,6 +149,29 @@ def directions(features, candidates):
     return centred / np.linalg.norm(centred, axis=1, keepdims=True)
 
 
+def k_means(points, centers, candidates, *, rounds):
+    """Centres [k, D], the nearest one of every row, and the inertia of the candidates; lone centres go to the farthest rows."""
+
+    def assign():
+        table = ((points[:, None] - centers[None]) ** 2).sum(axis=2)
+        return table.argmin(axis=1), table.min(axis=1)
+
+    centers = centers.copy()
+    for _ in range(rounds):
+        assigned, distances = assign()
+        lone = [c for c in range(len(centers)) if not (candidates & (assigned == c)).any()]
+        farthest = np.argsort(np.where(candidates, -distances, np.inf), kind="stable")
+        moved = [
+            points[candidates & (assigned == c)].mean(axis=0) if c not in lone else points[farthest[lone.index(c)]]
+            for c in range(len(centers))
+        ]
+        if np.array_equal(moved, centers):
+            break
+        centers = np.array(moved)
+    assigned, distances = assign()
+    return centers, assigned, distances[candidates].sum()
+
+
 def typicality(features, candidates):
     """The share of the candidates that are at most as typical of their three nearest neighbours as every row."""
     typical = np.round(relative_typicality(directions(features, candidates), 3, candidates), 3)
@@ -194,26 +217,35 @@ def posterior_picks(
 ):
     """Picks of the posterior rule: `first` in its order for the first `begin` labels, then the largest utility; every solve anew.
 
-    At every look at the whole pool, `near` rows are kept to choose from until the next: after one label, then after twice as many, then
-    after `every` more.
+    The rows to choose from are the `near` best of the last look at the whole pool: after 1, 2, 4, ... labels, and after every `every`.
     """
     candidates = np.ones(len(features), bool) if candidates is None else candidates
     free, preference = candidates.copy(), 1 - typical * (1 - typicality(features, candidates))
     rows, told, picks = list(start[0]), list(start[1]), []
     free[rows] = False
-    looked_at, kept = None, np.zeros(len(features), bool)
+
+    def worth_asking(number):
+        known, seen = np.array(rows[:number], int), np.array(told[:number], int)
+        mean, variance = posterior(features, known, seen, num_classes, candidates=candidates)
+        probabilities, unexplained = explain(mean, sharpness)
+        worth = 1 / (np.bincount(seen, minlength=num_classes) + 1)
+        among = candidates & ~np.isin(np.arange(len(features)), known)
+        return np.where(among, (probabilities @ worth + unexplained) * variance * preference, -np.inf)
+
+    def best(values):
+        return np.isin(np.arange(len(features)), np.argsort(-values, kind="stable")[:near])
+
     for _ in range(budget):
         pick = next((row for row in first if free[row]), None) if len(rows) < begin else None
         if pick is None:
-            mean, variance = posterior(features, np.array(rows, int), np.array(told, int), num_classes, candidates=candidates)
-            probabilities, unexplained = explain(mean, sharpness)
-            worth = 1 / (np.bincount(np.array(told, int), minlength=num_classes) + 1)
-            values = (probabilities @ worth + unexplained) * variance * preference
-            if looked_at is None or len(rows) >= looked_at + np.clip(looked_at, 1, every) or not (kept & free).any():
-                looked_at = len(rows)
-                kept[:] = False
-                kept[np.argsort(np.where(free, -values, np.inf), kind="stable")[:near]] = True
-            values = np.where(kept & free, values, -np.inf)
+            looked_at = len(rows) // every * every or (2 ** int(np.log2(len(rows))) if rows else 0)
+            seen = worth_asking(looked_at)
+            kept = best(seen)
+            while not (kept & free).any():
+                seen = np.where(kept, -np.inf, seen)
+                kept = best(seen)
+            kept &= free
+            values = np.where(kept, worth_asking(len(rows)), -np.inf)
             pick = int(np.flatnonzero(values >= values.max() * (1 - 1e-5))[0])
         picks.append(pick)
         rows.append(pick)

@@ -253,6 +253,18 @@ def test_an_adaptive_strategy_stands_alone_and_may_be_told_a_target(toy, tmp_pat
             assert (needed is None) == bool(min(counts[1], counts[4]) < 3)
 
 
+def test_several_rows_are_asked_at_a_time(toy, tmp_path):
+    arguments = ("--pools=", f"--features={toy}", "--budgets=8,16", "--strategies=random", "--rules=balance,posterior", "--seeds=2")
+    single, together = run(tmp_path / "one", *arguments), run(tmp_path / "five", *arguments, "--size=5")
+    assert "rows asked 5 at a time" in (tmp_path / "five" / "table.md").read_text()
+    picks = [{(e["rule"], e["budget"], e["seed"]): e["indices"] for e in result["runs"]} for result in (single, together)]
+    for (rule, budget, seed), rows in picks[1].items():
+        assert len(set(rows)) == budget
+        assert (rows == picks[0][rule, budget, seed]) == (rule == "none")
+        if rule == "posterior":
+            assert rows == picks[1][rule, 16, seed][:budget]
+
+
 # The oracles.
 
 

@@ -1,5 +1,6 @@
 """The k nearest rows against a table of all pairs in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,3 +67,85 @@ def test_a_rare_class_is_as_typical_as_a_frequent_one():
     frequent, rare = rng.normal(size=(400, 2)), 3 * rng.normal(size=(20, 2)) + 100
     found = neighbours.relative_typicality(neighbours.nearest(jnp.array(np.concatenate([frequent, rare]), jnp.float32), 5))
     assert abs(np.median(found[:400]) - np.median(found[400:])) < 0.1
+
+
+def test_typicality_is_one_over_the_mean_distance():
+    found = neighbours.nearest(jnp.array([[0.0], [2.0], [3.0], [3.0]]), 2, candidates=jnp.array([True, True, True, False]))
+    np.testing.assert_allclose(neighbours.typicality(found), [1 / 2.5, 1 / 1.5, 1 / 2, 2], rtol=1e-5)
+    np.testing.assert_array_equal(neighbours.typicality(neighbours.nearest(jnp.ones((1, 2)), 1)), [0])
+    np.testing.assert_array_equal(neighbours.typicality(neighbours.nearest(jnp.ones((3, 2)), 2)), [np.inf] * 3)
+
+
+@given(seed=draws.integers(0, 2**31 - 1), k=draws.integers(1, 9))
+def test_k_means_does_what_lloyd_does_in_float64(seed, k):
+    rng = np.random.default_rng(seed)
+    features, candidates = rng.normal(size=(60, 3)).astype(np.float32), rng.random(60) < 0.8
+    begin = features[rng.permutation(np.flatnonzero(candidates))[:k]]
+    clusters = neighbours.k_means(features, begin, candidates=candidates, rounds=20, tolerance=0.0)
+    centers, assigned, inertia = reference.k_means(np.float64(features), np.float64(begin), candidates, rounds=20)
+    np.testing.assert_allclose(clusters.inertia, inertia, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(clusters.centers, centers, atol=1e-3)
+    assert np.mean(clusters.assigned[candidates] == assigned[candidates]) > 0.95
+
+
+def test_k_means_is_as_good_as_that_of_scikit_learn():
+    from sklearn.cluster import KMeans
+
+    rng = np.random.default_rng(0)
+    features = (3 * rng.normal(size=(12, 6))[rng.integers(0, 12, 1500)] + rng.normal(size=(1500, 6))).astype(np.float32)
+    begin = features[np.asarray(neighbours.k_means_start(jax.random.key(0), features, 12))]
+    ours, theirs = neighbours.k_means(features, begin), KMeans(12, init=begin, n_init=1, max_iter=100).fit(features)
+    np.testing.assert_allclose(ours.inertia, theirs.inertia_, rtol=1e-3)
+    assert 1 < int(ours.rounds) < 100
+    # Far from the origin nothing is lost.
+    far = neighbours.k_means(features + 1000, begin + 1000)
+    np.testing.assert_allclose(far.inertia, ours.inertia, rtol=1e-3)
+
+
+def test_the_start_of_k_means_covers_what_is_far_apart():
+    """Blobs so far apart that any draw in proportion to squared distances takes one row of each."""
+    rng = np.random.default_rng(1)
+    blobs = np.repeat(np.arange(5), 40)
+    features = (1e4 * np.eye(5)[blobs] + rng.normal(size=(200, 5))).astype(np.float32)
+    for seed in range(5):
+        rows = np.asarray(neighbours.k_means_start(jax.random.key(seed), features, 5))
+        assert sorted(blobs[rows]) == [0, 1, 2, 3, 4]
+
+
+def test_the_start_of_k_means_draws_in_proportion_to_squared_distances():
+    features = jnp.array([[0.0], [0.0], [0.0], [1.0], [2.0]])
+    candidates = jnp.array([True, False, False, True, True])
+    draw = jax.jit(jax.vmap(lambda key: neighbours.k_means_start(key, features, 2, candidates=candidates)))
+    rows = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
+    assert set(rows[:, 0]) == {0, 3, 4}
+    after_the_first = rows[rows[:, 0] == 0, 1]
+    assert abs(np.mean(after_the_first == 4) - 4 / 5) < 0.04
+
+
+def test_centres_without_rows_begin_anew_and_too_few_rows_are_taken_twice():
+    features = jnp.array([[0.0], [1.0], [10.0], [11.0]])
+    clusters = neighbours.k_means(features, jnp.array([[0.5], [500.0], [600.0]]))
+    assert float(clusters.inertia) == pytest.approx(0.5)
+    assert sorted(np.bincount(clusters.assigned, minlength=3)) == [1, 1, 2]
+    assert neighbours.k_means_start(jax.random.key(0), jnp.ones((3, 2)), 3).tolist() in ([0, 0, 0], [1, 0, 0], [2, 0, 0])
+
+
+def test_rows_that_are_no_candidates_may_hold_anything():
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(30, 2)).astype(np.float32)
+    candidates = np.arange(40) >= 10
+    padded = np.concatenate([np.full((10, 2), np.nan, np.float32), features])
+    rows = neighbours.k_means_start(jax.random.key(1), padded, 4, candidates=candidates)
+    assert np.min(rows) >= 10
+    plain = neighbours.k_means(features, padded[np.asarray(rows)])
+    masked = neighbours.k_means(padded, padded[np.asarray(rows)], candidates=candidates)
+    np.testing.assert_allclose(plain.inertia, masked.inertia, rtol=1e-5)
+    assert plain.assigned.tolist() == masked.assigned[10:].tolist()
+    near = neighbours.nearest(padded, 3, candidates=candidates).indices[10:] - 10
+    assert near.tolist() == neighbours.nearest(features, 3).indices.tolist()
+
+
+@pytest.mark.parametrize(("shape", "k"), [((4, 2), 0), ((4, 2), 5)])
+def test_wrong_shapes_and_numbers_are_refused(shape, k):
+    with pytest.raises(ValueError, match="k between 1 and N"):
+        neighbours.k_means_start(jax.random.key(0), jnp.ones(shape), k)

@@ -1,5 +1,7 @@
 """The posterior: the rank-one steps against one solve in float64, the bounded form, and what its words promise."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as draws
 
 import balal
-from balal import posterior
+from balal import posterior, strategies
 
 
 def told(process, rows, labels):
@@ -104,17 +106,105 @@ def test_more_rows_are_asked_at_once_than_are_near():
     assert sorted(np.asarray(rows)) == list(range(40))
 
 
-def test_the_label_of_a_row_that_is_not_near_counts_as_any_other():
+@pytest.mark.parametrize("begin", ["posterior", "random+posterior"])
+def test_picks_depend_on_the_answers_alone_not_on_what_was_looked_at_before(begin, tmp_path):
+    """Kept on, saved and loaded, and begun anew with the same answers: the same next rows."""
     rng = np.random.default_rng(15)
-    features, labels = rng.normal(size=(50, 3)).astype(np.float32), rng.integers(0, 3, 50)
-    pool, strategy = balal.pool(features), balal.Posterior(near=2)
-    state = balal.init(strategy, pool, budget=20, num_classes=3, key=jax.random.key(0))
-    rows, state = balal.ask(strategy, pool, state, size=9)
-    # Answers come in the reverse order, long after the looks that the rows came from.
-    rows = np.asarray(rows)[::-1]
-    state = balal.tell(strategy, pool, state, rows, labels[rows])
-    fresh = balal.init(strategy, pool, budget=20, num_classes=3, key=jax.random.key(0), labelled=(rows, labels[rows]))
-    assert balal.ask(strategy, pool, state)[0].tolist() == balal.ask(strategy, pool, fresh)[0].tolist()
+    features, labels = rng.normal(size=(60, 3)).astype(np.float32), rng.integers(0, 4, 60)
+    pool, strategy = balal.pool(features), dataclasses.replace(balal.strategy(begin), start=3, every=4, near=5)
+    arguments = dict(budget=40, num_classes=4, key=jax.random.key(0))
+    state = balal.init(strategy, pool, **arguments)
+    for size in (3, 6, 2, 1, 5):
+        rows, state = balal.ask(strategy, pool, state, size=size)
+        # Answers come in the reverse order, when the rows are no longer near.
+        rows = np.asarray(rows)[::-1]
+        state = balal.tell(strategy, pool, state, rows, labels[rows])
+        balal.save(state, tmp_path / "state.npz")
+        loaded = balal.load(strategy, pool, tmp_path / "state.npz")
+        known = (
+            np.asarray(state.labelled.indices)[: int(state.labelled.count)],
+            labels[state.labelled.indices[: int(state.labelled.count)]],
+        )
+        fresh = balal.init(strategy, pool, labelled=known, **(arguments | dict(budget=40 - int(state.labelled.count))))
+        expected = balal.ask(strategy, pool, state, size=4)[0].tolist()
+        assert balal.ask(strategy, pool, loaded, size=4)[0].tolist() == expected
+        assert int(state.labelled.count) < 3 or balal.ask(strategy, pool, fresh, size=4)[0].tolist() == expected
+
+
+def test_it_follows_a_first_strategy_that_looks_at_answers():
+    rng = np.random.default_rng(16)
+    labels = rng.choice(5, 150, p=[0.5, 0.25, 0.15, 0.07, 0.03])
+    pool = balal.pool((2 * rng.normal(size=(5, 4))[labels] + rng.normal(size=(150, 4))).astype(np.float32))
+    first, arguments = balal.strategy("random+balance"), dict(budget=30, num_classes=5, key=jax.random.key(1))
+    alone = balal.one_shot(first, pool, labels, **arguments)
+    together = balal.one_shot(balal.Posterior(first, start=30), pool, labels, **arguments)
+    assert 0 <= int(alone.switched_at) < 30
+    assert together.indices.tolist() == alone.indices.tolist()
+
+
+def test_a_first_query_larger_than_the_start_is_all_of_the_first_strategy():
+    pool = balal.pool(np.random.default_rng(17).normal(size=(50, 3)).astype(np.float32))
+    arguments = dict(budget=30, num_classes=4, key=jax.random.key(2))
+    rows = [
+        balal.ask(strategy, pool, balal.init(strategy, pool, **arguments), size=20)[0].tolist()
+        for strategy in (balal.strategy("random"), balal.strategy("random+posterior"))
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_classes_beyond_the_target_are_worth_its_mean():
+    features = np.random.default_rng(18).normal(size=(40, 3)).astype(np.float32)
+    pool, arguments = balal.pool(features), dict(budget=12, num_classes=3, key=jax.random.key(0))
+    strategy, labels = balal.Posterior(target=(1.0, 0.0, 0.5)), np.arange(40) % 5
+    state = balal.init(strategy, pool, **arguments)
+    for _ in range(3):
+        rows, state = balal.ask(strategy, pool, state)
+        state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)] % 3)
+    state = balal.grow(strategy, state, 5)
+    longer = dataclasses.replace(strategy, target=(1.0, 0.0, 0.5, 0.5, 0.5))
+    known = (np.asarray(state.labelled.indices)[:3], np.asarray(state.labelled.labels)[:3])
+    same = balal.init(longer, pool, labelled=known, budget=9, num_classes=5, key=jax.random.key(0))
+    assert balal.ask(strategy, pool, state, size=5)[0].tolist() == balal.ask(longer, pool, same, size=5)[0].tolist()
+    with pytest.raises(ValueError, match="5 weights for 3 classes"):
+        balal.init(longer, pool, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (dict(sharpness=9), "at most 8"),
+        (dict(landmarks=0), "landmarks must be a whole number of at least 1"),
+        (dict(every=0), "every must be a whole number of at least 1"),
+        (dict(target=(1.0, float("inf"))), "finite"),
+        (dict(target=()), "finite"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        balal.Posterior(**settings)
+
+
+def test_landmarks_take_over_where_exact_columns_would_be_more_and_too_many(monkeypatch):
+    monkeypatch.setattr(strategies.posterior, "_EXACT", 400)
+    monkeypatch.setattr(strategies.posterior, "_LANDMARKS", 8)
+    pool = balal.pool(np.random.default_rng(19).normal(size=(45, 3)).astype(np.float32))
+
+    def relation(budget):
+        state = balal.init(balal.Posterior(every=2), pool, budget=budget, num_classes=3, key=jax.random.key(0))
+        return state.memory.process.relation
+
+    assert isinstance(relation(8), posterior.Exact)
+    assert isinstance(relation(10), posterior.Landmarks)
+
+
+def test_half_precision_features_are_taken():
+    rng = np.random.default_rng(20)
+    features, labels = rng.integers(-8, 9, (60, 4)).astype(np.float32), rng.integers(0, 3, 60)
+    picks = [
+        balal.one_shot(balal.Posterior(), balal.pool(jnp.array(features, dtype)), labels, budget=20, num_classes=3, key=jax.random.key(0))
+        for dtype in (jnp.float32, jnp.float16, jnp.bfloat16)
+    ]
+    assert picks[0].indices.tolist() == picks[1].indices.tolist() == picks[2].indices.tolist()
 
 
 def test_padding_and_the_order_of_the_labels_change_nothing():
@@ -241,14 +331,21 @@ def test_typicality_ranks_the_candidates():
     assert np.all((found >= 0) & (found <= 1))
 
 
-def test_large_pools_look_for_neighbours_among_some_rows(monkeypatch):
-    features = np.random.default_rng(9).normal(size=(90, 2)).astype(np.float32)
+def test_large_pools_look_for_neighbours_among_some_candidates(monkeypatch):
+    rng = np.random.default_rng(9)
+    features = rng.normal(size=(90, 2)).astype(np.float32)
+    padded, some = np.concatenate([features, rng.normal(size=(900, 2)).astype(np.float32)]), np.arange(990) < 90
     whole = posterior.typicality(features)
-    monkeypatch.setattr(posterior, "_AMONG", 45)
+    monkeypatch.setattr(posterior, "_AMONG", 60)
     posterior.typicality.clear_cache()
-    some = posterior.typicality(features)
+    thinned, masked = posterior.typicality(features), posterior.typicality(padded, candidates=some)
+    few = posterior.typicality(padded, candidates=np.arange(990) < 40)
     posterior.typicality.clear_cache()
-    assert 0.2 < np.corrcoef(whole, some)[0, 1] < 1
+    assert 0.4 < np.corrcoef(whole, thinned)[0, 1] < 1
+    # One place of ninety: neighbours are rounded around another mean.
+    np.testing.assert_allclose(thinned, masked[:90], atol=0.012)
+    # Fewer candidates than are looked among: all of them are.
+    np.testing.assert_allclose(few[:40], posterior.typicality(features[:40]), atol=0.026)
 
 
 def test_a_small_budget_gets_the_first_picks_of_a_large_one_and_a_pool_with_its_typicality_the_same():

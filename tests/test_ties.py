@@ -17,6 +17,7 @@ def test_the_largest_candidate_is_the_lowest_of_its_equals(values, mask):
     askable = [row for row in range(6) if mask[row]]
     expected = max(askable, key=lambda row: (values[row], -row), default=-1)
     assert int(largest(jnp.array(values), jnp.array(mask))) == expected
+    assert int(largest(jnp.array(values), jnp.array(mask), tolerance=0.01)) == expected
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint32, jnp.int32])

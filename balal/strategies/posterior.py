@@ -1,5 +1,6 @@
 """The posterior rule, around any strategy or on its own: ask where a rare or unseen class is likely and much is still to be learnt."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +24,8 @@ _TIE = 1e-5
 @dataclass(frozen=True)
 class Memory:
     """first: the memory of the first strategy. process: of the answers there were at the last look at the whole pool. near: [n], the
-    rows that were worth most then, rising; -1 before any look. nearby: the process of all answers, on those. typicality: [N], of every
-    row of the pool. key: of the very first pick. wanted: what the last pick hoped for."""
+    rows that were worth most then, rising, and rows answered since; -1 until the next look. nearby: the process of all answers, on
+    those. typicality: [N], of every row of the pool. key: of the very first pick. wanted: what the last pick hoped for."""
 
     first: Any
     process: posterior.GaussianProcess
@@ -42,18 +43,18 @@ class Posterior:
     A label of a class with n labels is worth `1 / (n + 1)`, and 1 where no label has shown what the row is. The expectation is that of a
     Gaussian process over the pool (`balal.posterior`). It is multiplied by the variance left, so that a row which resembles labelled ones
     is not asked for what is known already, and falls by up to `typical` for rows that are not typical of their surroundings. Needs no
-    source classifier of its own, no list of classes and no budget: the picks for a small one are the first ones of a larger one.
+    source classifier of its own, no list of classes and no budget: the picks for a small one are the first ones of a larger one, as long
+    as both are exact.
 
-    first: the strategy to begin with; None: the posterior from the very beginning. start: how many labels there are when it takes over,
-    those known from the outset included. every, near: the whole pool is looked at after every so many labels; in between, only so many
-    rows that were worth most then. typical: the share of its worth that the least typical row loses. sharpness, scale, noise: see
-    `balal.posterior.explain` and `begin`. target: what a label of each class is worth, numbers of at least 0, beside the fall with n
-    (None: 1 for all); unseen classes are then worth their mean. landmarks: None: exact while its columns hold at most 2^30 numbers, with
-    1,024 landmarks above.
+    first: the strategy to begin with; None: the posterior from the very beginning. start: how many answers there are when it takes over,
+    those known from the outset included. every, near: the whole pool is looked at after 1, 2, 4, ... answers, and after every `every` of
+    them; in between, only the `near` rows that were worth most then. typical: the share of its worth that the least typical row loses.
+    sharpness, scale, noise: see `balal.posterior.explain` and `begin`. target: what a label of each class is worth, numbers of at least 0,
+    beside the fall with n (None: 1 for all); unseen classes and those beyond its end are worth its mean. landmarks: how many for the
+    bounded form; None: exact up to 1,024 labels, or while the columns hold at most 2^30 numbers, and 1,024 landmarks above.
 
-    Costs `O(N (C + b))` memory and, for pick m, `O(N (D + C + m))` time, most of it in one matrix product for every 16 labels; at the
-    beginning `O(N^2 D)` once, which a pool made with
-    `balal.pool(..., typicality=True)` has done already.
+    Costs `O(N (D + C + b))` memory and, for label m, `O(N (D + C + m))` time, most of it in one matrix product for every 16 labels; at the
+    beginning `O(N^2 D)` once, which a pool made with `balal.pool(..., typicality=True)` has done already.
 
     Source: this library.
     """
@@ -72,16 +73,20 @@ class Posterior:
     def __post_init__(self) -> None:
         if self.first is not None:
             check.strategy(self.first)
-        for name, least in (("start", 0), ("every", 1), ("near", 1), ("sharpness", 1)):
+        for name, least in dict(start=0, every=1, near=1, sharpness=1, landmarks=1).items():
             value = getattr(self, name)
+            if name == "landmarks" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if self.sharpness > 8:
+            raise ValueError(f"sharpness must be at most 8, or powers of small means underflow, got {self.sharpness}")
         if not 0 <= self.typical <= 1:
             raise ValueError(f"typical is a share, between 0 and 1, got {self.typical!r}")
         if not self.scale > 0 or not self.noise > 0:
             raise ValueError(f"scale and noise must be above 0, got {self.scale!r} and {self.noise!r}")
-        if self.target is not None and not (isinstance(self.target, tuple) and all(worth >= 0 for worth in self.target)):
-            raise ValueError(f"target must be a tuple of numbers of at least 0, one a class, got {self.target!r}")
+        if self.target is not None and not (isinstance(self.target, tuple) and self.target and all(0 <= w < math.inf for w in self.target)):
+            raise ValueError(f"target must be a tuple of finite numbers of at least 0, one a class, got {self.target!r}")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -90,8 +95,10 @@ class Posterior:
     def init(self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]) -> Memory:
         if pool.features is None:
             raise ValueError("the posterior needs features: make the pool with balal.pool(features)")
+        if self.target is not None and len(self.target) > num_classes:
+            raise ValueError(f"target has {len(self.target)} weights for {num_classes} classes")
         places = max(labelled.indices.shape[0], largest_budget(labelled, budget))
-        landmarks = _LANDMARKS if self.landmarks is None and pool.size * places > _EXACT else self.landmarks
+        too_many = places > _LANDMARKS and pool.size * places > _EXACT
         process = posterior.begin(
             pool.features,
             capacity=places,
@@ -99,14 +106,15 @@ class Posterior:
             candidates=pool.candidates,
             scale=self.scale,
             noise=self.noise,
-            landmarks=landmarks,
+            landmarks=_LANDMARKS if self.landmarks is None and too_many else self.landmarks,
         )
-
+        # Beside the rows to choose from there is room for those answered since the last look.
+        near = jnp.full(min(self.near, pool.size) + self.every, -1, jnp.int32)
         return Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key) if self.first else None,
             process=process,
-            near=jnp.full(min(self.near, pool.size), -1, jnp.int32),
-            nearby=posterior.restrict(process, jnp.zeros(min(self.near, pool.size), jnp.int32)),
+            near=near,
+            nearby=posterior.restrict(process, jnp.zeros_like(near)),
             typicality=posterior.typicality(pool.features, candidates=pool.candidates) if pool.typicality is None else pool.typicality,
             # `first` has the key itself, so that a strategy begins with the same picks whatever takes over from it.
             key=jax.random.fold_in(key, 1),
@@ -114,37 +122,37 @@ class Posterior:
         )
 
     def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Memory]:
-        chooses = jnp.bool_(self.first is None) | (labelled.count >= self.start)
-        free = available(pool, labelled)
-        # At the beginning every label changes much.
-        late = _told(labelled).sum() >= memory.process.count + jnp.clip(memory.process.count, 1, self.every)
+        answers, free = _told(labelled).sum(), available(pool, labelled)
+        chooses = jnp.bool_(self.first is None) | (answers >= self.start)
+        looked_at = self._look_before(answers)
         none_left = ~jnp.any(_of(free, memory.near))
         # A loop of one round or none: a branch would copy the process.
-        looks = (chooses & (late | none_left)).astype(jnp.int32)
-        memory = jax.lax.fori_loop(0, looks, lambda _, memory: self._look(memory, pool, labelled, free), memory)
+        looks = (chooses & ((memory.process.count < looked_at) | none_left)).astype(jnp.int32)
+        memory = jax.lax.fori_loop(0, looks, lambda _, memory: self._look(memory, pool, labelled, looked_at, free), memory)
 
         def choose():
             values = self._values(memory, memory.nearby, memory.near)
             place = largest(values, _of(free, memory.near), tolerance=_TIE)
             pick = jnp.where(place >= 0, memory.near[place], -1)
-            return pick, memory.first, self._wanted(memory.nearby, place)
+            return pick, memory.first, jnp.where(place >= 0, self._wanted(memory.nearby, place), -1)
 
         def follow():
             assert self.first is not None
-            return *self.first.ask(memory.first, pool, labelled), jnp.int32(-1)
+            pick, first = self.first.ask(memory.first, pool, labelled)
+            return pick, first, self.first.guess(first, pool, pick)
 
         pick, first, wanted = choose() if self.first is None else jax.lax.cond(chooses, choose, follow)
         return pick, replace(memory, first=first, wanted=wanted)
 
     def tell(self, memory: Memory, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]) -> Memory:
         first = self.first.tell(memory.first, pool, index, label) if self.first else None
-        here = memory.near == index
+        here = (memory.near == index) & (index >= 0)
         known = jnp.any(here) | (label < 0)
         return replace(
             memory,
             first=first,
             nearby=posterior.update(memory.nearby, jnp.argmax(here), jnp.where(known, label, -1)),
-            # What the label of another row says about the near ones is worked out by the next look.
+            # What the label of another row says about them is worked out by the next look.
             near=jnp.where(known, memory.near, -1),
         )
 
@@ -160,20 +168,47 @@ class Posterior:
         first = self.first.grow(memory.first, num_classes) if self.first else None
         return replace(memory, first=first, process=wider(memory.process), nearby=wider(memory.nearby))
 
-    def _look(self, memory: Memory, pool: Pool, labelled: Labelled, free: Bool[Array, " N"]) -> Memory:
-        """The memory with a process of all answers, and with the rows that are worth most now near."""
+    def _look_before(self, answers: Int[Array, ""]) -> Int[Array, ""]:
+        """After how many of the answers the whole pool was last looked at: a whole power of 2, then a multiple of `every`."""
+        power = jnp.left_shift(1, 31 - jax.lax.clz(jnp.maximum(answers, 1)))
+        return jnp.where(answers == 0, 0, jnp.where(answers < self.every, power, answers // self.every * self.every)).astype(jnp.int32)
+
+    def _look(self, memory: Memory, pool: Pool, labelled: Labelled, looked_at: Int[Array, ""], free: Bool[Array, " N"]) -> Memory:
+        """The memory with a process of the first `looked_at` answers, the rows that are worth most by it near, and all answers on those.
+
+        Made of the answers alone, so that it does not matter what was looked at before.
+        """
         told = _told(labelled)
         number = jnp.cumsum(told)
 
-        def learn(process):
-            (places,) = jnp.nonzero(told & (number > process.count), size=self.every, fill_value=-1)
-            labels = jnp.where(places >= 0, labelled.labels[places], -1)
-            return posterior.update(process, jnp.maximum(labelled.indices[places], 0), labels)
+        def some(begin, end):
+            (places,) = jnp.nonzero(told & (number > begin) & (number <= end), size=self.every, fill_value=-1)
+            here = places >= 0
+            return jnp.where(here, labelled.indices[places], 0), jnp.where(here, labelled.labels[places], -1)
 
-        process = jax.lax.while_loop(lambda process: process.count < number[-1], learn, memory.process)
-        values = jnp.where(free, self._values(memory, process, jnp.arange(pool.size)), -jnp.inf)
-        near = jnp.sort(jax.lax.top_k(values, memory.near.size)[1])
-        return replace(memory, process=process, near=near, nearby=posterior.restrict(process, near))
+        process = jax.lax.while_loop(
+            lambda process: process.count < looked_at,
+            lambda process: posterior.update(process, *some(process.count, looked_at)),
+            memory.process,
+        )
+        known = jnp.zeros(pool.size, bool).at[jnp.where(told & (number <= looked_at), labelled.indices, pool.size)].set(True, mode="drop")
+        candidates = ~known if pool.candidates is None else pool.candidates & ~known
+        values = jnp.where(candidates, self._values(memory, process, jnp.arange(pool.size)), -jnp.inf)
+
+        def best(among):
+            return jnp.sort(jax.lax.top_k(jnp.where(among, values, -jnp.inf), memory.near.size - self.every)[1])
+
+        # Where all of them are banned or wait for their answers, the next best.
+        _, near = jax.lax.while_loop(
+            lambda carry: jnp.any(free & carry[0]) & ~jnp.any(free[carry[1]]),
+            lambda carry: (carry[0].at[carry[1]].set(False), best(carry[0].at[carry[1]].set(False))),
+            (candidates, best(candidates)),
+        )
+        rows, labels = some(looked_at, number[-1])
+        near = jnp.concatenate([near, rows]).astype(jnp.int32)
+        nearby = posterior.update(posterior.restrict(process, near), near.size - self.every + jnp.arange(self.every), labels)
+        near = near.at[near.size - self.every :].set(jnp.where(labels >= 0, rows, -1))
+        return replace(memory, process=process, near=near, nearby=nearby)
 
     def _values(self, memory: Memory, process: posterior.GaussianProcess, rows: Int[Array, " n"]) -> Float[Array, " n"]:
         """What asking each of some rows is worth, by the process on them."""
@@ -195,15 +230,15 @@ class Posterior:
         if self.target is None:
             return worth, jnp.float32(1)
         target = jnp.asarray(self.target, jnp.float32)
-        if target.shape != counts.shape:
-            raise ValueError(f"target has {target.shape[0]} weights for {counts.shape[0]} classes")
+        target = jnp.concatenate([target, jnp.full(len(counts) - len(target), jnp.mean(target))])
         missing = counts == 0
         return worth * target, jnp.sum(jnp.where(missing, target, 0)) / jnp.maximum(jnp.sum(missing), 1)
 
     def _wanted(self, process: posterior.GaussianProcess, pick: Int[Array, ""]) -> Int[Array, ""]:
         """The class a pick is asked in the hope of: that with the largest share in its utility.
 
-        A pick that hopes for something unseen stands for the first class without a label, so that the next picks of a batch look elsewhere.
+        A pick that hopes for something unseen stands for the first class without a label, while there is room for one, so that the next
+        picks of a batch look elsewhere.
         """
         worth, unseen = self._worth(process.counts)
         one = replace(process, mean=process.mean[:, pick][:, None], variance=process.variance[pick][None])

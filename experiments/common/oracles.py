@@ -17,8 +17,8 @@ ORACLES: dict[str, Literal["found", "all"]] = {"oracle_known": "found", "oracle_
 
 def oracle(
     key: jax.Array, first: np.ndarray, labels: np.ndarray, candidates: np.ndarray, *, num_classes: int, classes: Literal["found", "all"]
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """The picks [b], the class that each was taken for [b] (-1 before the switch), and the labels there were at the switch (-1: never).
+) -> tuple[np.ndarray, np.ndarray]:
+    """The picks [b], and the class that each was taken for [b], -1 before the switch.
 
     Ties between classes go to the lowest class id. A class of which no candidate is left gives way to the next rarest; of the classes not
     found yet, "found" takes one only when all others are used up.
@@ -35,7 +35,7 @@ def oracle(
     labels_so_far = jnp.arange(budget)
     switches = np.asarray(jax.vmap(balal.balancing.switches)(jnp.asarray(counts[:-1]), labels_so_far, budget - labels_so_far))
     if not switches.any():
-        return first, np.full(budget, -1), -1
+        return first, np.full(budget, -1)
     switch = int(switches.argmax())
 
     order = candidates[np.argsort(np.asarray(balal.chance.per_row(key, len(labels)))[candidates], kind="stable")]
@@ -50,4 +50,4 @@ def oracle(
         picks[place] = next(rows[wanted[place]])
         left[wanted[place]] -= 1
         count[wanted[place]] += 1
-    return picks, wanted, switch
+    return picks, wanted

@@ -28,23 +28,28 @@ def rules_of(strategy: str, rules: Sequence[str]) -> list[str]:
 
 
 def is_nested(strategy: balal.Strategy | None) -> bool:
-    """Whether the picks for a small budget are the first ones of a larger budget. Balancing looks at the budget (Eq. 8): not there."""
-    return isinstance(strategy, balal.Ordered | balal.Posterior)
+    """Whether the picks for a small budget are the first ones of a larger budget.
+
+    Balancing looks at the budget (Eq. 8): not there, and neither for oracles (None), which take over where balancing does.
+    """
+    if isinstance(strategy, balal.Posterior):
+        return strategy.first is None or is_nested(strategy.first)
+    return isinstance(strategy, balal.Ordered)
 
 
-def measure(indices: np.ndarray, labels: np.ndarray, wanted: np.ndarray, switched_at: int, *, num_classes: int) -> dict[str, Any]:
+def measure(indices: np.ndarray, labels: np.ndarray, wanted: np.ndarray, *, num_classes: int) -> dict[str, Any]:
     """The picks of one run in numbers, and the picks: JSON values.
 
     Args:
       indices: int [b], the rows in the order of the picks. labels: int [b], their classes.
       wanted: int [b], the class that each pick hoped for, -1 where there was none.
-      switched_at: labels there were when balancing took over, -1: never.
     """
     counts, aimed = balal.metrics.class_counts(labels, num_classes=num_classes), wanted >= 0
     return dict(
         classes_found=int(balal.metrics.classes_found(counts)),
         imbalance_ratio=round(float(balal.metrics.imbalance_ratio(counts)), 6),
-        switched_at=switched_at,
+        # Labels there were when balancing took over, -1: never.
+        switched_at=int(aimed.argmax()) if aimed.any() else -1,
         # The share of balancing's picks that were of the class it hoped for.
         hits=round(float(np.mean(labels[aimed] == wanted[aimed])), 4) if aimed.any() else None,
         indices=indices.tolist(),
