@@ -24,8 +24,8 @@ _TIE = 1e-5
 @dataclass(frozen=True)
 class Memory:
     """first: the memory of the first strategy. process: of the answers there were at the last look at the whole pool. near: [n], the
-    rows that were worth most then, rising, and rows answered since; -1 until the next look. nearby: the process of all answers, on
-    those. typicality: [N], of every row of the pool. key: of the very first pick. wanted: what the last pick hoped for."""
+    rows that were worth most then, rising, and those answered until then but not in the process; -1: none. nearby: the process on
+    those, of all answers. typicality: [N], of every row of the pool. key: of the very first pick. wanted: what the last pick hoped for."""
 
     first: Any
     process: posterior.GaussianProcess
@@ -122,13 +122,26 @@ class Posterior:
         )
 
     def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Memory]:
-        answers, free = _told(labelled).sum(), available(pool, labelled)
+        told, free = labelled.labels >= 0, available(pool, labelled)
+        number = jnp.cumsum(told, dtype=jnp.int32)
+        answers = number[-1]
         chooses = jnp.bool_(self.first is None) | (answers >= self.start)
         looked_at = self._look_before(answers)
-        none_left = ~jnp.any(_of(free, memory.near))
+        near_rows = jnp.zeros(pool.size, bool).at[jnp.where(memory.near >= 0, memory.near, pool.size)].set(True, mode="drop")
+        answered_elsewhere = jnp.any(told & (number > memory.nearby.count) & ~near_rows[labelled.indices])
+        stale = (memory.process.count < looked_at) | answered_elsewhere | ~jnp.any(free & near_rows)
+
         # A loop of one round or none: a branch would copy the process.
-        looks = (chooses & ((memory.process.count < looked_at) | none_left)).astype(jnp.int32)
-        memory = jax.lax.fori_loop(0, looks, lambda _, memory: self._look(memory, pool, labelled, looked_at, free), memory)
+        def look(_, memory):
+            return self._look(memory, pool, labelled, number, looked_at, free)
+
+        def learn(memory):
+            place = jnp.argmax(told & (number == memory.nearby.count + 1))
+            here = jnp.argmax(memory.near == labelled.indices[place])
+            return replace(memory, nearby=posterior.update(memory.nearby, here, labelled.labels[place]))
+
+        memory = jax.lax.fori_loop(0, (chooses & stale).astype(jnp.int32), look, memory)
+        memory = jax.lax.while_loop(lambda memory: chooses & (memory.nearby.count < answers), learn, memory)
 
         def choose():
             values = self._values(memory, memory.nearby, memory.near)
@@ -145,16 +158,8 @@ class Posterior:
         return pick, replace(memory, first=first, wanted=wanted)
 
     def tell(self, memory: Memory, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]) -> Memory:
-        first = self.first.tell(memory.first, pool, index, label) if self.first else None
-        here = (memory.near == index) & (index >= 0)
-        known = jnp.any(here) | (label < 0)
-        return replace(
-            memory,
-            first=first,
-            nearby=posterior.update(memory.nearby, jnp.argmax(here), jnp.where(known, label, -1)),
-            # What the label of another row says about them is worked out by the next look.
-            near=jnp.where(known, memory.near, -1),
-        )
+        # The process learns of it when it is asked next.
+        return replace(memory, first=self.first.tell(memory.first, pool, index, label)) if self.first else memory
 
     def guess(self, memory: Memory, pool: Pool, index: Int[Array, ""]) -> Int[Array, ""]:
         del pool, index
@@ -173,27 +178,25 @@ class Posterior:
         power = jnp.left_shift(1, 31 - jax.lax.clz(jnp.maximum(answers, 1)))
         return jnp.where(answers == 0, 0, jnp.where(answers < self.every, power, answers // self.every * self.every)).astype(jnp.int32)
 
-    def _look(self, memory: Memory, pool: Pool, labelled: Labelled, looked_at: Int[Array, ""], free: Bool[Array, " N"]) -> Memory:
-        """The memory with a process of the first `looked_at` answers, the rows that are worth most by it near, and all answers on those.
+    def _look(self, memory: Memory, pool: Pool, labelled: Labelled, number, looked_at, free) -> Memory:
+        """The memory with a process of the first `looked_at` answers, the rows that are worth most by it, and those answered since, near.
 
-        Made of the answers alone, so that it does not matter what was looked at before.
+        Made of the answers alone, so that it does not matter what was looked at before. number: [B], of each answer in their order.
         """
-        told = _told(labelled)
-        number = jnp.cumsum(told)
+        told = labelled.labels >= 0
 
         def some(begin, end):
             (places,) = jnp.nonzero(told & (number > begin) & (number <= end), size=self.every, fill_value=-1)
-            here = places >= 0
-            return jnp.where(here, labelled.indices[places], 0), jnp.where(here, labelled.labels[places], -1)
+            return places >= 0, labelled.indices[places], labelled.labels[places]
 
-        process = jax.lax.while_loop(
-            lambda process: process.count < looked_at,
-            lambda process: posterior.update(process, *some(process.count, looked_at)),
-            memory.process,
-        )
+        def learn(process):
+            here, rows, labels = some(process.count, looked_at)
+            return posterior.update(process, jnp.where(here, rows, 0), jnp.where(here, labels, -1))
+
+        process = jax.lax.while_loop(lambda process: process.count < looked_at, learn, memory.process)
         known = jnp.zeros(pool.size, bool).at[jnp.where(told & (number <= looked_at), labelled.indices, pool.size)].set(True, mode="drop")
         candidates = ~known if pool.candidates is None else pool.candidates & ~known
-        values = jnp.where(candidates, self._values(memory, process, jnp.arange(pool.size)), -jnp.inf)
+        values = self._values(memory, process, jnp.arange(pool.size))
 
         def best(among):
             return jnp.sort(jax.lax.top_k(jnp.where(among, values, -jnp.inf), memory.near.size - self.every)[1])
@@ -204,11 +207,9 @@ class Posterior:
             lambda carry: (carry[0].at[carry[1]].set(False), best(carry[0].at[carry[1]].set(False))),
             (candidates, best(candidates)),
         )
-        rows, labels = some(looked_at, number[-1])
-        near = jnp.concatenate([near, rows]).astype(jnp.int32)
-        nearby = posterior.update(posterior.restrict(process, near), near.size - self.every + jnp.arange(self.every), labels)
-        near = near.at[near.size - self.every :].set(jnp.where(labels >= 0, rows, -1))
-        return replace(memory, process=process, near=near, nearby=nearby)
+        here, rows, _ = some(looked_at, number[-1])
+        near = jnp.concatenate([near, jnp.where(here, rows, -1)]).astype(jnp.int32)
+        return replace(memory, process=process, near=near, nearby=posterior.restrict(process, jnp.maximum(near, 0)))
 
     def _values(self, memory: Memory, process: posterior.GaussianProcess, rows: Int[Array, " n"]) -> Float[Array, " n"]:
         """What asking each of some rows is worth, by the process on them."""
@@ -247,10 +248,6 @@ class Posterior:
         free = jnp.argmax(process.counts == 0)
         hope_unseen = (unexplained[0] * unseen >= jnp.max(shares)) & jnp.any(process.counts == 0)
         return jnp.where(hope_unseen, free, jnp.argmax(shares)).astype(jnp.int32)
-
-
-def _told(labelled: Labelled) -> Bool[Array, " b"]:
-    return labelled.labels >= 0
 
 
 def _of(free: Bool[Array, " N"], near: Int[Array, " n"]) -> Bool[Array, " n"]:
