@@ -20,7 +20,7 @@ from balal import neighbours
 
 # Columns lie in up to so many parts of at least so many. Those not filled yet are not read, and a part is read at full speed, being an
 # array of its own.
-_PARTS, _PART = 8, 64
+_PARTS, _PART = 4, 64
 # Classes whose probabilities are summed in one go.
 _TOGETHER = 20
 # Rows that `typicality` asks for neighbours, and how many each has.

@@ -35,7 +35,20 @@ from tqdm import tqdm
 
 import balal
 from balal.strategies import RULES, STRATEGIES
-from experiments.common import cells, contrast_tables, contrasts, data, plots, pools, program, report, statistics, summary, workers
+from experiments.common import (
+    cells,
+    contrast_tables,
+    contrasts,
+    data,
+    plots,
+    pools,
+    program,
+    report,
+    simulation,
+    statistics,
+    summary,
+    workers,
+)
 from experiments.common.oracles import ORACLES, oracle
 
 KNOWN_RULES = ("none", *RULES, *ORACLES)
@@ -290,7 +303,7 @@ def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int
     capacity = contest.budgets[-1]
     arguments = dict(num_classes=contest.dataset.num_classes, key=draw.key)
     if _SIZE.value == 1 or isinstance(strategy, balal.Ordered):
-        bought = balal.one_shot(strategy, pool, labels, budget=budget, capacity=capacity, **arguments)
+        bought = simulation.one_shot(strategy, pool, labels, budget=budget, capacity=capacity, **arguments)
         return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget]
     state = balal.init(strategy, pool, budget=budget, **arguments)
     while (count := int(state.labelled.count)) < budget:

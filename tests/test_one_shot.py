@@ -20,7 +20,7 @@ import balal
 from balal.heads import svm
 from balal.strategies import STRATEGIES
 from experiments import one_shot
-from experiments.common import cells, data, paper, report, summary, workers
+from experiments.common import cells, data, paper, report, simulation, summary, workers
 from experiments.common.program import listed
 
 # On one worker, so that the run they share is made once.
@@ -53,6 +53,17 @@ def written(out: Path) -> dict[str, bytes]:
 def small(tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("small")
     return out, run(out, *SMALL)
+
+
+@pytest.mark.parametrize(("name", "budget"), [("random+posterior", 8), ("random+posterior", 10), ("core_set+posterior", 25)])
+def test_a_run_in_two_parts_is_the_run_in_one(name, budget):
+    rng = np.random.default_rng(0)
+    pool, labels = balal.pool(rng.normal(size=(80, 4)).astype(np.float32)), rng.integers(0, 4, 80).astype(np.int32)
+    arguments = dict(budget=budget, num_classes=4, key=jax.random.key(1), capacity=30)
+    one = balal.one_shot(balal.strategy(name), pool, labels, **arguments)
+    parts = simulation.one_shot(balal.strategy(name), pool, labels, **arguments)
+    for column, expected in vars(one).items():
+        np.testing.assert_array_equal(getattr(parts, column), expected, err_msg=column)
 
 
 @pytest.fixture
