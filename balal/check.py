@@ -207,7 +207,7 @@ def option(name: str, value: Any, literal: Any) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, literal.__args__))}, got {value!r}")
 
 
-def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np.ndarray, np.ndarray]:
+def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np.ndarray | Array, np.ndarray | Array]:
     """The rows and labels of a labelled start, given as a `Labelled`, a pair (indices, labels) or None; ValueError where they are not
     valid. A traced `Labelled` comes back as it is."""
     if not all(_concrete(leaf) for leaf in jax.tree.leaves(start)):

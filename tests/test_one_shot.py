@@ -93,7 +93,7 @@ def test_every_strategy_rule_budget_and_seed_is_there_once(small):
     assert found == [
         (strategy, rule, budget, seed)
         for strategy, seeds in (("random", (0, 1)), ("ent_inv_div", (0,)))
-        for rule in ("none", "balance")
+        for rule in ("none", "balance", "posterior")
         for budget in (50, 100)
         for seed in seeds
     ]
@@ -150,7 +150,8 @@ def test_the_table_has_a_row_for_every_strategy_before_and_after(small):
     for title in ("### Balanced test accuracy", "### Classes found", "### Imbalance ratio"):
         rows = [line.split("|")[1].strip() for line in text.split(title)[1].split("###")[0].splitlines() if line.startswith("|")]
         expected = [] if "accuracy" in title else ["random, expected"]
-        assert rows[2:] == ["random", "random+balance", "ent_inv_div", "ent_inv_div+balance", *expected]
+        rules = ("", "+balance", "+posterior")
+        assert rows[2:] == [name + rule for name in ("random", "ent_inv_div") for rule in rules] + expected
     first = result["summary"][0]["accuracy"]
     assert f"| {first['mean']:.1f} ± {first['spread']:.1f} |" in text
 
@@ -205,7 +206,8 @@ def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, *SMALL)
     run(tmp_path, *SMALL)
-    assert asked == ["random", "random+balance", "random+balance", "random+balance", "ent_inv_div", *["ent_inv_div+balance"] * 2]
+    first = ["random", "random+balance", "random+balance", "random+balance", "random+posterior"]
+    assert asked == [*first, "ent_inv_div", *["ent_inv_div+balance"] * 2, "ent_inv_div+posterior"]
     assert written(tmp_path) == written(out)
 
 
