@@ -153,7 +153,7 @@ FAULTS = {
     "posterior sharpness": lambda: balal.Posterior(sharpness=0.5),
     "posterior noise": lambda: balal.Posterior(noise=0),
     "posterior target": lambda: balal.Posterior(target=(1.0, -1.0)),
-    "posterior target length": lambda: simulate(balal.Posterior(target=(1.0, 2.0))),
+    "posterior target length": lambda: simulate(balal.Posterior(target=(1.0, 2.0, 1.0, 1.0))),
     "posterior first is a name": lambda: balal.Posterior("ent"),
     "budget above capacity": lambda: simulate(budget=5, capacity=4),
     "capacity in parts": lambda: simulate(budget=2, capacity=4.5),

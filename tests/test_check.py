@@ -107,7 +107,7 @@ SAID = {
     "posterior sharpness": "at least 1, got 0.5",
     "posterior noise": "above 0, got 1.0 and 0",
     "posterior target": "got (1.0, -1.0)",
-    "posterior target length": "2 weights for 3 classes",
+    "posterior target length": "4 weights for 3 classes",
     "posterior first is a name": "use balal.strategy('ent')",
     "budget above capacity": "between 1 and the capacity, 4, got 5",
     "capacity in parts": "got 4.5",
