@@ -76,7 +76,7 @@ def test_typicality_is_one_over_the_mean_distance():
     np.testing.assert_array_equal(neighbours.typicality(neighbours.nearest(jnp.ones((3, 2)), 2)), [np.inf] * 3)
 
 
-@given(seed=draws.integers(0, 2**31 - 1), k=draws.integers(1, 9))
+@given(seed=draws.integers(0, 2**31 - 1), k=draws.sampled_from([1, 4, 9]))
 def test_k_means_does_what_lloyd_does_in_float64(seed, k):
     rng = np.random.default_rng(seed)
     features, candidates = rng.normal(size=(60, 3)).astype(np.float32), rng.random(60) < 0.8

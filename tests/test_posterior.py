@@ -114,21 +114,17 @@ def test_picks_depend_on_the_answers_alone_not_on_what_was_looked_at_before(begi
     pool, strategy = balal.pool(features), dataclasses.replace(balal.strategy(begin), start=3, every=4, near=5)
     arguments = dict(budget=40, num_classes=4, key=jax.random.key(0))
     state = balal.init(strategy, pool, **arguments)
-    for size in (3, 6, 2, 1, 5):
-        rows, state = balal.ask(strategy, pool, state, size=size)
+    for _ in range(4):
+        rows, state = balal.ask(strategy, pool, state, size=4)
         # Answers come in the reverse order, when the rows are no longer near.
         rows = np.asarray(rows)[::-1]
         state = balal.tell(strategy, pool, state, rows, labels[rows])
         balal.save(state, tmp_path / "state.npz")
         loaded = balal.load(strategy, pool, tmp_path / "state.npz")
-        known = (
-            np.asarray(state.labelled.indices)[: int(state.labelled.count)],
-            labels[state.labelled.indices[: int(state.labelled.count)]],
-        )
-        fresh = balal.init(strategy, pool, labelled=known, **(arguments | dict(budget=40 - int(state.labelled.count))))
-        expected = balal.ask(strategy, pool, state, size=4)[0].tolist()
-        assert balal.ask(strategy, pool, loaded, size=4)[0].tolist() == expected
-        assert int(state.labelled.count) < 3 or balal.ask(strategy, pool, fresh, size=4)[0].tolist() == expected
+        assert balal.ask(strategy, pool, loaded, size=4)[0].tolist() == balal.ask(strategy, pool, state, size=4)[0].tolist()
+    rows = np.asarray(state.labelled.indices)[:16]
+    fresh = balal.init(strategy, pool, labelled=(rows, labels[rows]), **(arguments | dict(budget=24)))
+    assert balal.ask(strategy, pool, fresh, size=4)[0].tolist() == balal.ask(strategy, pool, state, size=4)[0].tolist()
 
 
 def test_it_follows_a_first_strategy_that_looks_at_answers():
