@@ -26,6 +26,31 @@ class Neighbours:
     distances: Float[Array, "*S N k"]
 
 
+def centred(
+    features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None
+) -> tuple[Float[Array, "N D"], Float[Array, " N"], Float[Array, " D"]]:
+    """The rows in float32 around the mean of the candidates, their squared lengths, and that mean: [N, D], [N], [D]. Runs inside jit.
+
+    Args:
+      features: [N, D]; what is not finite counts as 0, as rows that are no candidates may hold anything.
+      candidates: bool [N], the rows that count (None: all).
+
+    Source: plain geometry. Products of vectors far from zero would cancel.
+
+    >>> points, squares, middle = centred(jnp.array([[1000.0], [1002.0]]))
+    >>> points[:, 0].tolist(), squares.tolist(), middle.tolist()
+    ([-1.0, 1.0], [1.0, 1.0], [1001.0])
+    """
+    candidates = jnp.ones(len(features), bool) if candidates is None else candidates
+    points = jnp.where(jnp.isfinite(features), features.astype(jnp.float32), 0)
+    # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
+    row = points[jnp.argmax(candidates)]
+    points -= row[None, :]
+    offset = jnp.sum(jnp.where(candidates[:, None], points, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
+    points -= offset[None, :]
+    return points, jnp.sum(jnp.square(points), axis=1), row + offset
+
+
 @partial(jax.jit, static_argnames="k")
 def nearest(
     features: Float[Array, "N D"], k: int, *, among: Int[Array, " M"] | None = None, candidates: Bool[Array, " N"] | None = None
@@ -51,7 +76,7 @@ def nearest(
     if features.ndim != 2 or k < 1:
         raise ValueError(f"features must be [N, D] and k at least 1, got shape {features.shape} and k={k}")
     size = features.shape[0]
-    points, squares, _ = _centred(features, candidates)
+    points, squares, _ = centred(features, candidates=candidates)
     among = jnp.arange(size, dtype=jnp.int32) if among is None else among.astype(jnp.int32)
     others, others_squares = points[among], squares[among]
     if candidates is not None:
@@ -117,7 +142,7 @@ class Clusters:
 
 
 @partial(jax.jit, static_argnames="k")
-def k_means_start(
+def k_means_plus_plus(
     key: Key[Array, ""], features: Float[Array, "N D"], k: int, *, candidates: Bool[Array, " N"] | None = None
 ) -> Int[Array, " k"]:
     """Rows to begin k-means with: int32 [k], each drawn in proportion to its squared distance from those before it. `O(N D)` a row.
@@ -130,11 +155,12 @@ def k_means_start(
 
     Source: Arthur, Vassilvitskii, *k-means++*, SODA 2007, one draw a centre.
 
-    >>> sorted(k_means_start(jax.random.key(0), jnp.array([[0.0], [0.0], [9.0]]), 2).tolist())[1]
+    >>> sorted(k_means_plus_plus(jax.random.key(0), jnp.array([[0.0], [0.0], [9.0]]), 2).tolist())[1]
     2
     """
-    _check_k(features, k)
-    points, squares, _ = _centred(features, candidates)
+    if features.ndim != 2 or not 1 <= k <= len(features):
+        raise ValueError(f"features must be [N, D] and k between 1 and N, got shape {features.shape} and k={k}")
+    points, squares, _ = centred(features, candidates=candidates)
     candidates = jnp.ones(len(points), bool) if candidates is None else candidates
 
     def draw(place, carry):
@@ -166,14 +192,14 @@ def k_means(
 
     Args:
       features: [N, D], float32, bfloat16 or float16.
-      centers: [k, D], to begin with; `features[k_means_start(key, features, k)]` is good.
+      centers: [k, D], to begin with; `features[k_means_plus_plus(key, features, k)]` is good.
       candidates: bool [N], the rows that count (None: all); the others are assigned but move nothing.
       rounds: how many at most. tolerance: it ends when the squared moves of all centres add up to less than this share of the mean variance
         of a feature.
 
     A centre without rows begins anew at the candidate that is farthest from its centre. Ties go to the lowest centre.
 
-    Raises: ValueError when shapes disagree or there are no centres.
+    Raises: ValueError when shapes disagree, or there is no centre or more of them than rows.
 
     Source: Lloyd 1982; tolerance as in scikit-learn.
 
@@ -182,12 +208,12 @@ def k_means(
     >>> clusters.centers[:, 0].tolist(), clusters.assigned.tolist(), float(clusters.inertia)
     ([0.5, 8.5], [0, 0, 1, 1], 1.0)
     """
-    if features.ndim != 2 or centers.ndim != 2 or features.shape[1] != centers.shape[1] or len(centers) < 1:
-        raise ValueError(f"features must be [N, D] and centers [k, D] with k at least 1, got {features.shape} and {centers.shape}")
-    points, squares, middle = _centred(features, candidates)
+    if features.ndim != 2 or centers.ndim != 2 or features.shape[1] != centers.shape[1] or not 1 <= len(centers) <= len(features):
+        raise ValueError(f"features must be [N, D] and centers [k, D] with k between 1 and N, got {features.shape} and {centers.shape}")
+    points, squares, middle = centred(features, candidates=candidates)
     number, k = len(points), len(centers)
     candidates = jnp.ones(number, bool) if candidates is None else candidates
-    enough = tolerance * jnp.sum(jnp.where(candidates, squares, 0)) / (jnp.maximum(jnp.sum(candidates), 1) * max(points.shape[1], 1))
+    enough = tolerance * jnp.sum(jnp.where(candidates, squares, 0)) / jnp.maximum(jnp.sum(candidates) * points.shape[1], 1)
     blocks = -(-number // _BLOCK)
     padding = blocks * _BLOCK - number
     parts = jnp.pad(points, ((0, padding), (0, 0))).reshape(blocks, _BLOCK, -1), jnp.pad(candidates, (0, padding)).reshape(blocks, _BLOCK)
@@ -201,10 +227,8 @@ def k_means(
             table = lengths[None, :] - 2 * jnp.matmul(rows, centers.T, precision="highest")
             least = jnp.min(table, axis=1, keepdims=True)
             place = jnp.min(jnp.where(table == least, jnp.arange(k, dtype=jnp.int32)[None, :], k - 1), axis=1)
-            return (sums.at[place].add(jnp.where(count[:, None], rows, 0)), counts.at[place].add(count.astype(jnp.float32))), (
-                place,
-                least[:, 0],
-            )
+            sums = sums.at[place].add(jnp.where(count[:, None], rows, 0))
+            return (sums, counts.at[place].add(count.astype(jnp.float32))), (place, least[:, 0])
 
         nothing = jnp.zeros_like(centers), jnp.zeros(k, jnp.float32)
         (sums, counts), (places, least) = jax.lax.scan(block, nothing, parts)
@@ -216,11 +240,10 @@ def k_means(
         moved = jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], centers)
 
         def reseeded():
-            farthest = jax.lax.top_k(jnp.where(candidates, distances, -1), min(k, number))[1]
-            turn = jnp.minimum(jnp.cumsum(counts == 0) - 1, len(farthest) - 1)
-            return jnp.where((counts == 0)[:, None], points[farthest[turn]], moved)
+            farthest = jax.lax.top_k(jnp.where(candidates, distances, -1), k)[1]
+            return jnp.where((counts == 0)[:, None], points[farthest[jnp.cumsum(counts == 0) - 1]], moved)
 
-        moved = jax.lax.cond(jnp.any(counts == 0), reseeded, lambda: moved) if number else moved
+        moved = jax.lax.cond(jnp.any(counts == 0), reseeded, lambda: moved)
         return moved, jnp.sum(jnp.square(moved - centers)), done + 1
 
     carry = centers.astype(jnp.float32) - middle[None, :], jnp.float32(jnp.inf), jnp.int32(0)
@@ -233,21 +256,3 @@ def _mean_distance(found: Neighbours) -> Float[Array, " N"]:
     """From each row to its neighbours; 0 where it has none."""
     there = found.indices >= 0
     return jnp.sum(jnp.where(there, found.distances, 0), axis=1) / jnp.maximum(jnp.sum(there, axis=1), 1)
-
-
-def _centred(features, candidates) -> tuple[Float[Array, "N D"], Float[Array, " N"], Float[Array, " D"]]:
-    """The rows in float32 around the mean of the candidates, their squared lengths, and that mean."""
-    candidates = jnp.ones(len(features), bool) if candidates is None else candidates
-    # Rows that are no candidates may hold anything.
-    points = jnp.where(jnp.isfinite(features), features.astype(jnp.float32), 0)
-    # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
-    row = points[jnp.argmax(candidates)]
-    points -= row[None, :]
-    offset = jnp.sum(jnp.where(candidates[:, None], points, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
-    points -= offset[None, :]
-    return points, jnp.sum(jnp.square(points), axis=1), row + offset
-
-
-def _check_k(features, k: int) -> None:
-    if features.ndim != 2 or not 1 <= k <= len(features):
-        raise ValueError(f"features must be [N, D] and k between 1 and N, got shape {features.shape} and k={k}")

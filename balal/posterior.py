@@ -136,7 +136,8 @@ def update(process: GaussianProcess, rows: Int[Array, "*p"] | int, labels: Int[A
     Args:
       rows: [p], the rows that were labelled, or one. labels: [p], their classes; -1 changes nothing (padding).
 
-    The exact form has no room for more labels than its capacity: what it says after more of them is wrong.
+    The exact form has no room for more labels than its capacity: what it says after more of them is wrong. The bounded form does not carry
+    on what a label says of its own row beyond the landmarks.
 
     Source: Rasmussen, Williams, 2006, the conditional of equation 2.19, some labels at a time.
 
@@ -176,7 +177,12 @@ def update(process: GaussianProcess, rows: Int[Array, "*p"] | int, labels: Int[A
 
 @jax.jit
 def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProcess:
-    """The same process on some rows of the pool only, which are 0 to n - 1 from now on: exact there, and as much cheaper as they are fewer.
+    """The same process on some rows of the pool only: exact there, and as much cheaper as they are fewer.
+
+    Args:
+      rows: [n], which are 0 to n - 1 from now on; a row may come twice.
+
+    Source: a Gaussian process on a part of the rows is the part of the process.
 
     >>> process = update(begin(jnp.eye(3), capacity=2, num_classes=2), 0, 1)
     >>> bool(jnp.all(restrict(process, jnp.array([2, 0])).mean == process.mean[:, jnp.array([2, 0])]))
@@ -290,17 +296,11 @@ def _spread(candidates: Bool[Array, " N"], number: int) -> Int[Array, " number"]
 
 def _directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, "N D"]:
     """Unit rows of the features, centred by the mean of the candidates."""
-    # Rows that are no candidates may hold anything.
-    features = jnp.where(jnp.isfinite(features), features.astype(jnp.float32), 0)
-    largest = jnp.max(jnp.where(candidates[:, None], jnp.abs(features), 0), initial=0)
-    # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
-    features -= features[jnp.argmax(candidates)][None, :]
-    total = jnp.sum(jnp.where(candidates[:, None], features, 0), axis=0, keepdims=True)
-    features -= total / jnp.maximum(jnp.sum(candidates), 1)
-    length = jnp.linalg.norm(features, axis=1, keepdims=True)
-    # A row at the very mean has no direction: all such rows get the same one.
-    directed = length > 1e-6 * largest
-    return jnp.where(directed, features / jnp.where(directed, length, 1), features.shape[1] ** -0.5)
+    points, squares, _ = neighbours.centred(features, candidates=candidates)
+    length = jnp.sqrt(squares)[:, None]
+    # A row at the very mean has no direction, and all such rows get the same one.
+    directed = length > 1e-6 * jnp.max(jnp.where(candidates[:, None], jnp.abs(features), 0), initial=0)
+    return jnp.where(directed, points / jnp.where(directed, length, 1), features.shape[1] ** -0.5)
 
 
 def _covariance(process: GaussianProcess, rows: Int[Array, " p"]) -> tuple[Float[Array, "p N"], Float[Array, "p r"]]:

@@ -32,7 +32,8 @@ class Pool:
     """The unlabelled images, as arrays. `balal.pool` makes one and fills in what can be computed.
 
     features: [N, D]. scores: of the source model. logits: [N, K], kept only where a strategy needs them. candidates: bool [N], the rows
-    that may be asked now (None: all). typicality: [N], of `balal.posterior.typicality`, kept where it has been worked out.
+    that may be asked now (None: all). typicality: [N], of `balal.posterior.typicality`, kept where it has been
+    worked out; with other features or candidates it must be left out or made anew.
     """
 
     features: Float[Array, "*S N D"] | None

@@ -89,31 +89,23 @@ def numpy_balancing(
     return np.array(picks)
 
 
-def timed(run: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
-
-
 def numpy_posterior(
     features: np.ndarray, labels: np.ndarray, order: np.ndarray, typicality: np.ndarray, begun: int, budget: int, num_classes: int
 ) -> np.ndarray:
     """The posterior rule in plain float32 NumPy, the whole pool at every pick: one matrix-vector product each with features and columns."""
+    rule = balal.Posterior()
     units = features / np.linalg.norm(features, axis=1, keepdims=True)
     bandwidth = 1 - np.square(units.mean(axis=0)).sum()
     mean, variance = np.zeros((num_classes, len(units)), np.float32), np.ones(len(units), np.float32)
     columns, counts = np.zeros((budget, len(units)), np.float32), np.zeros(num_classes, np.float32)
-    preference, free, picks = 1 - 0.5 * (1 - typicality), np.ones(len(units), bool), []
+    preference, free, picks = 1 - rule.typical * (1 - typicality), np.ones(len(units), bool), []
     for place in range(budget):
         if place < begun:
             pick = int(order[place])
         else:
             positive = np.maximum(mean, 0)
             explained = np.minimum(positive.sum(axis=0), 1)
-            positive *= positive
+            positive **= rule.sharpness
             total = positive.sum(axis=0)
             worth = (1 / (counts + 1)) @ positive * explained / np.where(total > 0, total, 1)
             pick = int(np.argmax(np.where(free, (worth + 1 - explained) * variance * preference, -1)))
@@ -121,7 +113,7 @@ def numpy_posterior(
         free[pick] = False
         counts[label] += 1
         picks.append(pick)
-        deviation = np.sqrt(variance[pick] + np.float32(0.1))
+        deviation = np.sqrt(variance[pick] + np.float32(rule.noise))
         step = np.exp((units @ units[pick] - 1) / bandwidth) - columns[:place, pick] @ columns[:place]
         step /= deviation
         surprise = -mean[:, pick]
@@ -130,6 +122,15 @@ def numpy_posterior(
         variance = np.maximum(variance - step * step, 0)
         columns[place] = step
     return np.array(picks)
+
+
+def timed(run: Callable[[], object], repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def table(title: str, rows: list[tuple[str, float, int, str]]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ Every strategy buys labels alone and with each rule, on several pools, at severa
 same rows for every strategy and rule. A linear SVM is trained on what was bought and tested on a balanced test set. Two oracles peek at
 the labels and tell what a rule could gain at most.
 
-    python -m experiments.compare --quick                            every table and plot in a few minutes
+    python -m experiments.compare --quick                            every table and plot in a minute and a half
     python -m experiments.compare                                    the whole comparison, ten runs a cell
     python -m experiments.compare --pools=digits --strategies=random,core_set --rules=balance,oracle_all --out=results/digits
     python -m experiments.compare --pools= --features=mine.npz,yours_pool.npz --budgets=100,400 --seeds=12 --out=results/ours

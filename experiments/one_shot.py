@@ -243,7 +243,7 @@ def draw(out: Path, rule: str, result: dict[str, Any], dataset: data.Dataset) ->
 
     accuracies = {pair: np.array([[run["accuracy"] for run in runs[budget]] for budget in budgets]).T for pair, runs in groups.items()}
     curves = [plots.Curve(*pair, np.array(budgets), values) for pair, values in accuracies.items()]
-    plots.accuracy(out / f"accuracy_{rule}.png", curves, budgets=budgets)
+    plots.accuracy(out / f"accuracy_{rule}.png", curves, rule=rule, budgets=budgets)
 
     # Class counts after every label, on the way to the largest budget: [S, b, C].
     def running_counts(runs: list[dict[str, Any]]) -> np.ndarray:
@@ -257,14 +257,14 @@ def draw(out: Path, rule: str, result: dict[str, Any], dataset: data.Dataset) ->
         for metric in (balal.metrics.imbalance_ratio, balal.metrics.classes_found)
     )
     expected = steps, balal.expected.imbalance_ratio(dataset.sizes, steps), balal.expected.classes_found(dataset.sizes, steps)
-    plots.balance(out / f"balance_{rule}.png", ratios, found, expected=expected, num_classes=num_classes)
+    plots.balance(out / f"balance_{rule}.png", ratios, found, rule=rule, expected=expected, num_classes=num_classes)
 
     # The labelled sets of the largest budget, of the first seed.
     panels = [
         plots.Histogram(name, *(counts[name, after][0, -1] if (name, after) in counts else None for after in (False, True)))
         for name in result["configuration"]["strategies"]
     ]
-    plots.histograms(out / f"histogram_{rule}.png", panels, sizes=dataset.sizes, budget=budgets[-1])
+    plots.histograms(out / f"histogram_{rule}.png", panels, rule=rule, sizes=dataset.sizes, budget=budgets[-1])
 
 
 def _check_pool(dataset: data.Dataset, names: Sequence[str], budgets: Sequence[int]) -> None:

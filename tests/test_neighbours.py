@@ -93,7 +93,7 @@ def test_k_means_is_as_good_as_that_of_scikit_learn():
 
     rng = np.random.default_rng(0)
     features = (3 * rng.normal(size=(12, 6))[rng.integers(0, 12, 1500)] + rng.normal(size=(1500, 6))).astype(np.float32)
-    begin = features[np.asarray(neighbours.k_means_start(jax.random.key(0), features, 12))]
+    begin = features[np.asarray(neighbours.k_means_plus_plus(jax.random.key(0), features, 12))]
     ours, theirs = neighbours.k_means(features, begin), KMeans(12, init=begin, n_init=1, max_iter=100).fit(features)
     np.testing.assert_allclose(ours.inertia, theirs.inertia_, rtol=1e-3)
     assert 1 < int(ours.rounds) < 100
@@ -108,14 +108,14 @@ def test_the_start_of_k_means_covers_what_is_far_apart():
     blobs = np.repeat(np.arange(5), 40)
     features = (1e4 * np.eye(5)[blobs] + rng.normal(size=(200, 5))).astype(np.float32)
     for seed in range(5):
-        rows = np.asarray(neighbours.k_means_start(jax.random.key(seed), features, 5))
+        rows = np.asarray(neighbours.k_means_plus_plus(jax.random.key(seed), features, 5))
         assert sorted(blobs[rows]) == [0, 1, 2, 3, 4]
 
 
 def test_the_start_of_k_means_draws_in_proportion_to_squared_distances():
     features = jnp.array([[0.0], [0.0], [0.0], [1.0], [2.0]])
     candidates = jnp.array([True, False, False, True, True])
-    draw = jax.jit(jax.vmap(lambda key: neighbours.k_means_start(key, features, 2, candidates=candidates)))
+    draw = jax.jit(jax.vmap(lambda key: neighbours.k_means_plus_plus(key, features, 2, candidates=candidates)))
     rows = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
     assert set(rows[:, 0]) == {0, 3, 4}
     after_the_first = rows[rows[:, 0] == 0, 1]
@@ -127,7 +127,7 @@ def test_centres_without_rows_begin_anew_and_too_few_rows_are_taken_twice():
     clusters = neighbours.k_means(features, jnp.array([[0.5], [500.0], [600.0]]))
     assert float(clusters.inertia) == pytest.approx(0.5)
     assert sorted(np.bincount(clusters.assigned, minlength=3)) == [1, 1, 2]
-    assert neighbours.k_means_start(jax.random.key(0), jnp.ones((3, 2)), 3).tolist() in ([0, 0, 0], [1, 0, 0], [2, 0, 0])
+    assert neighbours.k_means_plus_plus(jax.random.key(0), jnp.ones((3, 2)), 3).tolist() in ([0, 0, 0], [1, 0, 0], [2, 0, 0])
 
 
 def test_rows_that_are_no_candidates_may_hold_anything():
@@ -135,7 +135,7 @@ def test_rows_that_are_no_candidates_may_hold_anything():
     features = rng.normal(size=(30, 2)).astype(np.float32)
     candidates = np.arange(40) >= 10
     padded = np.concatenate([np.full((10, 2), np.nan, np.float32), features])
-    rows = neighbours.k_means_start(jax.random.key(1), padded, 4, candidates=candidates)
+    rows = neighbours.k_means_plus_plus(jax.random.key(1), padded, 4, candidates=candidates)
     assert np.min(rows) >= 10
     plain = neighbours.k_means(features, padded[np.asarray(rows)])
     masked = neighbours.k_means(padded, padded[np.asarray(rows)], candidates=candidates)
@@ -148,4 +148,4 @@ def test_rows_that_are_no_candidates_may_hold_anything():
 @pytest.mark.parametrize(("shape", "k"), [((4, 2), 0), ((4, 2), 5)])
 def test_wrong_shapes_and_numbers_are_refused(shape, k):
     with pytest.raises(ValueError, match="k between 1 and N"):
-        neighbours.k_means_start(jax.random.key(0), jnp.ones(shape), k)
+        neighbours.k_means_plus_plus(jax.random.key(0), jnp.ones(shape), k)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from balal import chance, check, posterior
 from balal.strategies.base import Budget, Strategy, largest_budget
@@ -73,10 +73,9 @@ class Posterior:
     def __post_init__(self) -> None:
         if self.first is not None:
             check.strategy(self.first)
-        for name, least in dict(start=0, every=1, near=1, sharpness=1, landmarks=1).items():
+        whole = dict(start=0, every=1, near=1, sharpness=1) | ({} if self.landmarks is None else dict(landmarks=1))
+        for name, least in whole.items():
             value = getattr(self, name)
-            if name == "landmarks" and value is None:
-                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
         if self.sharpness > 8:
@@ -145,7 +144,7 @@ class Posterior:
 
         def choose():
             values = self._values(memory, memory.nearby, memory.near)
-            place = largest(values, _of(free, memory.near), tolerance=_TIE)
+            place = largest(values, free[memory.near] & (memory.near >= 0), tolerance=_TIE)
             pick = jnp.where(place >= 0, memory.near[place], -1)
             return pick, memory.first, jnp.where(place >= 0, self._wanted(memory.nearby, place), -1)
 
@@ -201,12 +200,17 @@ class Posterior:
         def best(among):
             return jnp.sort(jax.lax.top_k(jnp.where(among, values, -jnp.inf), memory.near.size - self.every)[1])
 
-        # Where all of them are banned or wait for their answers, the next best.
-        _, near = jax.lax.while_loop(
-            lambda carry: jnp.any(free & carry[0]) & ~jnp.any(free[carry[1]]),
-            lambda carry: (carry[0].at[carry[1]].set(False), best(carry[0].at[carry[1]].set(False))),
-            (candidates, best(candidates)),
-        )
+        def next_best(carry):
+            candidates, near = carry
+            candidates = candidates.at[near].set(False)
+            return candidates, best(candidates)
+
+        def all_taken(carry):
+            # Banned, or waiting for their answers.
+            candidates, near = carry
+            return jnp.any(free & candidates) & ~jnp.any(free[near])
+
+        _, near = jax.lax.while_loop(all_taken, next_best, (candidates, best(candidates)))
         here, rows, _ = some(looked_at, number[-1])
         near = jnp.concatenate([near, jnp.where(here, rows, -1)]).astype(jnp.int32)
         return replace(memory, process=process, near=near, nearby=posterior.restrict(process, jnp.maximum(near, 0)))
@@ -248,8 +252,3 @@ class Posterior:
         free = jnp.argmax(process.counts == 0)
         hope_unseen = (unexplained[0] * unseen >= jnp.max(shares)) & jnp.any(process.counts == 0)
         return jnp.where(hope_unseen, free, jnp.argmax(shares)).astype(jnp.int32)
-
-
-def _of(free: Bool[Array, " N"], near: Int[Array, " n"]) -> Bool[Array, " n"]:
-    """Which of the near rows are free."""
-    return free[near] & (near >= 0)

@@ -1,4 +1,4 @@
-"""Plots in one style: a colour for each strategy, dashed before balancing and solid after, the legend outside.
+"""Plots in one style: a colour for each strategy, dashed alone and solid with a rule, the legend outside.
 
 Figures are drawn without pyplot, so nothing global is touched and the same numbers give the same file.
 """
@@ -62,14 +62,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Class counts [C] of one strategy's labelled set, before and after balancing (None: not run)."""
+    """Class counts [C] of one strategy's labelled set, alone and with a rule (None: not run)."""
 
     strategy: str
     before: np.ndarray | None
     after: np.ndarray | None
 
 
-def accuracy(path: Path, curves: Sequence[Curve], *, budgets: Sequence[int]) -> None:
+def accuracy(path: Path, curves: Sequence[Curve], *, rule: str, budgets: Sequence[int]) -> None:
     """Balanced accuracy against budget, with a band of one standard deviation where there are seeds."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.4, 3.3), layout="constrained")
@@ -78,11 +78,13 @@ def accuracy(path: Path, curves: Sequence[Curve], *, budgets: Sequence[int]) -> 
             _draw(axes, curve, marker="o")
         _budget_axis(axes, budgets)
         axes.set(xlabel="budget (labels)", ylabel="balanced accuracy (%)")
-        _legend(figure, curves)
+        _legend(figure, curves, rule)
         figure.savefig(path)
 
 
-def balance(path: Path, ratios: Sequence[Curve], found: Sequence[Curve], *, expected: tuple[np.ndarray, ...], num_classes: int) -> None:
+def balance(
+    path: Path, ratios: Sequence[Curve], found: Sequence[Curve], *, rule: str, expected: tuple[np.ndarray, ...], num_classes: int
+) -> None:
     """Imbalance ratio and classes found against the number of labels, beside what random sampling is expected to give.
 
     expected: labels [points], and the expected ratio and classes found there.
@@ -101,12 +103,12 @@ def balance(path: Path, ratios: Sequence[Curve], found: Sequence[Curve], *, expe
             axes.xaxis.set_minor_locator(NullLocator())
         left.set(ylabel="imbalance ratio", ylim=(0, None))
         right.set(ylabel=f"classes found (of {num_classes})", ylim=(0, num_classes * 1.03))
-        _legend(figure, ratios, Line2D([], [], color="black", linestyle=(0, (1, 1.5)), linewidth=1.6, label="random, expected"))
+        _legend(figure, ratios, rule, Line2D([], [], color="black", linestyle=(0, (1, 1.5)), linewidth=1.6, label="random, expected"))
         figure.savefig(path)
 
 
-def histograms(path: Path, panels: Sequence[Histogram], *, sizes: np.ndarray, budget: int) -> None:
-    """Labels of every class, before and after balancing, one panel a strategy; classes from the pool's largest to its smallest."""
+def histograms(path: Path, panels: Sequence[Histogram], *, rule: str, sizes: np.ndarray, budget: int) -> None:
+    """Labels of every class, alone and with a rule, one panel a strategy; classes from the pool's largest to its smallest."""
     order = np.argsort(-sizes, kind="stable")
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
@@ -135,9 +137,9 @@ def histograms(path: Path, panels: Sequence[Histogram], *, sizes: np.ndarray, bu
         figure.supxlabel("classes, from the pool's largest to its smallest", fontsize=8)
         legend: list[Artist] = [Line2D([], [], color="black", linestyle=(0, (1, 1.5)), linewidth=0.9, label="perfectly balanced")]
         if any(panel.after is not None for panel in panels):
-            legend.insert(0, Line2D([], [], color="#333333", linewidth=1.1, label="after balancing"))
+            legend.insert(0, Line2D([], [], color="#333333", linewidth=1.1, label=f"+{rule}"))
         if any(panel.before is not None for panel in panels):
-            legend.insert(0, Patch(color="#C9C9C9", label="before balancing"))
+            legend.insert(0, Patch(color="#C9C9C9", label="alone"))
         figure.legend(handles=legend, loc="outside upper center", ncols=3)
         figure.savefig(path)
 
@@ -159,14 +161,14 @@ def _budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: Figure, curves: Sequence[Curve], *others: Line2D) -> None:
+def _legend(figure: Figure, curves: Sequence[Curve], rule: str, *others: Line2D) -> None:
     handles = [
         Line2D([], [], color=COLOURS.get(strategy, "#333333"), label=strategy)
         for strategy in dict.fromkeys(curve.strategy for curve in curves)
     ]
     if {curve.after for curve in curves} == {False, True}:
-        handles.append(Line2D([], [], color="#333333", linestyle=(0, (4, 2)), label="before balancing"))
-        handles.append(Line2D([], [], color="#333333", label="after balancing"))
+        handles.append(Line2D([], [], color="#333333", linestyle=(0, (4, 2)), label="alone"))
+        handles.append(Line2D([], [], color="#333333", label=f"+{rule}"))
     figure.legend(handles=[*handles, *others], loc="outside right center")
 
 
