@@ -23,6 +23,8 @@ from balal import neighbours
 _PARTS, _PART = 4, 64
 # Classes whose probabilities are summed in one go.
 _TOGETHER = 20
+# The means of all classes are moved along in so many groups of them.
+_GROUPS = 8
 # Rows that `typicality` asks for neighbours, and how many each has.
 _AMONG, _NEIGHBOURS = 2**16, 3
 # The noise of a landmark: far below that of a label, and far above what float32 cannot tell.
@@ -117,15 +119,19 @@ def begin(
     relation = Exact(
         units=units.T,
         bandwidth=jnp.float32(scale) * spread,
-        columns=(jnp.zeros((-(-places // parts), size), jnp.float32),) * parts,
+        # Times 0: a table begins when what it is to hold is known, since until then copies of the features need the room.
+        columns=(jnp.full((-(-places // parts), size), 0 * spread),) * parts,
     )
+    if landmarks is not None:
+        relation = _landmarks(relation, candidates, places)
+    last = spread if isinstance(relation, Exact) else relation.apart[0]
     return GaussianProcess(
-        mean=jnp.zeros((num_classes, size), jnp.float32),
+        mean=jnp.full((num_classes, size), 0 * last),
         variance=jnp.ones(size, jnp.float32),
         counts=jnp.zeros(num_classes, jnp.int32),
         count=jnp.int32(0),
         noise=jnp.float32(noise),
-        relation=relation if landmarks is None else _landmarks(relation, candidates, places),
+        relation=relation,
     )
 
 
@@ -167,7 +173,7 @@ def update(process: GaussianProcess, rows: Int[Array, "*p"] | int, labels: Int[A
         relation = replace(relation, inner=relation.inner - jnp.matmul(weights.T, weights, precision="highest"))
     return replace(
         process,
-        mean=process.mean + jnp.matmul(surprise.T, steps, precision="highest"),
+        mean=_moved(process.mean, surprise, steps),
         variance=jnp.maximum(process.variance - jnp.matmul(jnp.ones(len(rows)), jnp.square(steps)), 0),
         counts=process.counts.at[jnp.where(told, labels, len(process.counts))].add(1, mode="drop"),
         count=process.count + jnp.sum(told, dtype=jnp.int32),
@@ -360,6 +366,21 @@ def _with(columns: tuple[Float[Array, "p N"], ...], place, added: Float[Array, "
         return jax.lax.dynamic_update_slice_in_dim(part, kept, nearest, axis=0)
 
     return tuple(put(number, part) for number, part in enumerate(columns))
+
+
+def _moved(mean: Float[Array, "C N"], surprise: Float[Array, "p C"], steps: Float[Array, "p N"]) -> Float[Array, "C N"]:
+    """The mean of every row along some steps, each times its surprise. In place, some classes at a time: a product of all is a copy."""
+    height = -(-len(mean) // _GROUPS) or 1
+
+    def move(group, mean):
+        begin = jnp.minimum(group * height, len(mean) - height)
+        # Those of the last group that had their turn already stay as they are.
+        turn = begin + jnp.arange(height) >= group * height
+        moves = jax.lax.dynamic_slice_in_dim(surprise, begin, height, axis=1) * turn[None, :]
+        lines = jax.lax.dynamic_slice_in_dim(mean, begin, height)
+        return jax.lax.dynamic_update_slice_in_dim(mean, lines + jnp.matmul(moves.T, steps, precision="highest"), begin, axis=0)
+
+    return jax.lax.fori_loop(0, -(-len(mean) // height) if len(mean) else 0, move, mean)
 
 
 def _landmarks(relation: Exact, candidates: Bool[Array, " N"], number: int) -> Landmarks:
