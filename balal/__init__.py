@@ -4,6 +4,7 @@ from balal import (
     balancing,
     chance,
     check,
+    cost,
     coverage,
     diversity,
     expected,
@@ -18,6 +19,7 @@ from balal import (
     types,
     uncertainty,
 )
+from balal.cost import Cost, estimate
 from balal.coverage import Centers, k_center
 from balal.diversity import diversify
 from balal.files import load, save

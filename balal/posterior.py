@@ -113,18 +113,18 @@ def begin(
     units = _directions(features, candidates)
     middle = jnp.sum(jnp.where(candidates[:, None], units, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
     # Rows that all coincide have no distances: any bandwidth relates them fully.
-    spread = jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
+    bandwidth = jnp.float32(scale) * jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
     places = capacity if landmarks is None else min(landmarks, size)
     parts = min(_PARTS, -(-places // _PART) or 1)
     relation = Exact(
         units=units.T,
-        bandwidth=jnp.float32(scale) * spread,
+        bandwidth=bandwidth,
         # Times 0: a table begins when what it is to hold is known, since until then copies of the features need the room.
-        columns=(jnp.full((-(-places // parts), size), 0 * spread),) * parts,
+        columns=(jnp.full((-(-places // parts), size), 0 * bandwidth),) * parts,
     )
     if landmarks is not None:
         relation = _landmarks(relation, candidates, places)
-    last = spread if isinstance(relation, Exact) else relation.apart[0]
+    last = bandwidth if isinstance(relation, Exact) else relation.apart[0]
     return GaussianProcess(
         mean=jnp.full((num_classes, size), 0 * last),
         variance=jnp.ones(size, jnp.float32),

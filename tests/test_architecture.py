@@ -22,7 +22,7 @@ LAYERS = [
     {"uncertainty", "diversity", "coverage", "balancing", "posterior", "imbalance", "metrics", "expected"},
     {"strategies"},
     {"loop"},
-    {"files"},
+    {"files", "cost"},
     {"testing"},
 ]
 BESIDE = {"heads", "models", "data"}

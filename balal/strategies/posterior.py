@@ -98,12 +98,14 @@ class Posterior:
             raise ValueError(f"target has {len(self.target)} weights for {num_classes} classes")
         places = max(labelled.indices.shape[0], largest_budget(labelled, budget))
         too_many = places > _LANDMARKS and pool.size * places > _EXACT
+        typicality = posterior.typicality(pool.features, candidates=pool.candidates) if pool.typicality is None else pool.typicality
         process = posterior.begin(
             pool.features,
             capacity=places,
             num_classes=num_classes,
             candidates=pool.candidates,
-            scale=self.scale,
+            # Plus 0: the tables begin when typicality is known, which needs the room before.
+            scale=self.scale + 0 * typicality[0],
             noise=self.noise,
             landmarks=_LANDMARKS if self.landmarks is None and too_many else self.landmarks,
         )
@@ -114,7 +116,7 @@ class Posterior:
             process=process,
             near=near,
             nearby=posterior.restrict(process, jnp.zeros_like(near)),
-            typicality=posterior.typicality(pool.features, candidates=pool.candidates) if pool.typicality is None else pool.typicality,
+            typicality=typicality,
             # `first` has the key itself, so that a strategy begins with the same picks whatever takes over from it.
             key=jax.random.fold_in(key, 1),
             wanted=jnp.int32(-1),

@@ -1,0 +1,84 @@
+"""What a simulation costs: memory beside what processes take, operations beside the compiler's count of their parts."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from measure_memory import JOBS
+
+import balal
+from balal import posterior
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from /proc")
+@pytest.mark.parametrize("place", range(len(JOBS)), ids=[job[0] for job in JOBS])
+def test_memory_is_what_a_process_takes_within_a_quarter(place):
+    program = Path(__file__).parent / "measure_memory.py"
+    run = subprocess.run([sys.executable, program, str(place)], capture_output=True, text=True, check=True, timeout=300)
+    figures = json.loads(run.stdout)
+    assert figures["estimated"] == pytest.approx(figures["measured"], rel=0.25)
+
+
+def flops(function, *arguments) -> float:
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+
+def test_operations_of_a_label_are_those_the_compiler_counts():
+    """Sixteen labels on top of a full record: the columns, the kernel and the means of all rows."""
+    rows, size, num_classes, capacity = 4096, 64, 40, 64
+    process = posterior.begin(jnp.ones((rows, size)), capacity=capacity, num_classes=num_classes)
+    leaves, structure = jax.tree.flatten(process)
+
+    def label(*leaves):
+        return jax.tree.leaves(posterior.update(jax.tree.unflatten(structure, leaves), jnp.arange(16), jnp.zeros(16, int)))
+
+    counted = flops(label, *leaves)
+    # The means move in a loop, of which the compiler counts one of eight rounds.
+    means = 16 * rows * 2 * num_classes
+    said = 16 * rows * (2 * size + 2 * capacity) + means / 8
+    assert counted == pytest.approx(said, rel=0.25)
+
+
+def test_operations_grow_with_what_there_is_to_do():
+    def cost(name, *, rows=1000, size=8, source_classes=5, num_classes=4, budget=20, **options):
+        strategy = dataclasses.replace(balal.strategy(name), **options) if options else balal.strategy(name)
+        return balal.estimate(strategy, rows, size, source_classes, num_classes, budget).flops
+
+    scoring = cost("ent")
+    assert cost("random+balance") == scoring + 20 * 1000 * (3 * 8 + 3 * 4)
+    assert cost("core_set+balance") == cost("random+balance") + 3 * 1000 * 8 * 20
+    neighbours = 2 * 1000 * 1000 * 8
+    assert scoring + neighbours < cost("posterior", landmarks=5) < cost("posterior") < cost("posterior", budget=40)
+
+
+def test_a_job_above_the_limit_is_refused_before_anything_is_allocated():
+    with pytest.raises(ValueError, match=r"2,000,000,000 x 512 .* needs 4.* GB, more than the limit of 16.00 GB: lower the budget"):
+        balal.estimate(balal.strategy("random"), 2_000_000_000, 512, 0, 3, 10, limit=16 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("random", 0, 4, 0, 3, 10), "rows must be a whole number of at least 1"),
+        (("random", 10, -4, 0, 3, 10), "size must be a whole number of at least 0"),
+        (("ent", 10, 4, 0, 3, 10), "needs scores"),
+        (("posterior", 10, 0, 0, 3, 10), "needs features"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        balal.estimate(balal.strategy(arguments[0]), *arguments[1:])
+
+
+def test_a_strategy_that_is_not_known_is_refused():
+    class Own:
+        needs = ()
+        init = ask = tell = guess = grow = None
+
+    with pytest.raises(ValueError, match="the cost of Own is not known"):
+        balal.estimate(Own(), 10, 2, 0, 2, 3)
