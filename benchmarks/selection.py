@@ -348,12 +348,14 @@ def diversify(rows: int, classes: int, budget: int) -> Workload:
         turn[by_class] = places - np.maximum.accumulate(np.where(opens, places, 0))
         return np.lexsort((values, turn))[:budget]
 
+    def ours(values, predicted):
+        return balal.diversify(values, predicted, budget)
+
     def quality(result, ours):
         return f"{np.mean(np.asarray(result) == np.asarray(ours)):.1%} of the picks at the same place"
 
     title = f"Diversify, {rows:,} rows, {classes:,} classes, b = {budget:,}"
     arguments = jnp.asarray(values), jnp.asarray(predicted)
-    ours = lambda values, predicted: balal.diversify(values, predicted, budget)  # noqa: E731
     return Workload(title, ours, arguments, [Rival("NumPy, two lexsorts", numpy)], quality)
 
 
