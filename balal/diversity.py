@@ -18,7 +18,7 @@ def diversify(
 
     Args:
       values: [N], smallest first: entropy for `ent_inv_div`, minus entropy for `ent_div`.
-      predicted: int [N], the top-1 source class of each row.
+      predicted: int [N], the top-1 source class of each row, below 2^31 - 1.
       budget: how many to return.
       candidates: bool [N], the rows that may be returned (None: all). Where fewer than `budget` are, the tail is -1.
 
@@ -34,14 +34,14 @@ def diversify(
         raise ValueError(f"values and predicted must both be [N], got shapes {values.shape} and {predicted.shape}")
     if not 0 <= budget <= size:
         raise ValueError(f"budget must lie between 0 and the {size} rows of the pool, got {budget}")
-    if candidates is None:
-        candidates = jnp.ones(size, bool)
-    # Rows that may not be asked sort behind all others of their class, so they take nobody's turn.
-    by_class = jnp.lexsort((values, ~candidates, predicted))
-    grouped = predicted[by_class]
-    position = jnp.arange(size)
+    # Rows that may not be asked are a class of their own behind all others, so they take nobody's turn and sort last.
+    behind = jnp.iinfo(jnp.int32).max
+    classes = predicted.astype(jnp.int32) if candidates is None else jnp.where(candidates, predicted.astype(jnp.int32), behind)
+    by_class = jnp.lexsort((values, classes))
+    grouped = classes[by_class]
+    position = jnp.arange(size, dtype=jnp.int32)
     opens_class = jnp.concatenate([jnp.ones(min(size, 1), bool), grouped[1:] != grouped[:-1]])
     first_of_class = jax.lax.cummax(jnp.where(opens_class, position, 0))
-    turn = jnp.zeros(size, position.dtype).at[by_class].set(position - first_of_class)
-    order = jnp.lexsort((values, turn, ~candidates))[:budget]
-    return jnp.where(candidates[order], order, -1).astype(jnp.int32)
+    turn = jnp.zeros(size, jnp.int32).at[by_class].set(jnp.where(grouped < behind, position - first_of_class, behind))
+    order = jnp.lexsort((values, turn))[:budget]
+    return jnp.where(turn[order] < behind, order, -1).astype(jnp.int32)

@@ -11,6 +11,8 @@ from balal.ties import largest
 
 # Numbers in one block of the table of all pairs: it stays in the processor's cache or near it.
 _TABLE = 2**22
+# Rows that `nearest` passes over together where none of them can be among the nearest.
+_TILE = 32
 # Rows that k-means compares with all centres together.
 _BLOCK = 512
 # The share of two squared lengths below which the squared distance is only rounding.
@@ -65,6 +67,8 @@ def nearest(
     Distances are taken in float32 as `|x|^2 + |y|^2 - 2 x.y` around the mean of the rows: squares are right to about 1e-6 of the squared
     lengths, and those that cannot be told from 0 are 0.
 
+    Ties go to the lowest place in `among`.
+
     Source: plain geometry, a block of rows at a time as one matrix product.
 
     Raises: ValueError when `features` is not [N, D] or k is below 1.
@@ -78,17 +82,27 @@ def nearest(
     size = features.shape[0]
     points, squares, _ = centred(features, candidates=candidates)
     among = jnp.arange(size, dtype=jnp.int32) if among is None else among.astype(jnp.int32)
+    found = min(k, len(among))
     others, others_squares = points[among], squares[among]
     if candidates is not None:
         others_squares = jnp.where(candidates[among], others_squares, jnp.inf)
-    found = min(k, len(among))
+    # Whole tiles, the last one filled up with rows that are infinitely far.
+    padding = max(len(among), 1) // -_TILE * -_TILE - len(among)
+    others, others_squares = jnp.pad(others, ((0, padding), (0, 0))), jnp.pad(others_squares, (0, padding), constant_values=jnp.inf)
+    among = jnp.pad(among, (0, padding), constant_values=-1)
 
     def block(rows):
         products = jnp.matmul(points[rows], others.T, precision="highest")
         table = squares[rows][:, None] + others_squares[None, :]
         table = jnp.where(2 * products > (1 - _NOTHING) * table, 0, table - 2 * products)
         table = jnp.where(rows[:, None] == among[None, :], jnp.inf, table)
-        negative, places = jax.lax.top_k(-table, found)
+        # The k nearest lie in the k tiles whose nearest row is nearest, of equal ones in the first: nothing else needs sorting.
+        tiles = table.reshape(len(rows), -1, _TILE)
+        _, chosen = jax.lax.top_k(-jnp.min(tiles, axis=2), min(found, tiles.shape[1]))
+        chosen = jnp.sort(chosen, axis=1)[:, :, None]
+        places = (chosen * _TILE + jnp.arange(_TILE, dtype=chosen.dtype)[None, None, :]).reshape(len(rows), -1)
+        negative, best = jax.lax.top_k(-jnp.take_along_axis(tiles, chosen, axis=1).reshape(len(rows), -1), found)
+        places = jnp.take_along_axis(places, best, axis=1)
         return jnp.where(negative > -jnp.inf, among[places], -1), jnp.sqrt(-negative)
 
     height = max(1, min(size, 256, _TABLE // max(len(among), 1)))
@@ -235,8 +249,8 @@ def k_means(
         return sums, counts, places.reshape(-1)[:number], jnp.maximum(least.reshape(-1)[:number] + squares, 0)
 
     def move(carry):
-        centers, _, done = carry
-        sums, counts, _, distances = assign(centers)
+        centers, _, done, *_ = carry
+        sums, counts, assigned, distances = assign(centers)
         moved = jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], centers)
 
         def reseeded():
@@ -244,11 +258,13 @@ def k_means(
             return jnp.where((counts == 0)[:, None], points[farthest[jnp.cumsum(counts == 0) - 1]], moved)
 
         moved = jax.lax.cond(jnp.any(counts == 0), reseeded, lambda: moved)
-        return moved, jnp.sum(jnp.square(moved - centers)), done + 1
+        return moved, jnp.sum(jnp.square(moved - centers)), done + 1, assigned, distances
 
-    carry = centers.astype(jnp.float32) - middle[None, :], jnp.float32(jnp.inf), jnp.int32(0)
-    centers, _, done = jax.lax.while_loop(lambda carry: (carry[2] < rounds) & (carry[1] > enough), move, carry)
-    _, _, assigned, distances = assign(centers)
+    carry = centers.astype(jnp.float32) - middle[None, :], jnp.float32(jnp.inf), jnp.int32(0), jnp.zeros(number, jnp.int32), squares
+    carry = jax.lax.while_loop(lambda carry: (carry[2] < rounds) & (carry[1] > enough), move, carry)
+    centers, moves, done, *last = carry
+    # Centres that rest have their rows already.
+    assigned, distances = jax.lax.cond(moves > 0, lambda: assign(centers)[2:], lambda: tuple(last))
     return Clusters(centers + middle[None, :], assigned, jnp.sum(jnp.where(candidates, distances, 0)), done)
 
 

@@ -10,14 +10,18 @@ Nothing cancels in these forms: a row whose softmax rounds to 1.0 in float32 sti
 `exp(-d_2)` does not underflow (`d_2` up to 87). Inverted strategies live at exactly that end.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from balal.types import Scores
 
-# XLA's CPU backend runs these expressions as several passes over memory; a tile of this many rows stays in cache between them.
-_TILE = 64
+# Numbers in a tile. XLA's CPU backend runs these expressions as several passes over memory: so small a tile stays in the cache of one core
+# between them. An accelerator fuses the passes, and a step of a loop costs it more than a tile.
+_TILE = 2**15
+_TILE_ON_ACCELERATORS = 2**27
 
 
 @jax.jit
@@ -42,8 +46,8 @@ def score(logits: Float[Array, "N K"]) -> Scores:
     if logits.ndim != 2 or logits.shape[1] < 1:
         raise ValueError(f"logits must be [N, K] with at least one source class, got shape {logits.shape}")
     if logits.shape[0] == 0:
-        return Scores(**jax.vmap(_score_row)(logits))
-    return Scores(**jax.lax.map(_score_row, logits, batch_size=_TILE))
+        return _score_rows(logits)
+    return jax.lax.platform_dependent(logits, cpu=partial(_tiled, numbers=_TILE), default=partial(_tiled, numbers=_TILE_ON_ACCELERATORS))
 
 
 @jax.jit
@@ -76,23 +80,40 @@ def least_confidence(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
     return score(logits).least_confidence
 
 
-def _score_row(logits: Float[Array, " K"]) -> dict[str, Array]:
+def _tiled(logits: Float[Array, "N K"], *, numbers: int) -> Scores:
+    """The scores, a tile of about so many numbers after another."""
+    size, num_classes = logits.shape
+    height = min(size, max(1, numbers // num_classes))
+
+    def tile(number, scores):
+        # The last tile overlaps the one before it: to pad the logits, or to cut off their rest, would copy them all.
+        begin = jnp.minimum(number * height, size - height)
+        found = _score_rows(jax.lax.dynamic_slice_in_dim(logits, begin, height))
+        return jax.tree.map(lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, begin, 0), scores, found)
+
+    zeros = jnp.zeros(size, jnp.promote_types(logits.dtype, jnp.float32))
+    nothing = Scores(entropy=zeros, margin=zeros, least_confidence=zeros, predicted=zeros.astype(jnp.int32))
+    return jax.lax.fori_loop(0, -(-size // height), tile, nothing)
+
+
+def _score_rows(logits: Float[Array, "n K"]) -> Scores:
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    classes = jnp.arange(logits.shape[0])
-    largest = jnp.max(logits)
-    # Two passes (max, then the first place that holds it) are many times faster than argmax on CPUs. A NaN equals nothing: the `min`
-    # keeps the class in range.
-    predicted = jnp.minimum(jnp.min(jnp.where(logits == largest, classes, logits.shape[0])), logits.shape[0] - 1)
-    # The top class is left out by its index, not by its value, so that a tied second class still counts.
-    other = classes != predicted
-    lead = jnp.where(other, largest - logits, jnp.inf)
-    weight = jnp.exp(-lead)
-    rest = jnp.sum(weight)
-    weighted_lead = jnp.where(weight > 0, lead * weight, jnp.where(jnp.isnan(lead), jnp.nan, 0.0))
+    num_classes, lowest = logits.shape[1], jnp.finfo(logits.dtype).min
+    # Class numbers as floats, exact up to 2^24, and two passes (max, then the first place that holds it) are many times faster on CPUs
+    # than argmax. A NaN equals nothing: the `min` then gives the last class.
+    classes = jnp.arange(num_classes, dtype=logits.dtype)[None, :]
+    largest = jnp.max(logits, axis=1, keepdims=True)
+    predicted = jnp.min(jnp.where(logits == largest, classes, num_classes - 1), axis=1, keepdims=True)
+    # A lead of infinity would make 0 times infinity below. The top class is left out by its number, not by its value, so that a tied second
+    # class still counts.
+    behind = jnp.maximum(logits - largest, lowest)
+    weight = jnp.where(classes != predicted, jnp.exp(behind), 0)
+    # 0, but NaN where the largest is infinite.
+    rest = jnp.sum(weight, axis=1) + (largest - largest)[:, 0]
     least = rest / (1 + rest)
-    return dict(
-        entropy=jnp.log1p(rest) + jnp.sum(weighted_lead) / (1 + rest),
-        margin=least + jnp.max(weight) / (1 + rest),
+    return Scores(
+        entropy=jnp.log1p(rest) - jnp.sum(weight * behind, axis=1) / (1 + rest),
+        margin=least + jnp.max(weight, axis=1) / (1 + rest),
         least_confidence=least,
-        predicted=predicted,
+        predicted=predicted[:, 0].astype(jnp.int32),
     )

@@ -8,13 +8,6 @@ Every rival follows the same random order until the same rule takes over: balanc
 default. The picks are compared. Times are medians of repeats, of one process, so read the ratios.
 """
 
-import json
-import os
-import platform
-import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,16 +15,14 @@ import numpy as np
 from absl import app, flags
 
 import balal
+from benchmarks import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rows", 17_168, "Rows of the synthetic pool.", lower_bound=10)
 flags.DEFINE_integer("size", 1_280, "Feature size D of the synthetic pool.", lower_bound=1)
 flags.DEFINE_integer("num_classes", 100, "Target classes C, long-tailed.", lower_bound=2)
 flags.DEFINE_integer("budget", 2_000, "Labels to buy.", lower_bound=1)
-flags.DEFINE_integer("repeats", 3, "Timed runs of each rival; the median is printed.", lower_bound=1)
 flags.DEFINE_integer("naive_picks", 10, "Picks that the naive rival is timed on; its total is extrapolated.", lower_bound=1)
-flags.DEFINE_string("features", None, "An .npz file to use in place of the synthetic pool.")
-flags.DEFINE_string("out", None, "Folder for balancing.json.")
 
 
 def synthetic(rows: int, size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,13 +32,6 @@ def synthetic(rows: int, size: int, num_classes: int) -> tuple[np.ndarray, np.nd
     labels = rng.choice(num_classes, rows, p=share / share.sum())
     means = rng.normal(size=(num_classes, size))
     return (means[labels] + rng.normal(size=(rows, size))).astype(np.float32), labels
-
-
-def loaded(path: str) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        names = ("pool_features", "pool_labels") if "pool_features" in file else ("features", "labels")
-        features, labels = (file[name] for name in names)
-        return features * file["scale"] if "scale" in file else features.astype(np.float32), labels
 
 
 def numpy_balancing(
@@ -124,43 +108,34 @@ def numpy_posterior(
     return np.array(picks)
 
 
-def timed(run: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
-
-
-def table(title: str, rows: list[tuple[str, float, int, str]]) -> list[dict[str, Any]]:
-    """Prints programs with their seconds, the picks these were spent on, and a note; the first is ours."""
-    print(f"\n{title}\n\n| program | seconds | ms a pick | times ours | |\n|---|---|---|---|---|")
-    for name, seconds, picks, note in rows:
-        print(f"| {name} | {seconds:.2f} | {1000 * seconds / max(picks, 1):.2f} | {seconds / rows[0][1]:.1f} | {note} |")
-    return [dict(program=name, seconds=seconds, ratio=seconds / rows[0][1], note=note) for name, seconds, _, note in rows]
+def rows(programs: list[tuple[str, float, int, str]]) -> list[dict[str, Any]]:
+    """Programs with their seconds, the picks these were spent on, and a note; the first is ours."""
+    ours = programs[0][1]
+    return [
+        {"program": name, "seconds": seconds, "ms a pick": 1000 * seconds / max(picks, 1), "times ours": seconds / ours, "note": note}
+        for name, seconds, picks, note in programs
+    ]
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"this program takes flags only, got {argv[1:]}")
     if FLAGS.features:
-        features, labels = loaded(FLAGS.features)
+        features, labels = common.loaded(FLAGS.features, "features", "labels")
     else:
         features, labels = synthetic(FLAGS.rows, FLAGS.size, FLAGS.num_classes)
     features -= features.mean(axis=0)
     num_classes, budget = int(labels.max()) + 1, FLAGS.budget
-    began = time.perf_counter()
-    pool, key = jax.block_until_ready(balal.pool(features, typicality=True)), jax.random.key(0)
-    making = time.perf_counter() - began
+    making, pool = common.timed(lambda: jax.block_until_ready(balal.pool(features, typicality=True)))
+    key = jax.random.key(0)
 
     def ours(rule: str) -> tuple[balal.Result, float, str]:
         def run():
             strategy = balal.strategy(f"random+{rule}")
             return jax.block_until_ready(balal.one_shot(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key))
 
-        compiling = timed(run, 1)
-        return run(), timed(run, FLAGS.repeats), f"first call with compilation {compiling:.1f} s"
+        compiling = common.timed(run)[0]
+        return run(), common.timed(run, FLAGS.repeats)[0], f"first call with compilation {compiling:.1f} s"
 
     result, seconds, note = ours("balance")
     switched_at = int(result.switched_at) if int(result.switched_at) >= 0 else budget
@@ -169,11 +144,11 @@ def main(argv: list[str]) -> None:
     def rival(naive: bool, stop: int = budget) -> np.ndarray:
         return numpy_balancing(features, labels, order, switched_at, budget, num_classes, naive=naive, stop=stop)
 
-    incremental = timed(lambda: rival(False), FLAGS.repeats)
+    incremental = common.timed(lambda: rival(False), FLAGS.repeats)[0]
     same = float(np.mean(rival(False) == order))
     few = min(FLAGS.naive_picks, rule)
-    setup = timed(lambda: rival(True, switched_at), 1)
-    naive = (timed(lambda: rival(True, switched_at + few), 1) - setup) / max(few, 1) * rule + setup
+    setup = common.timed(lambda: rival(True, switched_at))[0]
+    naive = (common.timed(lambda: rival(True, switched_at + few))[0] - setup) / max(few, 1) * rule + setup
     ran = f"{len(features):,} x {features.shape[1]:,}, C = {num_classes}, b = {budget:,}"
     tables = {
         f"Balancing, {ran}, from label {switched_at:,} on": [
@@ -186,19 +161,13 @@ def main(argv: list[str]) -> None:
     result, seconds, note = ours("posterior")
     order, begun = np.asarray(result.indices), min(balal.Posterior().start, budget)
     arguments = features, labels, order, np.asarray(pool.typicality), begun, budget, num_classes
-    plain = timed(lambda: numpy_posterior(*arguments), FLAGS.repeats)
+    plain = common.timed(lambda: numpy_posterior(*arguments), FLAGS.repeats)[0]
     same = np.isin(numpy_posterior(*arguments), order).mean()
     tables[f"Posterior, {ran}, from label {begun} on; before it, the typicality of all rows, compilation included, in {making:.1f} s"] = [
         ("balal, one compiled program", seconds, budget, note),
         ("NumPy, two matrix-vector products a pick", plain, budget, f"{same:.1%} of the picks the same"),
     ]
-    figures = [dict(workload=title, rows=table(title, rows)) for title, rows in tables.items()]
-    device = jax.devices()[0].device_kind
-    print(f"\n{device}, {os.cpu_count()} cores, Python {platform.python_version()}, jax {jax.__version__}, NumPy {np.__version__}")
-    if FLAGS.out:
-        folder = Path(FLAGS.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "balancing.json").write_text(json.dumps(dict(tables=figures, jax=jax.__version__), indent=1) + "\n")
+    common.finish("balancing", [common.table(title, rows(programs)) for title, programs in tables.items()])
 
 
 if __name__ == "__main__":

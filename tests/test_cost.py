@@ -78,7 +78,11 @@ def test_sizes_that_make_no_sense_are_refused(arguments, sentence):
 def test_a_strategy_that_is_not_known_is_refused():
     class Own:
         needs = ()
-        init = ask = tell = guess = grow = None
+
+        def init(self, *_):
+            """Not reached."""
+
+        ask = tell = guess = grow = init
 
     with pytest.raises(ValueError, match="the cost of Own is not known"):
         balal.estimate(Own(), 10, 2, 0, 2, 3)

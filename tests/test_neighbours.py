@@ -34,6 +34,15 @@ def test_pools_of_many_blocks_and_a_part_to_look_in(monkeypatch):
     assert found.indices.tolist() == [[int(one) for one in row] for row in reference.nearest(np.float64(features), 5, mask)]
 
 
+@pytest.mark.parametrize("k", [1, 20, 90])
+def test_ties_go_to_the_lowest_row(k):
+    """256 points of a small lattice around 0, most of them several times: float32 is exact, and distances are tied across tiles."""
+    half = np.random.default_rng(0).integers(-3, 4, (128, 2))
+    features = np.concatenate([half, -half])
+    expected = reference.nearest(np.float64(features), k, np.ones(256, bool))
+    assert neighbours.nearest(jnp.array(features, jnp.float32), k).indices.tolist() == [[int(one) for one in row] for row in expected]
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_half_precision_and_offsets_are_taken(dtype):
     features = jnp.array(np.random.default_rng(1).permutation(64).reshape(16, 4), dtype)
@@ -120,6 +129,13 @@ def test_the_start_of_k_means_draws_in_proportion_to_squared_distances():
     assert set(rows[:, 0]) == {0, 3, 4}
     after_the_first = rows[rows[:, 0] == 0, 1]
     assert abs(np.mean(after_the_first == 4) - 4 / 5) < 0.04
+
+
+def test_no_round_leaves_the_centres_and_assigns_the_rows():
+    features = jnp.array([[0.0], [1.0], [10.0]])
+    clusters = neighbours.k_means(features, features[1:], rounds=0)
+    assert (clusters.assigned.tolist(), int(clusters.rounds)) == ([0, 0, 1], 0)
+    assert float(clusters.inertia) == pytest.approx(1.0)
 
 
 def test_centres_without_rows_begin_anew_and_too_few_rows_are_taken_twice():

@@ -15,7 +15,7 @@ def random_logits(seed, rows, classes, scale=3.0):
     return np.random.default_rng(seed).normal(size=(rows, classes)).astype(np.float32) * scale
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 3), (17, 5), (256, 100), (200, 1000)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 3), (17, 5), (256, 100), (200, 1000), (3, 40_000)])
 def test_scores_agree_with_softmax_in_float64(shape):
     logits = random_logits(0, *shape)
     expected, found = reference.scores(logits), balal.score(jnp.asarray(logits))
@@ -62,6 +62,14 @@ def test_logarithms_of_probabilities_are_logits():
     np.testing.assert_allclose(balal.margin(jnp.log(probs)), [0.0, 1.0, 0.8], rtol=1e-6)
 
 
+@pytest.mark.parametrize("row", [[np.inf, 0.0, 0.0], [0.0, np.nan, 1.0], [-np.inf] * 3])
+def test_rows_that_are_no_logits_score_nan(row):
+    found = balal.score(jnp.array([row, [1.0, 2.0, 3.0]]))
+    for name in NAMES:
+        assert np.isnan(getattr(found, name)).tolist() == [True, False]
+    assert 0 <= int(found.predicted[0]) < 3
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
     logits = jnp.asarray(random_logits(1, 64, 10), dtype)
@@ -83,6 +91,11 @@ def test_rows_do_not_depend_on_their_neighbours():
     whole, part = balal.score(logits), balal.score(logits[:67])
     for name in (*NAMES, "predicted"):
         np.testing.assert_array_equal(getattr(whole, name)[:67], getattr(part, name))
+
+
+def test_a_tile_fits_in_a_cache_and_a_last_one_that_is_not_full_copies_nothing():
+    memory = balal.score.lower(jnp.zeros((20_001, 1000))).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 2**20
 
 
 def test_no_rows_give_no_scores():
