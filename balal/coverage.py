@@ -81,7 +81,24 @@ def squared_distances(features: Float[Array, "N D"], point: Float[Array, " D"]) 
     >>> squared_distances(jnp.array([[0.0, 0.0], [3.0, 4.0]]), jnp.zeros(2)).tolist()
     [0.0, 25.0]
     """
-    return jnp.sum(jnp.square(features.astype(jnp.float32) - point.astype(jnp.float32)[None, :]), axis=1)
+
+    def whole(rows, point):
+        return jnp.sum(jnp.square(rows.astype(jnp.float32) - point.astype(jnp.float32)[None, :]), axis=1)
+
+    def tiled(features, point):
+        size, height = features.shape[0], max(1, _TILE // features.shape[1])
+
+        def tile(number, distances):
+            # The last tile ends with the last row; what it shares with the one before is computed twice.
+            begin = jnp.minimum(number * height, size - height)
+            some = whole(jax.lax.dynamic_slice_in_dim(features, begin, height), point)
+            return jax.lax.dynamic_update_slice_in_dim(distances, some, begin, axis=0)
+
+        return jax.lax.fori_loop(0, -(-size // height), tile, jnp.zeros(size, jnp.float32))
+
+    if features.size <= _WHOLE:
+        return whole(features, point)
+    return jax.lax.platform_dependent(features, point, cpu=tiled, default=whole)
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,9 @@ class _Sizes:
 
 _SIZES = _Sizes()
 
+# Numbers that are summed in one go, and in how large tiles more of them are. XLA's library for sums on CPUs takes memory of its own for all
+# that it is given inside a loop; with much it is many times slower.
+_WHOLE, _TILE = 2**25, 2**20
 # The product form of a squared distance, |x|^2 + |c|^2 - 2 x.c, errs by up to about 1e-6 (|x|^2 + |c|^2) in float32 (measured, D = 512).
 # Made larger by this share of |x|^2 + |c|^2 it is an upper bound.
 _SLACK = 4e-6

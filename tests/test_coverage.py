@@ -265,3 +265,13 @@ def test_only_large_work_is_searched_lazily():
 
     assert products(17_168, 100) == 0
     assert products(17_168, 2_000) > 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_large_pool_is_measured_in_tiles_of_which_the_last_overlaps(monkeypatch, dtype):
+    features = jnp.array(np.random.default_rng(0).integers(-9, 9, (37, 5)), dtype)
+    expected = coverage.squared_distances(features, features[3])
+    monkeypatch.setattr(coverage, "_WHOLE", 0)
+    monkeypatch.setattr(coverage, "_TILE", 8 * 5)
+    assert coverage.squared_distances(features, features[3]).tolist() == expected.tolist()
+    assert float(expected[3]) == 0
