@@ -135,11 +135,12 @@ def choose(
     chooses = wanted >= 0
     over &= chooses
     candidates &= chooses
-    size, num_classes = candidates.shape[0], over.shape[0]
+    size = candidates.shape[0]
 
-    moved = bounds.moved > 0
-    late = jnp.where(jnp.sum(moved) > _FEW, moved, jnp.arange(num_classes) == wanted)
-    bounds = _refreshed(bounds, features, means, late & moved & chooses & (bounds.moved[wanted] > 0))
+    def late(bounds):
+        return chooses & ((bounds.moved[wanted] > 0) | jnp.any(over & (bounds.moved == jnp.inf)))
+
+    bounds = jax.lax.while_loop(late, lambda bounds: _refreshed(bounds, features, means, wanted, over), bounds)
     bounds, lower = _lower(bounds, wanted, over, denominator)
     lower = jnp.where(candidates, lower, jnp.inf)
 
@@ -160,13 +161,13 @@ def choose(
 
         def tighten(_, carry):
             bounds, lower = carry
-            bounds = _refreshed(bounds, features, means, bounds.moved > 0)
+            bounds = _refreshed(bounds, features, means, wanted, over)
             bounds, tighter = _lower(bounds, wanted, over, denominator)
             return bounds, jnp.where(lower < jnp.inf, tighter, jnp.inf)
 
         long = turns >= _TURNS
         lower, row = jax.lax.fori_loop(0, (long & (value == last)).astype(jnp.int32), pass_over_copies, (lower, row))
-        bounds, lower = jax.lax.fori_loop(0, (long & jnp.any(bounds.moved > 0)).astype(jnp.int32), tighten, (bounds, lower))
+        bounds, lower = jax.lax.fori_loop(0, (long & jnp.any(over & (bounds.moved > 0))).astype(jnp.int32), tighten, (bounds, lower))
         better = (value < best) | ((value == best) & (row < best_row))
         best = jnp.where(better, value, best), jnp.where(better, row, best_row)
         return bounds, lower, _lowest_bound(lower), best, value, turns + 1
@@ -184,48 +185,55 @@ def _lowest_bound(lower: Float[Array, " N"]) -> tuple[Float[Array, ""], Int[Arra
     return bound, lowest(lower == bound)
 
 
-def _refreshed(bounds: Bounds, features, means, late: Bool[Array, " C"]) -> Bounds:
-    """Brings classes up to date."""
+def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
+    """Brings a block of classes up to date, or, where only a few have moved, one.
+
+    The wanted class goes first, then the over-represented ones, as they are in every bound, then those that have moved farthest: these have
+    few labels, so that they will be wanted soon.
+    """
     num_classes, size = bounds.upper.shape
     width, height = min(_CLASSES, num_classes), min(_ROWS, size)
-
-    def some(carry):
-        upper, late = carry
-        (classes,) = jnp.nonzero(late, size=width, fill_value=0)
-        points = means[classes] - bounds.middle[None, :]
-        lengths = jnp.sum(jnp.square(points), axis=1)
-
-        def tile(begin):
-            rows = jax.lax.dynamic_slice_in_dim(features, begin, height).astype(jnp.float32) - bounds.middle[None, :]
-            squares = jax.lax.dynamic_slice_in_dim(bounds.squares, begin, height)
-            products = jax.lax.dot_general(rows, points, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
-            return (1 + _SLACK) * (squares[:, None] + lengths[None, :]) - 2 * products
-
-        # The last tile ends with the last row; what it shares with the one before is computed twice.
-        begins = jnp.minimum(jnp.arange(-(-size // height), dtype=jnp.int32) * height, size - height)
-        tiles = jax.lax.map(tile, begins)
-        table = jnp.sqrt(jnp.maximum(jnp.moveaxis(tiles, 2, 0), 0))
-        whole = table[:, :-1].reshape(width, -1)
-        table = jnp.concatenate([whole, table[:, -1, whole.shape[1] - size :]], axis=1)
-        number = jnp.minimum(jnp.sum(late, dtype=jnp.int32), width)
-        upper = jax.lax.fori_loop(0, number, lambda place, upper: upper.at[classes[place]].set(table[place]), upper)
-        return upper, late & (jnp.cumsum(late) > width)
+    moved = bounds.moved > 0
+    many = jnp.sum(moved) > _FEW
+    first = jnp.arange(num_classes) == wanted
+    classes = jnp.lexsort((-bounds.moved, ~over, ~first, ~moved))[:width].astype(jnp.int32)
+    points = means[classes] - bounds.middle[None, :]
+    lengths = jnp.sum(jnp.square(points), axis=1)
 
     def one(carry):
+        # The class is carried: of an invariant one the pass over the features would be moved out of the loop, and always be made.
         upper, late = carry
         label = lowest(late)
-        length = jnp.sum(jnp.square(means[label] - bounds.middle))
-        squares = squared_distances(features, means[label]) + _SLACK * (bounds.squares + length)
-        return upper.at[label].set(jnp.sqrt(squares)), late.at[label].set(False)
+        squares = squared_distances(features, means[label]) + _SLACK * (bounds.squares + lengths[0])
+        return jax.lax.dynamic_update_index_in_dim(upper, jnp.sqrt(squares), label, axis=0), jnp.zeros_like(late)
 
-    carry = jax.lax.while_loop(lambda carry: jnp.sum(carry[1]) > _FEW, some, (bounds.upper, late))
-    upper, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[1]), one, carry)
+    def tile(number, block):
+        # The last tile ends with the last row; what it shares with the one before is computed twice.
+        begin = jnp.minimum(number * height, size - height)
+        rows = jax.lax.dynamic_slice_in_dim(features, begin, height).astype(jnp.float32) - bounds.middle[None, :]
+        squares = jax.lax.dynamic_slice_in_dim(bounds.squares, begin, height)
+        products = jax.lax.dot_general(rows, points, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+        # Without the barrier the transposition would go into the product, which is slower that way round.
+        products = jax.lax.optimization_barrier(products).T
+        upper = (1 + _SLACK) * (squares[None, :] + lengths[:, None]) - 2 * products
+        return jax.lax.dynamic_update_slice_in_dim(block, jnp.sqrt(jnp.maximum(upper, 0)), begin, axis=1)
+
+    def put(place, upper, block):
+        return jax.lax.dynamic_update_index_in_dim(upper, block[place], classes[place], axis=0)
+
+    # Loops of one round or none: a branch would copy the table.
+    late = (jnp.arange(num_classes) == classes[0]) & ~many
+    upper, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[1]), one, (bounds.upper, late))
+    block = jnp.zeros((width, size), jnp.float32)
+    block = jax.lax.fori_loop(jnp.int32(0), jnp.where(many, -(-size // height), 0), tile, block)
+    upper = jax.lax.fori_loop(0, jnp.where(many, width, 0), lambda place, upper: put(place, upper, block), upper)
+    fresh = jnp.zeros(num_classes, bool).at[classes].set(many).at[classes[0]].set(True)
     return replace(
         bounds,
         upper=upper,
-        lengths=jnp.where(late, jnp.sum(jnp.square(means - bounds.middle[None, :]), axis=1), bounds.lengths),
-        moved=jnp.where(late, 0, bounds.moved),
-        counted=jnp.where(jnp.any(late), -1, bounds.counted),
+        lengths=jnp.where(fresh, jnp.zeros(num_classes).at[classes].set(lengths), bounds.lengths),
+        moved=jnp.where(fresh, 0, bounds.moved),
+        counted=jnp.full(num_classes, -1, jnp.float32),
     )
 
 
