@@ -38,7 +38,8 @@ class Balanced:
     The defaults are `min` with a patience of 3, which reach lower imbalance ratios than the rule as printed (`max`, endless patience) and
     do not get stuck; the latter is registered as `+balance_printed`.
 
-    Costs `O(N C)` memory and, a pick, one pass over the features and at most `O(N C)`.
+    Costs `O(N C)` memory. A pick looks at all rows through bounds and measures one or two of them. A matrix product of `O(32 N D)` brings
+    the bounds up to date every twenty picks or so; with few classes it is one pass over the features a pick (see `balal.bounds`).
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3.
     """
