@@ -40,11 +40,11 @@ _ROWS = 1024
 class Bounds:
     """What is known of the distances between rows and class means.
 
-    upper: [C, N], not below the distances there were when the class was last brought up to date. slack: [C, N] would be what their squares
-    may be too large by; it is `2 * _SLACK * (squares[n] + lengths[c])`. squares: [N] and lengths: [C], squared distances of rows and means
-    from the middle. middle: [D], a point amid the rows. moved: [C], how far each mean can be from where it was then; infinite: never
-    brought up to date. far: [N], not below the denominators of Eq. 9 of the classes in `counted`. counted: [C], how far each of them had
-    moved then, -1 for a class that is not among them.
+    upper: [C, N], not below the distances there were when a class was last brought up to date. squares: [N] and lengths: [C], squared
+    distances of the rows, and of the means there were then, from the middle; the squares of `upper` are too large by at most
+    `2 * _SLACK * (squares + lengths)`. middle: [D], a point amid the rows. moved: [C], how far each mean can be from where it was then: 0
+    for classes without a mean, infinite for those that were never looked at. far: [N], not below the denominators of Eq. 9 of the classes
+    in `counted`. counted: [C], how far each of them had moved then, -1 for a class that is not among them.
     """
 
     upper: Float[Array, "*S C N"]
@@ -79,8 +79,8 @@ def begin(features: Float[Array, "N D"], *, num_classes: int, candidates: Bool[A
     )
 
 
-def move(bounds: Bounds, label: Int[Array, ""], length: Float[Array, ""]) -> Bounds:
-    """The bounds after the mean of a class has moved by some length. A label outside [0, C) changes nothing.
+def move(bounds: Bounds, label: Int[Array, ""], length: Float[Array, ""] | float) -> Bounds:
+    """The bounds after the mean of a class has moved by some length, infinite where it had none before. Label C changes nothing.
 
     >>> bounds = begin(jnp.eye(2), num_classes=2)
     >>> move(replace(bounds, moved=jnp.zeros(2)), jnp.int32(1), jnp.float32(0.5)).moved.round(3).tolist()
@@ -129,6 +129,7 @@ def choose(
 
     >>> features, means = jnp.array([[0.0], [1.0], [4.0]]), jnp.array([[1.5], [0.0]])
     >>> bounds = begin(features, num_classes=2)
+    >>> bounds = move(move(bounds, jnp.int32(0), jnp.inf), jnp.int32(1), jnp.inf)
     >>> int(choose(bounds, features, means, jnp.int32(0), jnp.array([False, True]), jnp.ones(3, bool))[0])
     1
     """
@@ -225,13 +226,13 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
     late = (jnp.arange(num_classes) == classes[0]) & ~many
     upper, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[1]), one, (bounds.upper, late))
     block = jnp.zeros((width, size), jnp.float32)
-    block = jax.lax.fori_loop(jnp.int32(0), jnp.where(many, -(-size // height), 0), tile, block)
-    upper = jax.lax.fori_loop(0, jnp.where(many, width, 0), lambda place, upper: put(place, upper, block), upper)
+    block = jax.lax.fori_loop(0, many.astype(jnp.int32) * -(-size // height), tile, block)
+    upper = jax.lax.fori_loop(0, many.astype(jnp.int32) * width, lambda place, upper: put(place, upper, block), upper)
     fresh = jnp.zeros(num_classes, bool).at[classes].set(many).at[classes[0]].set(True)
     return replace(
         bounds,
         upper=upper,
-        lengths=jnp.where(fresh, jnp.zeros(num_classes).at[classes].set(lengths), bounds.lengths),
+        lengths=jnp.where(fresh, jnp.zeros(num_classes, jnp.float32).at[classes].set(lengths), bounds.lengths),
         moved=jnp.where(fresh, 0, bounds.moved),
         counted=jnp.full(num_classes, -1, jnp.float32),
     )

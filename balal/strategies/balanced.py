@@ -131,12 +131,13 @@ def _add(memory: Memory, features: Float[Array, "N D"], index: Int[Array, ""], l
     place = jnp.where(label >= 0, label, memory.counts.shape[0])
     counts = memory.counts.at[place].add(1, mode="drop")
     # A running mean, not a sum: a large common offset of the features costs it no precision.
-    step = (features[index].astype(jnp.float32) - memory.means[label]) / jnp.maximum(counts[label], 1)
-    length = jnp.where(counts[label] == 1, jnp.inf, jnp.sqrt(jnp.sum(jnp.square(step))))
+    before = memory.means[label]
+    mean = before + (features[index].astype(jnp.float32) - before) / jnp.maximum(counts[label], 1)
+    length = jnp.where(counts[label] == 1, jnp.inf, jnp.sqrt(jnp.sum(jnp.square(mean - before))))
     return replace(
         memory,
         counts=counts,
-        means=memory.means.at[place].add(step, mode="drop"),
+        means=memory.means.at[place].set(mean, mode="drop"),
         bounds=bounds.move(memory.bounds, place, length),
     )
 
