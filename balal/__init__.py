@@ -2,6 +2,7 @@
 
 from balal import (
     balancing,
+    bounds,
     chance,
     check,
     cost,

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import chance
-from balal.ties import largest
+from balal.ties import largest, lowest
 
 
 @jax.tree_util.register_dataclass
@@ -181,7 +181,7 @@ def _k_center(features, budget, labelled, candidates, start, key, sizes: _Sizes 
 
 def _first(centres: _Centres, left, start, key) -> tuple[_Centres, Bool[Array, " N"]]:
     """Puts the row to begin with among the centres: `start` where it may be picked, else, without any centre, a drawn or the lowest one."""
-    first = jnp.where(centres.count > 0, -1, _lowest(left))
+    first = jnp.where(centres.count > 0, -1, lowest(left))
     if key is not None:
         first = jnp.where(centres.count > 0, first, largest(chance.per_row(key, len(left)), left))
     if start is not None:
@@ -271,7 +271,7 @@ def _lowered(features, mean, centres: _Centres, bounds: _Bounds, rows, outside, 
         wait = (values >= outside) & (values > -jnp.inf) & (bounds.seen[rows] < centres.count)
         wait &= jnp.arange(len(rows), dtype=jnp.int32) < number
         places = jnp.where(wait, jnp.cumsum(wait, dtype=jnp.int32) - 1, len(rows))
-        first = rows[_lowest(wait)]
+        first = rows[lowest(wait)]
         rows = jnp.broadcast_to(first, rows.shape).at[places].set(rows, mode="drop")
         number = jnp.sum(wait, dtype=jnp.int32)
 
@@ -299,7 +299,7 @@ def _compared(features, mean, centres: _Centres, bounds: _Bounds, rows, most, si
         filled = place + jnp.arange(sizes.chunk, dtype=jnp.int32) < end
         upper = jnp.where(filled[None, :], _upper_bounds(points, _centred(features, mean, others)), jnp.inf)
         nearest = jnp.min(upper, axis=1)
-        owner = others[_lowest(upper == nearest[:, None])]
+        owner = others[lowest(upper == nearest[:, None])]
         closer = nearest < values
         return place + sizes.chunk, jnp.where(closer, nearest, values), jnp.where(closer, owner, owners)
 
@@ -372,10 +372,4 @@ def _before(value, row, other_value, other_row) -> Bool[Array, ""]:
 def _top(values: Float[Array, " n"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
     """The largest value and its lowest place."""
     best = jnp.max(values)
-    return best, _lowest(values == best)
-
-
-def _lowest(mask: Bool[Array, "*S n"]) -> Int[Array, "*S"]:
-    """The lowest true place of the last axis, the last place where none is; many times faster than argmax on a CPU."""
-    places = jnp.arange(mask.shape[-1], dtype=jnp.int32)
-    return jnp.min(jnp.where(mask, jnp.broadcast_to(places, mask.shape), mask.shape[-1] - 1), axis=-1)
+    return best, lowest(values == best)

@@ -5,7 +5,8 @@
     python -m benchmarks.balancing --features=full.npz      a file with `pool_features` or `features`, and `pool_labels` or `labels`
 
 Every rival follows the same random order until the same rule takes over: balancing (`min`, patience 3), or the posterior as it is by
-default. The picks are compared. Times are medians of repeats, of one process, so read the ratios.
+default. The picks are compared, and the memory that the compiled program needs besides its inputs is told. Times are medians of repeats, of
+one process, so read the ratios.
 """
 
 from typing import Any
@@ -117,6 +118,16 @@ def rows(programs: list[tuple[str, float, int, str]]) -> list[dict[str, Any]]:
     ]
 
 
+def extra_memory(strategy: balal.Strategy, pool: balal.Pool, labels: np.ndarray, budget: int, num_classes: int) -> int:
+    """Bytes that the compiled program needs at most at a time besides its inputs and outputs."""
+
+    def program(pool, labels, key):
+        return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key)
+
+    compiled = jax.jit(program).lower(pool, labels.astype(np.int32), jax.random.key(0)).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"this program takes flags only, got {argv[1:]}")
@@ -129,13 +140,17 @@ def main(argv: list[str]) -> None:
     making, pool = common.timed(lambda: jax.block_until_ready(balal.pool(features, typicality=True)))
     key = jax.random.key(0)
 
+    table_size = len(features) * num_classes * 4
+
     def ours(rule: str) -> tuple[balal.Result, float, str]:
         def run():
             strategy = balal.strategy(f"random+{rule}")
             return jax.block_until_ready(balal.one_shot(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key))
 
         compiling = common.timed(run)[0]
-        return run(), common.timed(run, FLAGS.repeats)[0], f"first call with compilation {compiling:.1f} s"
+        extra = extra_memory(balal.strategy(f"random+{rule}"), pool, labels, budget, num_classes)
+        note = f"first call with compilation {compiling:.1f} s; extra memory {extra / 1e6:.1f} MB, {extra / table_size:.2f} x [N, C]"
+        return run(), common.timed(run, FLAGS.repeats)[0], note
 
     result, seconds, note = ours("balance")
     switched_at = int(result.switched_at) if int(result.switched_at) >= 0 else budget

@@ -20,6 +20,7 @@ LAYERS = [
     {"check"},
     {"record", "chance", "ties", "neighbours"},
     {"uncertainty", "diversity", "coverage", "balancing", "posterior", "imbalance", "metrics", "expected"},
+    {"bounds"},
     {"strategies"},
     {"loop"},
     {"files", "cost"},

@@ -5,10 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from balal import balancing, check, record
-from balal.coverage import squared_distances
+from balal import balancing, bounds, check, record
 from balal.strategies.base import Budget, Strategy, largest_budget
 from balal.types import Labelled, Pool, available
 
@@ -16,14 +15,13 @@ from balal.types import Labelled, Pool, available
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Memory:
-    """first: the memory of the first strategy. counts: [C] and means: [C, D] of the answers. distances: squared, [C, N], row `c` right
-    where fresh[c]. total: labels there will be when the budget is spent. wanted: what the last pick hoped for."""
+    """first: the memory of the first strategy. counts: [C] and means: [C, D] of the answers. bounds: on the distances of the rows to the
+    means. total: labels there will be when the budget is spent. wanted: what the last pick hoped for."""
 
     first: Any
     counts: Int[Array, "*S C"]
     means: Float[Array, "*S C D"]
-    distances: Float[Array, "*S C N"]
-    fresh: Bool[Array, "*S C"]
+    bounds: bounds.Bounds
     total: Int[Array, "*S"]
     key: Key[Array, "*S"]
     wanted: Int[Array, "*S"]
@@ -40,7 +38,8 @@ class Balanced:
     The defaults are `min` with a patience of 3, which reach lower imbalance ratios than the rule as printed (`max`, endless patience) and
     do not get stuck; the latter is registered as `+balance_printed`.
 
-    Costs `O(N C)` memory and, a pick, one pass over the features and at most `O(N C)`.
+    Costs `O(N C)` memory. A pick looks at all rows through bounds and measures one or two of them. A matrix product of `O(32 N D)` brings
+    the bounds up to date every twenty picks or so; with few classes it is one pass over the features a pick (see `balal.bounds`).
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3.
     """
@@ -73,8 +72,7 @@ class Balanced:
             first=self.first.init(pool, labelled, budget, num_classes, key),
             counts=jnp.zeros(num_classes, jnp.int32),
             means=jnp.zeros((num_classes, features.shape[1]), jnp.float32),
-            distances=jnp.zeros((num_classes, pool.size), jnp.float32),
-            fresh=jnp.zeros(num_classes, bool),
+            bounds=bounds.begin(features, num_classes=num_classes, candidates=pool.candidates),
             # Begun anew in the middle of a budget, part of it is in `labelled` already: the record has no room for more than the rest.
             total=jnp.minimum(labelled.count + budget, jnp.maximum(places, budget)),
             # `first` has the key itself, so that a strategy and its balanced form begin with the same picks.
@@ -99,20 +97,13 @@ class Balanced:
         rank = balancing.tie_rank(labelled.labels, num_classes=num_classes, key=tie_key, ties=self.ties)
         wanted = balancing.wanted_class(memory.counts, missed, rank, patience=self.patience)
         wanted = jnp.where(switched, wanted, -1)
-        switched = wanted >= 0
         _, over = balancing.represented(memory.counts, labelled.count, **rules)
-        looked_at = switched & (memory.counts > 0) & (over.at[wanted].set(True))
-        distances, fresh = _refresh(memory, _features(pool), looked_at)
-
-        def balance():
-            pick = balancing.choose(distances, wanted, over, available(pool, labelled), denominator=self.denominator)
-            return pick, memory.first
-
-        def follow():
-            return self.first.ask(memory.first, pool, labelled)
-
-        pick, first = jax.lax.cond(switched, balance, follow)
-        return pick, replace(memory, first=first, distances=distances, fresh=fresh, wanted=wanted)
+        pick, known = bounds.choose(
+            memory.bounds, _features(pool), memory.means, wanted, over, available(pool, labelled), denominator=self.denominator
+        )
+        # The bounds stay outside the branch, which would copy them.
+        pick, first = jax.lax.cond(wanted >= 0, lambda: (pick, memory.first), lambda: self.first.ask(memory.first, pool, labelled))
+        return pick, replace(memory, first=first, bounds=known, wanted=wanted)
 
     def tell(self, memory: Memory, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]) -> Memory:
         memory = replace(memory, first=self.first.tell(memory.first, pool, index, label))
@@ -131,38 +122,24 @@ class Balanced:
             first=self.first.grow(memory.first, num_classes),
             counts=pad(memory.counts),
             means=pad(memory.means),
-            distances=pad(memory.distances),
-            fresh=pad(memory.fresh),
+            bounds=bounds.grow(memory.bounds, num_classes),
         )
 
 
 def _add(memory: Memory, features: Float[Array, "N D"], index: Int[Array, ""], label: Int[Array, ""]) -> Memory:
-    """One answer enters its class's mean. Distances to it are taken later, when somebody looks at them. Label -1: not answered yet."""
+    """One answer enters its class's mean. Label -1: not answered yet."""
     place = jnp.where(label >= 0, label, memory.counts.shape[0])
     counts = memory.counts.at[place].add(1, mode="drop")
     # A running mean, not a sum: a large common offset of the features costs it no precision.
-    step = (features[index].astype(jnp.float32) - memory.means[label]) / jnp.maximum(counts[label], 1)
+    before = memory.means[label]
+    mean = before + (features[index].astype(jnp.float32) - before) / jnp.maximum(counts[label], 1)
+    length = jnp.where(counts[label] == 1, jnp.inf, jnp.sqrt(jnp.sum(jnp.square(mean - before))))
     return replace(
         memory,
         counts=counts,
-        means=memory.means.at[place].add(step, mode="drop"),
-        fresh=memory.fresh.at[place].set(False, mode="drop"),
+        means=memory.means.at[place].set(mean, mode="drop"),
+        bounds=bounds.move(memory.bounds, place, length),
     )
-
-
-def _refresh(memory: Memory, features: Float[Array, "N D"], looked_at: Bool[Array, " C"]):
-    """Brings the rows of `looked_at` classes up to date. While balancing that is the class of the last answer: one pass a pick."""
-
-    def stale(carry):
-        _, fresh = carry
-        return jnp.any(looked_at & ~fresh)
-
-    def refresh_one(carry):
-        distances, fresh = carry
-        label = jnp.argmax(looked_at & ~fresh)
-        return distances.at[label].set(squared_distances(features, memory.means[label])), fresh.at[label].set(True)
-
-    return jax.lax.while_loop(stale, refresh_one, (memory.distances, memory.fresh))
 
 
 def _features(pool: Pool) -> Float[Array, "N D"]:

@@ -1,0 +1,293 @@
+"""Bounds on the distances between rows and class means that move: the choice of Eq. 9 without a pass over the features a pick.
+
+A mean that moves by some length changes no distance by more than that. So a table of distances stays useful while its means move: an old
+distance plus or less what its mean has moved since bounds the new one, and with it the ratio of Eq. 9 of every row from below. The row
+with the lowest bound is measured, as a sum of squared differences to every mean, until the best one measured lies below all other bounds:
+one or two rows a pick. Only where that takes too long, or the wanted class itself has moved, the table is brought up to date: by one
+matrix product for all classes that have moved, every twenty picks or so.
+
+    bounds = begin(features, num_classes=100)
+    bounds = move(bounds, label, length)            # a label has come, and the mean of its class has moved
+    pick, bounds = choose(bounds, features, means, wanted, over, candidates)
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from balal.balancing import Denominator, ratios
+from balal.coverage import squared_distances
+from balal.ties import lowest
+
+# The product form of a squared distance, |x|^2 + |c|^2 - 2 x.c, errs by up to about 1e-6 (|x|^2 + |c|^2) in float32 (measured, D = 512).
+# Made larger by this share of |x|^2 + |c|^2 it is an upper bound.
+_SLACK = 4e-6
+# Bounds of ratios are made lower by this share, for what sums, roots and quotients may err.
+_MARGIN = 1e-5
+# Rows that are measured for one pick before the table is brought up to date.
+_TURNS = 32
+# Classes brought up to date by one matrix product, and how few of them take one pass over the features each instead.
+_CLASSES, _FEW = 32, 4
+# Rows of the features in one matrix product: centred, they stay in the processor's cache.
+_ROWS = 1024
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bounds:
+    """What is known of the distances between rows and class means.
+
+    upper: [C, N], not below the distances there were when a class was last brought up to date. squares: [N] and lengths: [C], squared
+    distances of the rows, and of the means there were then, from the middle; the squares of `upper` are too large by at most
+    `2 * _SLACK * (squares + lengths)`. middle: [D], a point amid the rows. moved: [C], how far each mean can be from where it was then: 0
+    for classes without a mean, infinite for those that were never looked at. far: [N], not below the denominators of Eq. 9 of the classes
+    in `counted`. counted: [C], how far each of them had moved then, -1 for a class that is not among them.
+    """
+
+    upper: Float[Array, "*S C N"]
+    squares: Float[Array, "*S N"]
+    lengths: Float[Array, "*S C"]
+    middle: Float[Array, "*S D"]
+    moved: Float[Array, "*S C"]
+    far: Float[Array, "*S N"]
+    counted: Float[Array, "*S C"]
+
+
+def begin(features: Float[Array, "N D"], *, num_classes: int, candidates: Bool[Array, " N"] | None = None) -> Bounds:
+    """Nothing is known yet. `O(N C)` memory, two passes over the features. Runs inside jit.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16. num_classes: room for classes, `C`.
+      candidates: bool [N], the rows that say where the middle is (None: all); the others may hold anything.
+
+    >>> begin(jnp.array([[1.0], [3.0]]), num_classes=1).squares.tolist()
+    [1.0, 1.0]
+    """
+    size = features.shape[0]
+    middle = _middle(features, jnp.ones(size, bool) if candidates is None else candidates)
+    return Bounds(
+        upper=jnp.zeros((num_classes, size), jnp.float32),
+        squares=squared_distances(features, middle),
+        lengths=jnp.zeros(num_classes, jnp.float32),
+        middle=middle,
+        moved=jnp.zeros(num_classes, jnp.float32),
+        far=jnp.zeros(size, jnp.float32),
+        counted=jnp.full(num_classes, -1, jnp.float32),
+    )
+
+
+def move(bounds: Bounds, label: Int[Array, ""], length: Float[Array, ""] | float) -> Bounds:
+    """The bounds after the mean of a class has moved by some length, infinite where it had none before. Label C changes nothing.
+
+    >>> bounds = begin(jnp.eye(2), num_classes=2)
+    >>> move(replace(bounds, moved=jnp.zeros(2)), jnp.int32(1), jnp.float32(0.5)).moved.round(3).tolist()
+    [0.0, 0.5]
+    """
+    return replace(bounds, moved=bounds.moved.at[label].add((1 + _MARGIN) * length, mode="drop"))
+
+
+def grow(bounds: Bounds, num_classes: int) -> Bounds:
+    """The same bounds with room for more classes."""
+    more = num_classes - bounds.moved.shape[0]
+
+    def pad(values, filling):
+        return jnp.pad(values, [(0, more)] + [(0, 0)] * (values.ndim - 1), constant_values=filling)
+
+    return replace(
+        bounds,
+        upper=pad(bounds.upper, 0),
+        lengths=pad(bounds.lengths, 0),
+        moved=pad(bounds.moved, 0),
+        counted=pad(bounds.counted, -1),
+    )
+
+
+def choose(
+    bounds: Bounds,
+    features: Float[Array, "N D"],
+    means: Float[Array, "C D"],
+    wanted: Int[Array, ""],
+    over: Bool[Array, " C"],
+    candidates: Bool[Array, " N"],
+    *,
+    denominator: Denominator = "min",
+) -> tuple[Int[Array, ""], Bounds]:
+    """The candidate to ask, as `balancing.choose` would from all distances, and the bounds to go on with. Runs inside jit.
+
+    The pick does not depend on what the bounds hold, only how long it takes to find: rows are compared by distances measured as sums of
+    squared differences, ties go to the lowest row.
+
+    Args:
+      features: [N, D]. means: [C, D], of the classes.
+      wanted: the wanted class; -1: nothing is chosen, and nothing done. over: bool [C], the over-represented classes.
+      candidates: bool [N]. denominator: as in `balancing.choose`.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 9; the bounds are the triangle inequality, as in Elkan's k-means (ICML 2003).
+
+    >>> features, means = jnp.array([[0.0], [1.0], [4.0]]), jnp.array([[1.5], [0.0]])
+    >>> bounds = begin(features, num_classes=2)
+    >>> bounds = move(move(bounds, jnp.int32(0), jnp.inf), jnp.int32(1), jnp.inf)
+    >>> int(choose(bounds, features, means, jnp.int32(0), jnp.array([False, True]), jnp.ones(3, bool))[0])
+    1
+    """
+    chooses = wanted >= 0
+    over &= chooses
+    candidates &= chooses
+    size = candidates.shape[0]
+
+    def late(bounds):
+        return chooses & ((bounds.moved[wanted] > 0) | jnp.any(over & (bounds.moved == jnp.inf)))
+
+    bounds = jax.lax.while_loop(late, lambda bounds: _refreshed(bounds, features, means, wanted, over), bounds)
+    bounds, lower = _lower(bounds, wanted, over, denominator)
+    lower = jnp.where(candidates, lower, jnp.inf)
+
+    def goes_on(carry):
+        _, _, (bound, row), (best, best_row), _, _ = carry
+        return (bound < jnp.inf) & ((bound < best) | ((bound == best) & (row < best_row)))
+
+    def measure(carry):
+        bounds, lower, (_, row), (best, best_row), last, turns = carry
+        value = ratios(squared_distances(means, features[row])[:, None], wanted, over, denominator=denominator)[0]
+        lower = lower.at[row].set(jnp.inf)
+
+        # Loops of one round or none: a branch would copy the table.
+        def pass_over_copies(_, carry):
+            lower, row = carry
+            copies = (lower < jnp.inf) & (squared_distances(features, features[row]) == 0)
+            return jnp.where(copies, jnp.inf, lower), jnp.where(jnp.any(copies), jnp.minimum(row, lowest(copies)), row)
+
+        def tighten(_, carry):
+            bounds, lower = carry
+            bounds = _refreshed(bounds, features, means, wanted, over)
+            bounds, tighter = _lower(bounds, wanted, over, denominator)
+            return bounds, jnp.where(lower < jnp.inf, tighter, jnp.inf)
+
+        long = turns >= _TURNS
+        lower, row = jax.lax.fori_loop(0, (long & (value == last)).astype(jnp.int32), pass_over_copies, (lower, row))
+        bounds, lower = jax.lax.fori_loop(0, (long & jnp.any(over & (bounds.moved > 0))).astype(jnp.int32), tighten, (bounds, lower))
+        better = (value < best) | ((value == best) & (row < best_row))
+        best = jnp.where(better, value, best), jnp.where(better, row, best_row)
+        return bounds, lower, _lowest_bound(lower), best, value, turns + 1
+
+    nothing = jnp.float32(jnp.inf), jnp.int32(size)
+    carry = bounds, lower, _lowest_bound(lower), nothing, jnp.float32(-1), jnp.int32(0)
+    bounds, _, _, (best, row), _, _ = jax.lax.while_loop(goes_on, measure, carry)
+    # Where every ratio is infinite all candidates are equal.
+    row = jnp.where(best < jnp.inf, row, lowest(candidates))
+    return jnp.where(jnp.any(candidates), row, -1).astype(jnp.int32), bounds
+
+
+def _lowest_bound(lower: Float[Array, " N"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    bound = jnp.min(lower)
+    return bound, lowest(lower == bound)
+
+
+def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
+    """Brings a block of classes up to date, or, where only a few have moved, one.
+
+    The wanted class goes first, then the over-represented ones, as they are in every bound, then those that have moved farthest: these have
+    few labels, so that they will be wanted soon.
+    """
+    num_classes, size = bounds.upper.shape
+    width, height = min(_CLASSES, num_classes), min(_ROWS, size)
+    moved = bounds.moved > 0
+    many = jnp.sum(moved) > _FEW
+    first = jnp.arange(num_classes) == wanted
+    classes = jnp.lexsort((-bounds.moved, ~over, ~first, ~moved))[:width].astype(jnp.int32)
+    points = means[classes] - bounds.middle[None, :]
+    lengths = jnp.sum(jnp.square(points), axis=1)
+
+    def one(carry):
+        # The class is carried: of an invariant one the pass over the features would be moved out of the loop, and always be made.
+        upper, late = carry
+        label = lowest(late)
+        squares = squared_distances(features, means[label]) + _SLACK * (bounds.squares + lengths[0])
+        return jax.lax.dynamic_update_index_in_dim(upper, jnp.sqrt(squares), label, axis=0), jnp.zeros_like(late)
+
+    def tile(number, block):
+        # The last tile ends with the last row; what it shares with the one before is computed twice.
+        begin = jnp.minimum(number * height, size - height)
+        rows = jax.lax.dynamic_slice_in_dim(features, begin, height).astype(jnp.float32) - bounds.middle[None, :]
+        squares = jax.lax.dynamic_slice_in_dim(bounds.squares, begin, height)
+        products = jax.lax.dot_general(rows, points, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+        # Without the barrier the transposition would go into the product, which is slower that way round.
+        products = jax.lax.optimization_barrier(products).T
+        upper = (1 + _SLACK) * (squares[None, :] + lengths[:, None]) - 2 * products
+        return jax.lax.dynamic_update_slice_in_dim(block, jnp.sqrt(jnp.maximum(upper, 0)), begin, axis=1)
+
+    def put(place, upper, block):
+        return jax.lax.dynamic_update_index_in_dim(upper, block[place], classes[place], axis=0)
+
+    # Loops of one round or none: a branch would copy the table.
+    late = (jnp.arange(num_classes) == classes[0]) & ~many
+    upper, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[1]), one, (bounds.upper, late))
+    block = jnp.zeros((width, size), jnp.float32)
+    block = jax.lax.fori_loop(0, many.astype(jnp.int32) * -(-size // height), tile, block)
+    upper = jax.lax.fori_loop(0, many.astype(jnp.int32) * width, lambda place, upper: put(place, upper, block), upper)
+    fresh = jnp.zeros(num_classes, bool).at[classes].set(many).at[classes[0]].set(True)
+    return replace(
+        bounds,
+        upper=upper,
+        lengths=jnp.where(fresh, jnp.zeros(num_classes, jnp.float32).at[classes].set(lengths), bounds.lengths),
+        moved=jnp.where(fresh, 0, bounds.moved),
+        counted=jnp.full(num_classes, -1, jnp.float32),
+    )
+
+
+def _lower(bounds: Bounds, wanted, over, denominator: Denominator) -> tuple[Bounds, Float[Array, " N"]]:
+    """Lower bounds of `balancing.ratios`, [N], and the bounds with the denominators counted. The wanted class must be up to date."""
+    bounds = _counted(bounds, over, denominator)
+    near = jnp.square(bounds.upper[wanted]) - 2 * _SLACK * (bounds.squares + bounds.lengths[wanted])
+    near = jnp.maximum(near, 0)
+    ratio = jnp.sqrt(near) / bounds.far if denominator == "mean" else near / jnp.square(bounds.far)
+    ratio = near if denominator == "none" else jnp.where(jnp.any(over), ratio, near)
+    ratio *= 1 - _MARGIN
+    if denominator == "min":
+        # No mean of `over` is nearer than the nearest.
+        ratio = jnp.where(over[wanted], jnp.maximum(ratio, 1), ratio)
+    # What is not a number may be anything.
+    return bounds, jnp.where(ratio > 0, ratio, 0)
+
+
+def _counted(bounds: Bounds, over, denominator: Denominator) -> Bounds:
+    """Makes `far` the bound for the classes of `over`: of those that have come or moved since, unless others have left."""
+    if denominator == "none":
+        return bounds
+    kept = jnp.where(jnp.any((bounds.counted >= 0) & ~over), -1, bounds.counted)
+    far = jnp.where(jnp.any(kept >= 0), bounds.far, jnp.inf if denominator == "min" else 0.0)
+
+    def differs(counted):
+        return over & (counted != bounds.moved)
+
+    def count(carry):
+        far, counted = carry
+        label = lowest(differs(counted))
+        row, new = bounds.upper[label], counted[label] < 0
+        before, after = row + counted[label], row + bounds.moved[label]
+        if denominator == "min":
+            # A row that this class was the nearest to has its distance for a bound still, be another nearer now.
+            far = jnp.where(new | (far < before), jnp.minimum(far, after), after)
+        elif denominator == "max":
+            far = jnp.maximum(far, after)
+        else:
+            far += after - jnp.where(new, 0, before)
+        return far, counted.at[label].set(bounds.moved[label])
+
+    far, counted = jax.lax.while_loop(lambda carry: jnp.any(differs(carry[1])), count, (far, kept))
+    return replace(bounds, far=far, counted=counted)
+
+
+def _middle(features, candidates: Bool[Array, " N"]) -> Float[Array, " D"]:
+    """A point amid the candidates: products of vectors far from it would cancel. The mean of some, spread over all rows."""
+    size = features.shape[0]
+    rows = np.linspace(0, size - 1, min(_ROWS, size)).astype(np.int32)
+    # Others may hold anything: a candidate stands in for them.
+    rows = jnp.where(candidates[rows], rows, lowest(candidates))
+    points = features[rows].astype(jnp.float32)
+    # Seen from one of them: a sum of numbers far from zero is only right to its own last digit.
+    middle = points[0] + jnp.mean(points - points[:1], axis=0)
+    return jnp.where(jnp.any(candidates), middle, 0)

@@ -1,0 +1,124 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as draws
+
+import balal
+from balal import balancing, bounds
+from balal.coverage import squared_distances
+
+ROWS, CLASSES = 60, 7
+KINDS = {
+    "normal": lambda rng: rng.normal(size=(ROWS, 3)),
+    "grid": lambda rng: rng.integers(-2, 3, size=(ROWS, 3)),
+    "grid far from zero": lambda rng: rng.integers(-2, 3, size=(ROWS, 3)) + 10_000,
+    "duplicates": lambda rng: rng.normal(size=(7, 3))[rng.integers(0, 7, ROWS)],
+    "all equal": lambda rng: np.ones((ROWS, 3)),
+    "two clusters far apart": lambda rng: rng.normal(size=(ROWS, 3)) + rng.choice([-10_000, 10_000], size=(ROWS, 1)),
+    "clusters tighter than products can tell": lambda rng: (
+        rng.normal(size=(5, 3))[rng.integers(0, 5, ROWS)] + 1e-4 * rng.normal(size=(ROWS, 3))
+    ),
+}
+ALL_CHOOSE = {name: jax.jit(bounds.choose, static_argnames="denominator") for name in balancing.Denominator.__args__}
+
+
+def measured_choice(features, means, wanted, over, candidates, denominator):
+    """The pick by sums of squared differences between all rows and all means."""
+    distances = jnp.stack([squared_distances(means, row) for row in features], axis=1)
+    return int(balancing.choose(distances, wanted, over, candidates, denominator=denominator))
+
+
+@settings(max_examples=20)
+@given(seed=draws.integers(0, 10**6), kind=draws.sampled_from(list(KINDS)), denominator=draws.sampled_from(list(ALL_CHOOSE)))
+def test_whatever_the_bounds_hold_the_pick_is_that_of_all_measured_distances(seed, kind, denominator):
+    rng = np.random.default_rng(seed)
+    features = jnp.asarray(KINDS[kind](rng), jnp.float32)
+    means = np.array(features[rng.integers(0, ROWS, CLASSES)] + features[rng.integers(0, ROWS, CLASSES)]) / 2
+    candidates = jnp.asarray(rng.random(ROWS) < 0.7)
+    found = bounds.begin(features, num_classes=CLASSES, candidates=candidates)
+    for label in range(CLASSES):
+        found = bounds.move(found, jnp.int32(label), jnp.float32(np.inf))
+    for _ in range(4):
+        wanted, over = jnp.int32(rng.integers(CLASSES)), jnp.asarray(rng.random(CLASSES) < 0.5)
+        pick, found = ALL_CHOOSE[denominator](found, features, jnp.asarray(means), wanted, over, candidates, denominator=denominator)
+        assert int(pick) == measured_choice(features, jnp.asarray(means), wanted, over, candidates, denominator)
+        candidates = candidates.at[pick].set(False)
+        for label in rng.integers(0, CLASSES, 2):
+            step = ((features[int(pick)] - means[label]) / rng.integers(1, 20)).astype(jnp.float32)
+            means[label] += step
+            found = bounds.move(found, jnp.int32(label), jnp.sqrt(jnp.sum(jnp.square(step))))
+
+
+def test_nothing_is_chosen_and_nothing_done_without_a_wanted_class():
+    features = jnp.eye(4)
+    before = bounds.begin(features, num_classes=2)
+    pick, after = bounds.choose(before, features, jnp.zeros((2, 4)), jnp.int32(-1), jnp.ones(2, bool), jnp.ones(4, bool))
+    assert int(pick) == -1
+    np.testing.assert_array_equal(before.upper, after.upper)
+
+
+def test_without_candidates_nothing_is_chosen():
+    features = jnp.eye(4)
+    pick, _ = bounds.choose(
+        bounds.begin(features, num_classes=2), features, jnp.zeros((2, 4)), jnp.int32(0), jnp.ones(2, bool), jnp.zeros(4, bool)
+    )
+    assert int(pick) == -1
+
+
+@pytest.mark.parametrize(
+    ("denominator", "sizes"),
+    [("min", dict(_CLASSES=2, _FEW=1, _TURNS=1)), ("max", dict(_FEW=100)), ("mean", dict(_ROWS=100, _TURNS=0))],
+    ids=str,
+)
+def test_how_much_is_brought_up_to_date_at_once_changes_no_pick(embedded, monkeypatch, denominator, sizes):
+    features, _, labels = (part[:500] if isinstance(part, np.ndarray) else part for part in embedded)
+    strategy = balal.Balanced(balal.strategy("random"), denominator=denominator)
+    pool = balal.pool(features)
+
+    def picks():
+        # A function anew each time: the sizes are no argument by which a compiled program could be told from another.
+        def program(key):
+            return balal.loop._simulate.__wrapped__(strategy, 150, 100, pool, jnp.asarray(labels, jnp.int32), start, key, None)
+
+        return jax.jit(program)(jax.random.key(1))
+
+    start = balal.record.make(np.zeros(0, int), np.zeros(0, int))
+    expected = picks()
+    for name, size in sizes.items():
+        monkeypatch.setattr(bounds, name, size)
+    found = picks()
+    assert int(expected.switched_at) > 0
+    np.testing.assert_array_equal(expected.indices, found.indices)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_features_are_compared_in_float32(embedded, dtype):
+    features, _, labels = (part[:400] if isinstance(part, np.ndarray) else part for part in embedded)
+    features = jnp.asarray(features, dtype)
+
+    def picks(features):
+        strategy = balal.strategy("random+balance")
+        return balal.one_shot(strategy, balal.pool(features), labels, budget=100, num_classes=100, key=jax.random.key(1)).indices
+
+    np.testing.assert_array_equal(picks(features), picks(features.astype(jnp.float32)))
+
+
+def test_many_copies_cost_passes_over_the_features_not_turns():
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)[np.arange(3000) % 5])
+    labels = np.arange(3000) % 5 // 2
+    result = balal.one_shot(balal.strategy("random+balance"), balal.pool(features), labels, budget=40, num_classes=3, key=jax.random.key(0))
+    assert int(result.switched_at) > 0
+    assert len(set(result.indices.tolist())) == 40
+
+
+def test_extra_memory_is_below_three_tables_of_rows_and_classes():
+    rows, num_classes = 17_168, 100
+
+    def program(features, labels, key):
+        pool = balal.Pool(features, candidates=jnp.ones(rows, bool))
+        return balal.one_shot(balal.strategy("random+balance"), pool, labels, budget=2000, num_classes=num_classes, key=key).indices
+
+    compiled = jax.jit(program).lower(jnp.zeros((rows, 1280)), jnp.zeros(rows, jnp.int32), jax.random.key(0)).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 3 * rows * num_classes * 4
