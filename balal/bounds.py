@@ -19,16 +19,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from balal.balancing import Denominator, ratios
-from balal.coverage import squared_distances
+from balal.coverage import product_error, squared_distances
 from balal.ties import lowest
 
-# The product form of a squared distance, |x|^2 + |c|^2 - 2 x.c, errs by up to about 1e-6 (|x|^2 + |c|^2) in float32 (measured, D = 512).
-# Made larger by this share of |x|^2 + |c|^2 it is an upper bound.
-_SLACK = 4e-6
 # Bounds of ratios are made lower by this share, for what sums, roots and quotients may err.
 _MARGIN = 1e-5
-# Rows that are measured for one pick before the table is brought up to date.
-_TURNS = 32
+# Rows that are measured for one pick before the table is brought up to date, and before all are: where products cannot tell the rows of
+# a cluster apart, bounds are of no use.
+_TURNS, _MOST = 32, 1024
 # Classes brought up to date by one matrix product, and how few of them take one pass over the features each instead.
 _CLASSES, _FEW = 32, 4
 # Rows of the features in one matrix product: centred, they stay in the processor's cache.
@@ -42,9 +40,10 @@ class Bounds:
 
     upper: [C, N], not below the distances there were when a class was last brought up to date. squares: [N] and lengths: [C], squared
     distances of the rows, and of the means there were then, from the middle; the squares of `upper` are too large by at most
-    `2 * _SLACK * (squares + lengths)`. middle: [D], a point amid the rows. moved: [C], how far each mean can be from where it was then: 0
-    for classes without a mean, infinite for those that were never looked at. far: [N], not below the denominators of Eq. 9 of the classes
-    in `counted`. counted: [C], how far each of them had moved then, -1 for a class that is not among them.
+    `2 * coverage.product_error(D) * (squares + lengths)`. middle: [D], a point amid the rows. moved: [C], how far each mean can be from
+    where it was then: 0 for classes without a mean, infinite for those that were never looked at. far: [N], not below the denominators of
+    Eq. 9 of the classes in `counted`, of the kind that `choose` was asked for. counted: [C], how far each of them had moved then, -1 for a
+    class that is not among them.
     """
 
     upper: Float[Array, "*S C N"]
@@ -57,7 +56,7 @@ class Bounds:
 
 
 def begin(features: Float[Array, "N D"], *, num_classes: int, candidates: Bool[Array, " N"] | None = None) -> Bounds:
-    """Nothing is known yet. `O(N C)` memory, two passes over the features. Runs inside jit.
+    """No class has a mean yet: each gets its first by a `move` of infinite length. `O(N C)` memory, two passes. Runs inside jit.
 
     Args:
       features: [N, D], float32, bfloat16 or float16. num_classes: room for classes, `C`.
@@ -122,8 +121,8 @@ def choose(
 
     Args:
       features: [N, D]. means: [C, D], of the classes.
-      wanted: the wanted class; -1: nothing is chosen, and nothing done. over: bool [C], the over-represented classes.
-      candidates: bool [N]. denominator: as in `balancing.choose`.
+      wanted: the wanted class; -1: nothing is chosen. over: bool [C], the over-represented classes.
+      candidates: bool [N]. denominator: as in `balancing.choose`, the same in all calls that carry on the bounds.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 9; the bounds are the triangle inequality, as in Elkan's k-means (ICML 2003).
 
@@ -166,9 +165,16 @@ def choose(
             bounds, tighter = _lower(bounds, wanted, over, denominator)
             return bounds, jnp.where(lower < jnp.inf, tighter, jnp.inf)
 
+        def measure_all(_, carry):
+            # The means are carried: of invariant ones all would be measured before the loop, and always.
+            lower, means = carry
+            values = _measured(features, means, wanted, over, denominator)
+            return jnp.where(lower < jnp.inf, _shrunk(values), jnp.inf), means
+
         long = turns >= _TURNS
         lower, row = jax.lax.fori_loop(0, (long & (value == last)).astype(jnp.int32), pass_over_copies, (lower, row))
         bounds, lower = jax.lax.fori_loop(0, (long & jnp.any(over & (bounds.moved > 0))).astype(jnp.int32), tighten, (bounds, lower))
+        lower, _ = jax.lax.fori_loop(0, (turns == _MOST).astype(jnp.int32), measure_all, (lower, means))
         better = (value < best) | ((value == best) & (row < best_row))
         best = jnp.where(better, value, best), jnp.where(better, row, best_row)
         return bounds, lower, _lowest_bound(lower), best, value, turns + 1
@@ -186,6 +192,25 @@ def _lowest_bound(lower: Float[Array, " N"]) -> tuple[Float[Array, ""], Int[Arra
     return bound, lowest(lower == bound)
 
 
+def _measured(features, means, wanted, over, denominator: Denominator) -> Float[Array, " N"]:
+    """`balancing.ratios` of all rows, by sums of squared differences: a pass over the features for each class."""
+    size, height = features.shape[0], min(_ROWS, features.shape[0])
+
+    def tile(number, values):
+        first_row = jnp.minimum(number * height, size - height)
+        rows = jax.lax.dynamic_slice_in_dim(features, first_row, height)
+        distances = jax.lax.map(lambda mean: squared_distances(rows, mean), means)
+        found = ratios(distances, wanted, over, denominator=denominator)
+        return jax.lax.dynamic_update_slice_in_dim(values, found, first_row, axis=0)
+
+    return jax.lax.fori_loop(0, -(-size // height), tile, jnp.zeros(size, jnp.float32))
+
+
+def _shrunk(values: Float[Array, " N"]) -> Float[Array, " N"]:
+    """Ratios made a little lower, so that they are bounds. What is not a number may be anything."""
+    return jnp.where(values > 0, (1 - _MARGIN) * values, 0)
+
+
 def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
     """Brings a block of classes up to date, or, where only a few have moved, one.
 
@@ -200,24 +225,25 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
     classes = jnp.lexsort((-bounds.moved, ~over, ~first, ~moved))[:width].astype(jnp.int32)
     points = means[classes] - bounds.middle[None, :]
     lengths = jnp.sum(jnp.square(points), axis=1)
+    error = product_error(features.shape[1])
 
     def one(carry):
         # The class is carried: of an invariant one the pass over the features would be moved out of the loop, and always be made.
         upper, late = carry
         label = lowest(late)
-        squares = squared_distances(features, means[label]) + _SLACK * (bounds.squares + lengths[0])
+        squares = squared_distances(features, means[label]) + error * (bounds.squares + lengths[0])
         return jax.lax.dynamic_update_index_in_dim(upper, jnp.sqrt(squares), label, axis=0), jnp.zeros_like(late)
 
     def tile(number, block):
         # The last tile ends with the last row; what it shares with the one before is computed twice.
-        begin = jnp.minimum(number * height, size - height)
-        rows = jax.lax.dynamic_slice_in_dim(features, begin, height).astype(jnp.float32) - bounds.middle[None, :]
-        squares = jax.lax.dynamic_slice_in_dim(bounds.squares, begin, height)
+        first_row = jnp.minimum(number * height, size - height)
+        rows = jax.lax.dynamic_slice_in_dim(features, first_row, height).astype(jnp.float32) - bounds.middle[None, :]
+        squares = jax.lax.dynamic_slice_in_dim(bounds.squares, first_row, height)
         products = jax.lax.dot_general(rows, points, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
         # Without the barrier the transposition would go into the product, which is slower that way round.
         products = jax.lax.optimization_barrier(products).T
-        upper = (1 + _SLACK) * (squares[None, :] + lengths[:, None]) - 2 * products
-        return jax.lax.dynamic_update_slice_in_dim(block, jnp.sqrt(jnp.maximum(upper, 0)), begin, axis=1)
+        upper = (1 + error) * (squares[None, :] + lengths[:, None]) - 2 * products
+        return jax.lax.dynamic_update_slice_in_dim(block, jnp.sqrt(jnp.maximum(upper, 0)), first_row, axis=1)
 
     def put(place, upper, block):
         return jax.lax.dynamic_update_index_in_dim(upper, block[place], classes[place], axis=0)
@@ -241,16 +267,15 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
 def _lower(bounds: Bounds, wanted, over, denominator: Denominator) -> tuple[Bounds, Float[Array, " N"]]:
     """Lower bounds of `balancing.ratios`, [N], and the bounds with the denominators counted. The wanted class must be up to date."""
     bounds = _counted(bounds, over, denominator)
-    near = jnp.square(bounds.upper[wanted]) - 2 * _SLACK * (bounds.squares + bounds.lengths[wanted])
+    near = jnp.square(bounds.upper[wanted]) - 2 * product_error(bounds.middle.shape[0]) * (bounds.squares + bounds.lengths[wanted])
     near = jnp.maximum(near, 0)
     ratio = jnp.sqrt(near) / bounds.far if denominator == "mean" else near / jnp.square(bounds.far)
     ratio = near if denominator == "none" else jnp.where(jnp.any(over), ratio, near)
-    ratio *= 1 - _MARGIN
+    ratio = _shrunk(ratio)
     if denominator == "min":
         # No mean of `over` is nearer than the nearest.
         ratio = jnp.where(over[wanted], jnp.maximum(ratio, 1), ratio)
-    # What is not a number may be anything.
-    return bounds, jnp.where(ratio > 0, ratio, 0)
+    return bounds, ratio
 
 
 def _counted(bounds: Bounds, over, denominator: Denominator) -> Bounds:
@@ -261,7 +286,8 @@ def _counted(bounds: Bounds, over, denominator: Denominator) -> Bounds:
     far = jnp.where(jnp.any(kept >= 0), bounds.far, jnp.inf if denominator == "min" else 0.0)
 
     def differs(counted):
-        return over & (counted != bounds.moved)
+        # Never where a movement is not a number, or there would be no end.
+        return over & (counted < bounds.moved)
 
     def count(carry):
         far, counted = carry
@@ -274,7 +300,8 @@ def _counted(bounds: Bounds, over, denominator: Denominator) -> Bounds:
         elif denominator == "max":
             far = jnp.maximum(far, after)
         else:
-            far += after - jnp.where(new, 0, before)
+            # A little more, for what the sum may have been rounded down.
+            far = (far + after - jnp.where(new, 0, before)) * (1 + 2**-22)
         return far, counted.at[label].set(bounds.moved[label])
 
     far, counted = jax.lax.while_loop(lambda carry: jnp.any(differs(carry[1])), count, (far, kept))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from balal import check, loop
@@ -54,7 +55,7 @@ def estimate(
       limit: bytes there are. A job that needs more is refused.
 
     Raises: ValueError for sizes that are not whole numbers, for a strategy that needs what the pool lacks or that is not known here, and
-      where the memory would exceed `limit`.
+      where the memory would exceed `limit`; RuntimeError where the compiler for this device does not say what a program takes.
 
     >>> from balal.strategies import strategy
     >>> cost = estimate(strategy("random"), 1000, 4, 0, 3, 10)
@@ -63,8 +64,9 @@ def estimate(
     """
     sizes = dict(rows=rows, size=size, source_classes=source_classes, num_classes=num_classes, budget=budget)
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < (name in ("rows", "num_classes")):
-            raise ValueError(f"{name} must be a whole number of at least {int(name in ('rows', 'num_classes'))}, got {value!r}")
+        least = 0 if name in ("size", "source_classes") else 1
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     check.strategy(strategy)
     needs = dict(features=size, scores=source_classes, logits=source_classes)
     missing = [name for name in strategy.needs if not needs[name]]
@@ -129,7 +131,7 @@ def _posterior(strategy: Posterior, rows: int, size: int, num_classes: int, budg
     """Operations of the posterior: neighbours once, columns and means for every label, utilities for every look."""
     neighbours = 2.0 * rows * min(rows, _AMONG) * size
     looks = math.ceil(budget / strategy.every) + math.ceil(math.log2(strategy.every + 1))
-    landmarks = strategy.landmarks
+    landmarks = strategy.landmarks_for(rows, budget)
 
     def labels(number: int) -> float:
         """Of all labels, on so many rows."""

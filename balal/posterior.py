@@ -119,14 +119,13 @@ def begin(
     relation = Exact(
         units=units.T,
         bandwidth=bandwidth,
-        # Times 0: a table begins when what it is to hold is known, since until then copies of the features need the room.
-        columns=(jnp.full((-(-places // parts), size), 0 * bandwidth),) * parts,
+        columns=(jnp.full((-(-places // parts), size), _nothing(bandwidth)),) * parts,
     )
     if landmarks is not None:
         relation = _landmarks(relation, candidates, places)
     last = bandwidth if isinstance(relation, Exact) else relation.apart[0]
     return GaussianProcess(
-        mean=jnp.full((num_classes, size), 0 * last),
+        mean=jnp.full((num_classes, size), _nothing(last)),
         variance=jnp.ones(size, jnp.float32),
         counts=jnp.zeros(num_classes, jnp.int32),
         count=jnp.int32(0),
@@ -370,17 +369,24 @@ def _with(columns: tuple[Float[Array, "p N"], ...], place, added: Float[Array, "
 
 def _moved(mean: Float[Array, "C N"], surprise: Float[Array, "p C"], steps: Float[Array, "p N"]) -> Float[Array, "C N"]:
     """The mean of every row along some steps, each times its surprise. In place, some classes at a time: a product of all is a copy."""
-    height = -(-len(mean) // _GROUPS) or 1
+    if not len(mean):
+        return mean
+    height = -(-len(mean) // _GROUPS)
 
     def move(group, mean):
-        begin = jnp.minimum(group * height, len(mean) - height)
+        first_line = jnp.minimum(group * height, len(mean) - height)
         # Those of the last group that had their turn already stay as they are.
-        turn = begin + jnp.arange(height) >= group * height
-        moves = jax.lax.dynamic_slice_in_dim(surprise, begin, height, axis=1) * turn[None, :]
-        lines = jax.lax.dynamic_slice_in_dim(mean, begin, height)
-        return jax.lax.dynamic_update_slice_in_dim(mean, lines + jnp.matmul(moves.T, steps, precision="highest"), begin, axis=0)
+        turn = first_line + jnp.arange(height) >= group * height
+        moves = jax.lax.dynamic_slice_in_dim(surprise, first_line, height, axis=1) * turn[None, :]
+        lines = jax.lax.dynamic_slice_in_dim(mean, first_line, height)
+        return jax.lax.dynamic_update_slice_in_dim(mean, lines + jnp.matmul(moves.T, steps, precision="highest"), first_line, axis=0)
 
-    return jax.lax.fori_loop(0, -(-len(mean) // height) if len(mean) else 0, move, mean)
+    return jax.lax.fori_loop(0, -(-len(mean) // height), move, mean)
+
+
+def _nothing(positive: Float[Array, ""]) -> Float[Array, ""]:
+    """0, but not before a number of at least 0 is known: until then copies of the features need the room of the table it fills."""
+    return jnp.where(positive < 0, 1.0, 0.0).astype(jnp.float32)
 
 
 def _landmarks(relation: Exact, candidates: Bool[Array, " N"], number: int) -> Landmarks:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +53,7 @@ def test_whatever_the_bounds_hold_the_pick_is_that_of_all_measured_distances(see
             found = bounds.move(found, jnp.int32(label), jnp.sqrt(jnp.sum(jnp.square(step))))
 
 
-def test_nothing_is_chosen_and_nothing_done_without_a_wanted_class():
+def test_without_a_wanted_class_nothing_is_chosen_and_the_table_stays():
     features = jnp.eye(4)
     before = bounds.begin(features, num_classes=2)
     pick, after = bounds.choose(before, features, jnp.zeros((2, 4)), jnp.int32(-1), jnp.ones(2, bool), jnp.ones(4, bool))
@@ -103,6 +105,35 @@ def test_half_precision_features_are_compared_in_float32(embedded, dtype):
         return balal.one_shot(strategy, balal.pool(features), labels, budget=100, num_classes=100, key=jax.random.key(1)).indices
 
     np.testing.assert_array_equal(picks(features), picks(features.astype(jnp.float32)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_compiled_simulation_ends_where_candidates_hold_what_is_no_number(bad):
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(40, 3)).astype(np.float32), jnp.asarray(rng.integers(0, 3, 40), jnp.int32)
+    features[[3, 11, 20, 31]] = bad
+
+    def program(features):
+        pool = balal.Pool(features, candidates=jnp.ones(40, bool))
+        return balal.one_shot(balal.strategy("random+balance"), pool, labels, budget=30, num_classes=3, key=jax.random.key(0)).indices
+
+    assert len(set(jax.jit(program)(features).tolist())) == 30
+
+
+@pytest.mark.parametrize("denominator", list(ALL_CHOOSE))
+def test_where_products_cannot_tell_rows_apart_all_are_measured_at_once(monkeypatch, denominator):
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(200, 8)).astype(np.float32)
+    features[:, 0] += rng.choice([-30_000, 30_000], 200)
+    features = jnp.asarray(features)
+    means, over = features[:CLASSES], jnp.arange(CLASSES) % 2 > 0
+    monkeypatch.setattr(bounds, "_MOST", 5)
+    found = bounds.begin(features, num_classes=CLASSES)
+    for label in range(CLASSES):
+        found = bounds.move(found, jnp.int32(label), jnp.float32(np.inf))
+    # Apart from the programs of the other tests, which measure more one by one.
+    pick, _ = jax.jit(partial(bounds.choose, denominator=denominator))(found, features, means, jnp.int32(0), over, jnp.arange(200) > 50)
+    assert int(pick) == measured_choice(features, means, jnp.int32(0), over, jnp.arange(200) > 50, denominator)
 
 
 def test_many_copies_cost_passes_over_the_features_not_turns():

@@ -82,8 +82,8 @@ class Posterior:
             raise ValueError(f"sharpness must be at most 8, or powers of small means underflow, got {self.sharpness}")
         if not 0 <= self.typical <= 1:
             raise ValueError(f"typical is a share, between 0 and 1, got {self.typical!r}")
-        if not self.scale > 0 or not self.noise > 0:
-            raise ValueError(f"scale and noise must be above 0, got {self.scale!r} and {self.noise!r}")
+        if not 0 < self.scale < math.inf or not 0 < self.noise < math.inf:
+            raise ValueError(f"scale and noise must be above 0 and finite, got {self.scale!r} and {self.noise!r}")
         if self.target is not None and not (isinstance(self.target, tuple) and self.target and all(0 <= w < math.inf for w in self.target)):
             raise ValueError(f"target must be a tuple of finite numbers of at least 0, one a class, got {self.target!r}")
 
@@ -91,23 +91,27 @@ class Posterior:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*(self.first.needs if self.first else ()), "features")))
 
+    def landmarks_for(self, rows: int, places: int) -> int | None:
+        """How many landmarks it takes for a pool of so many rows and so many labels; None: the exact form."""
+        too_many = places > _LANDMARKS and rows * places > _EXACT
+        return _LANDMARKS if self.landmarks is None and too_many else self.landmarks
+
     def init(self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]) -> Memory:
         if pool.features is None:
             raise ValueError("the posterior needs features: make the pool with balal.pool(features)")
         if self.target is not None and len(self.target) > num_classes:
             raise ValueError(f"target has {len(self.target)} weights for {num_classes} classes")
         places = max(labelled.indices.shape[0], largest_budget(labelled, budget))
-        too_many = places > _LANDMARKS and pool.size * places > _EXACT
         typicality = posterior.typicality(pool.features, candidates=pool.candidates) if pool.typicality is None else pool.typicality
         process = posterior.begin(
             pool.features,
             capacity=places,
             num_classes=num_classes,
             candidates=pool.candidates,
-            # Plus 0: the tables begin when typicality is known, which needs the room before.
-            scale=self.scale + 0 * typicality[0],
+            # Plus 0: the tables begin when typicality, a share, is known, which needs the room before.
+            scale=self.scale + jnp.where(typicality[0] > 2, 1.0, 0.0),
             noise=self.noise,
-            landmarks=_LANDMARKS if self.landmarks is None and too_many else self.landmarks,
+            landmarks=self.landmarks_for(pool.size, places),
         )
         # Beside the rows to choose from there is room for those answered since the last look.
         near = jnp.full(min(self.near, pool.size) + self.every, -1, jnp.int32)
