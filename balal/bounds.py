@@ -138,47 +138,47 @@ def choose(
     size = candidates.shape[0]
 
     def late(bounds):
-        return chooses & ((bounds.moved[wanted] > 0) | jnp.any(over & (bounds.moved == jnp.inf)))
+        return (bounds.moved[wanted] > 0) | jnp.any(over & (bounds.moved == jnp.inf))
 
-    bounds = jax.lax.while_loop(late, lambda bounds: _refreshed(bounds, features, means, wanted, over), bounds)
-    bounds, lower = _lower(bounds, wanted, over, denominator)
-    lower = jnp.where(candidates, lower, jnp.inf)
+    def refresh(carry):
+        bounds, _ = carry
+        bounds = _refreshed(bounds, features, means, wanted, over)
+        return bounds, late(bounds)
+
+    # Loops of one round or none: a branch would copy the table.
+    def pass_over_copies(_, carry):
+        lower, row = carry
+        copies = (lower < jnp.inf) & (squared_distances(features, features[row]) == 0)
+        return jnp.where(copies, jnp.inf, lower), jnp.where(jnp.any(copies), jnp.minimum(row, lowest(copies)), row)
+
+    def measure_all(number, lower):
+        # Plus 0: all rows would be measured before the loop, and always, if nothing here depended on its turn.
+        values = _measured(features, means + number, wanted, over, denominator)
+        return jnp.where(lower < jnp.inf, _shrunk(values), jnp.inf)
 
     def goes_on(carry):
         _, _, (bound, row), (best, best_row), _, _ = carry
         return (bound < jnp.inf) & ((bound < best) | ((bound == best) & (row < best_row)))
 
     def measure(carry):
-        bounds, lower, (_, row), (best, best_row), last, turns = carry
+        bounds, lower, _, (best, best_row), last, turns = carry
+        long = turns >= _TURNS
+        outdated = jnp.where(turns == 0, late(bounds), long & jnp.any(over & (bounds.moved > 0)))
+        bounds, _ = jax.lax.while_loop(lambda carry: carry[1], refresh, (bounds, outdated))
+        bounds = _counted(bounds, over, denominator)
+        tighter = jnp.where(lower < jnp.inf, _lower(bounds, wanted, over, denominator), jnp.inf)
+        lower = jnp.where(outdated | (turns == 0), tighter, lower)
+        lower = jax.lax.fori_loop(0, (turns == _MOST).astype(jnp.int32), measure_all, lower)
+
+        _, row = _lowest_bound(lower)
         value = ratios(squared_distances(means, features[row])[:, None], wanted, over, denominator=denominator)[0]
         lower = lower.at[row].set(jnp.inf)
-
-        # Loops of one round or none: a branch would copy the table.
-        def pass_over_copies(_, carry):
-            lower, row = carry
-            copies = (lower < jnp.inf) & (squared_distances(features, features[row]) == 0)
-            return jnp.where(copies, jnp.inf, lower), jnp.where(jnp.any(copies), jnp.minimum(row, lowest(copies)), row)
-
-        def tighten(_, carry):
-            bounds, lower = carry
-            bounds = _refreshed(bounds, features, means, wanted, over)
-            bounds, tighter = _lower(bounds, wanted, over, denominator)
-            return bounds, jnp.where(lower < jnp.inf, tighter, jnp.inf)
-
-        def measure_all(_, carry):
-            # The means are carried: of invariant ones all would be measured before the loop, and always.
-            lower, means = carry
-            values = _measured(features, means, wanted, over, denominator)
-            return jnp.where(lower < jnp.inf, _shrunk(values), jnp.inf), means
-
-        long = turns >= _TURNS
         lower, row = jax.lax.fori_loop(0, (long & (value == last)).astype(jnp.int32), pass_over_copies, (lower, row))
-        bounds, lower = jax.lax.fori_loop(0, (long & jnp.any(over & (bounds.moved > 0))).astype(jnp.int32), tighten, (bounds, lower))
-        lower, _ = jax.lax.fori_loop(0, (turns == _MOST).astype(jnp.int32), measure_all, (lower, means))
         better = (value < best) | ((value == best) & (row < best_row))
         best = jnp.where(better, value, best), jnp.where(better, row, best_row)
         return bounds, lower, _lowest_bound(lower), best, value, turns + 1
 
+    lower = jnp.where(candidates, 0, jnp.inf).astype(jnp.float32)
     nothing = jnp.float32(jnp.inf), jnp.int32(size)
     carry = bounds, lower, _lowest_bound(lower), nothing, jnp.float32(-1), jnp.int32(0)
     bounds, _, _, (best, row), _, _ = jax.lax.while_loop(goes_on, measure, carry)
@@ -264,9 +264,8 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
     )
 
 
-def _lower(bounds: Bounds, wanted, over, denominator: Denominator) -> tuple[Bounds, Float[Array, " N"]]:
-    """Lower bounds of `balancing.ratios`, [N], and the bounds with the denominators counted. The wanted class must be up to date."""
-    bounds = _counted(bounds, over, denominator)
+def _lower(bounds: Bounds, wanted, over, denominator: Denominator) -> Float[Array, " N"]:
+    """Lower bounds of `balancing.ratios`, once the denominators are counted and the wanted class is up to date."""
     near = jnp.square(bounds.upper[wanted]) - 2 * product_error(bounds.middle.shape[0]) * (bounds.squares + bounds.lengths[wanted])
     near = jnp.maximum(near, 0)
     ratio = jnp.sqrt(near) / bounds.far if denominator == "mean" else near / jnp.square(bounds.far)
@@ -275,7 +274,7 @@ def _lower(bounds: Bounds, wanted, over, denominator: Denominator) -> tuple[Boun
     if denominator == "min":
         # No mean of `over` is nearer than the nearest.
         ratio = jnp.where(over[wanted], jnp.maximum(ratio, 1), ratio)
-    return bounds, ratio
+    return ratio
 
 
 def _counted(bounds: Bounds, over, denominator: Denominator) -> Bounds:

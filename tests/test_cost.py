@@ -45,15 +45,15 @@ def test_operations_of_a_label_are_those_the_compiler_counts():
 
 
 def test_operations_grow_with_what_there_is_to_do():
-    def cost(name, *, rows=1000, size=8, source_classes=5, num_classes=4, budget=20, **options):
+    def cost(name, *, budget=20, **options):
         strategy = dataclasses.replace(balal.strategy(name), **options) if options else balal.strategy(name)
-        return balal.estimate(strategy, rows, size, source_classes, num_classes, budget).flops
+        return balal.cost._flops(strategy, 1000, 8, 4, budget)
 
-    scoring = cost("ent")
-    assert cost("random+balance") == scoring + 20 * 1000 * (3 * 8 + 3 * 4)
+    assert balal.estimate(balal.strategy("ent"), 1000, 8, 5, 4, 20).flops == 10 * 1000 * 5
+    assert cost("random+balance") == 20 * 1000 * (3 * 8 + 3 * 4)
     assert cost("core_set+balance") == cost("random+balance") + 3 * 1000 * 8 * 20
     neighbours = 2 * 1000 * 1000 * 8
-    assert scoring + neighbours < cost("posterior", landmarks=5) < cost("posterior") < cost("posterior", budget=40)
+    assert neighbours < cost("posterior", landmarks=5) < cost("posterior") < cost("posterior", budget=40)
 
 
 def test_a_job_above_the_limit_is_refused_before_anything_is_allocated():
