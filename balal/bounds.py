@@ -3,8 +3,8 @@
 A mean that moves by some length changes no distance by more than that. So a table of distances stays useful while its means move: an old
 distance plus or less what its mean has moved since bounds the new one, and with it the ratio of Eq. 9 of every row from below. The row
 with the lowest bound is measured, as a sum of squared differences to every mean, until the best one measured lies below all other bounds:
-one or two rows a pick. Only where that takes too long, or the wanted class itself has moved, the table is brought up to date: by one
-matrix product for all classes that have moved, every twenty picks or so.
+one or two rows a pick. Only where that takes too long, or the wanted class itself has moved, the table is brought up to date, a block of
+classes by one matrix product: every twenty picks or so with a hundred classes, oftener with few.
 
     bounds = begin(features, num_classes=100)
     bounds = move(bounds, label, length)            # a label has come, and the mean of its class has moved
@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from balal.balancing import Denominator, ratios
-from balal.coverage import product_error, squared_distances
+from balal.coverage import middle, product_error, squared_distances
 from balal.ties import lowest
 
 # Bounds of ratios are made lower by this share, for what sums, roots and quotients may err.
@@ -62,16 +61,18 @@ def begin(features: Float[Array, "N D"], *, num_classes: int, candidates: Bool[A
       features: [N, D], float32, bfloat16 or float16. num_classes: room for classes, `C`.
       candidates: bool [N], the rows that say where the middle is (None: all); the others may hold anything.
 
+    Source: this library.
+
     >>> begin(jnp.array([[1.0], [3.0]]), num_classes=1).squares.tolist()
     [1.0, 1.0]
     """
     size = features.shape[0]
-    middle = _middle(features, jnp.ones(size, bool) if candidates is None else candidates)
+    amid = middle(features, jnp.ones(size, bool) if candidates is None else candidates)
     return Bounds(
         upper=jnp.zeros((num_classes, size), jnp.float32),
-        squares=squared_distances(features, middle),
+        squares=squared_distances(features, amid),
         lengths=jnp.zeros(num_classes, jnp.float32),
-        middle=middle,
+        middle=amid,
         moved=jnp.zeros(num_classes, jnp.float32),
         far=jnp.zeros(size, jnp.float32),
         counted=jnp.full(num_classes, -1, jnp.float32),
@@ -81,15 +82,20 @@ def begin(features: Float[Array, "N D"], *, num_classes: int, candidates: Bool[A
 def move(bounds: Bounds, label: Int[Array, ""], length: Float[Array, ""] | float) -> Bounds:
     """The bounds after the mean of a class has moved by some length, infinite where it had none before. Label C changes nothing.
 
-    >>> bounds = begin(jnp.eye(2), num_classes=2)
-    >>> move(replace(bounds, moved=jnp.zeros(2)), jnp.int32(1), jnp.float32(0.5)).moved.round(3).tolist()
+    Source: the triangle inequality.
+
+    >>> move(begin(jnp.eye(2), num_classes=2), jnp.int32(1), 0.5).moved.round(3).tolist()
     [0.0, 0.5]
     """
     return replace(bounds, moved=bounds.moved.at[label].add((1 + _MARGIN) * length, mode="drop"))
 
 
 def grow(bounds: Bounds, num_classes: int) -> Bounds:
-    """The same bounds with room for more classes."""
+    """The same bounds with room for more classes, `num_classes` in all.
+
+    >>> grow(begin(jnp.eye(2), num_classes=2), 3).upper.shape
+    (3, 2)
+    """
     more = num_classes - bounds.moved.shape[0]
 
     def pad(values, filling):
@@ -221,18 +227,16 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
     width, height = min(_CLASSES, num_classes), min(_ROWS, size)
     moved = bounds.moved > 0
     many = jnp.sum(moved) > _FEW
-    first = jnp.arange(num_classes) == wanted
-    classes = jnp.lexsort((-bounds.moved, ~over, ~first, ~moved))[:width].astype(jnp.int32)
+    others = jnp.arange(num_classes) != wanted
+    classes = jnp.lexsort((-bounds.moved, ~over, others, ~moved))[:width].astype(jnp.int32)
     points = means[classes] - bounds.middle[None, :]
     lengths = jnp.sum(jnp.square(points), axis=1)
     error = product_error(features.shape[1])
 
-    def one(carry):
-        # The class is carried: of an invariant one the pass over the features would be moved out of the loop, and always be made.
-        upper, late = carry
-        label = lowest(late)
-        squares = squared_distances(features, means[label]) + error * (bounds.squares + lengths[0])
-        return jax.lax.dynamic_update_index_in_dim(upper, jnp.sqrt(squares), label, axis=0), jnp.zeros_like(late)
+    def one(number, upper):
+        # Plus 0, as in `measure_all`: or the pass would be moved out of the loop, and always be made.
+        squares = squared_distances(features, means[classes[0]] + number) + error * (bounds.squares + lengths[0])
+        return jax.lax.dynamic_update_index_in_dim(upper, jnp.sqrt(squares), classes[0], axis=0)
 
     def tile(number, block):
         # The last tile ends with the last row; what it shares with the one before is computed twice.
@@ -249,8 +253,7 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
         return jax.lax.dynamic_update_index_in_dim(upper, block[place], classes[place], axis=0)
 
     # Loops of one round or none: a branch would copy the table.
-    late = (jnp.arange(num_classes) == classes[0]) & ~many
-    upper, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[1]), one, (bounds.upper, late))
+    upper = jax.lax.fori_loop(0, (~many).astype(jnp.int32), one, bounds.upper)
     block = jnp.zeros((width, size), jnp.float32)
     block = jax.lax.fori_loop(0, many.astype(jnp.int32) * -(-size // height), tile, block)
     upper = jax.lax.fori_loop(0, many.astype(jnp.int32) * width, lambda place, upper: put(place, upper, block), upper)
@@ -305,15 +308,3 @@ def _counted(bounds: Bounds, over, denominator: Denominator) -> Bounds:
 
     far, counted = jax.lax.while_loop(lambda carry: jnp.any(differs(carry[1])), count, (far, kept))
     return replace(bounds, far=far, counted=counted)
-
-
-def _middle(features, candidates: Bool[Array, " N"]) -> Float[Array, " D"]:
-    """A point amid the candidates: products of vectors far from it would cancel. The mean of some, spread over all rows."""
-    size = features.shape[0]
-    rows = np.linspace(0, size - 1, min(_ROWS, size)).astype(np.int32)
-    # Others may hold anything: a candidate stands in for them.
-    rows = jnp.where(candidates[rows], rows, lowest(candidates))
-    points = features[rows].astype(jnp.float32)
-    # Seen from one of them: a sum of numbers far from zero is only right to its own last digit.
-    middle = points[0] + jnp.mean(points - points[:1], axis=0)
-    return jnp.where(jnp.any(candidates), middle, 0)

@@ -8,15 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from balal import check, loop
+from balal import check, loop, posterior
 from balal.strategies import Balanced, Ordered, Posterior, Strategy
 from balal.strategies.core_set import CoreSet
 from balal.types import Pool, Scores
 
 # Operations that one logit takes on its way into the scores, about: exponential, products, comparisons.
 _A_LOGIT = 10
-# Rows that the posterior looks among for neighbours, at most.
-_AMONG = 2**16
 # Bytes a row that a sort takes for itself on CPUs, which the compiler does not know of (measured).
 _SORTING = 64
 
@@ -129,7 +127,7 @@ def _flops(strategy: Strategy, rows: int, size: int, num_classes: int, budget: i
 
 def _posterior(strategy: Posterior, rows: int, size: int, num_classes: int, budget: int) -> float:
     """Operations of the posterior: neighbours once, columns and means for every label, utilities for every look."""
-    neighbours = 2.0 * rows * min(rows, _AMONG) * size
+    neighbours = 2.0 * rows * min(rows, posterior.AMONG) * size
     looks = math.ceil(budget / strategy.every) + math.ceil(math.log2(strategy.every + 1))
     landmarks = strategy.landmarks_for(rows, budget)
 

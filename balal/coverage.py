@@ -114,6 +114,23 @@ def product_error(size: int) -> float:
     return 4e-6 if size <= 512 else 1.6e-5
 
 
+def middle(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, " D"]:
+    """A point amid the candidates, [D] in float32, without a pass over them all: products of vectors far from it would cancel.
+
+    The mean of up to 1,024 rows spread over the pool; a candidate stands in for those that are none. 0 without candidates.
+
+    >>> middle(jnp.array([[1.0], [9.0], [3.0]]), jnp.array([True, False, True])).round(3).tolist()
+    [1.6670000553131104]
+    """
+    size = features.shape[0]
+    rows = np.linspace(0, size - 1, min(_SPREAD, size)).astype(np.int32)
+    rows = jnp.where(candidates[rows], rows, lowest(candidates))
+    points = features[rows].astype(jnp.float32)
+    # Seen from one of them: a sum of numbers far from zero is only right to its own last digit.
+    mean = points[0] + jnp.mean(points - points[:1], axis=0)
+    return jnp.where(jnp.any(candidates), mean, 0)
+
+
 @dataclass(frozen=True)
 class _Sizes:
     """How much the search looks at. Any sizes give the same picks.
@@ -131,6 +148,8 @@ class _Sizes:
 
 _SIZES = _Sizes()
 
+# Rows of which the middle is the mean.
+_SPREAD = 1024
 # Numbers that are summed in one go, and in how large tiles more of them are. XLA's library for sums on CPUs takes memory of its own for all
 # that it is given inside a loop; with much it is many times slower.
 _WHOLE, _TILE = 2**25, 2**20
@@ -229,7 +248,7 @@ def _plainly(features, centres: _Centres, left, goal) -> _Centres:
 def _lazily(features, centres: _Centres, left, goal, sizes: _Sizes) -> tuple[_Centres, Bool[Array, " N"]]:
     """Picks until there are `goal` centres or the products cannot resolve what comes next. Returns the rows still left, too."""
     size = len(left)
-    mean = _middle(features, left, sizes)
+    mean = middle(features, left)
     nothing_seen = jnp.where(left, jnp.float32(jnp.inf), -jnp.inf)
     bounds = _Bounds(nothing_seen, jnp.full(size, -1, jnp.int32), jnp.zeros(size, jnp.int32))
     begin, early = centres.count, centres.count + sizes.early
@@ -242,15 +261,6 @@ def _lazily(features, centres: _Centres, left, goal, sizes: _Sizes) -> tuple[_Ce
 
     centres, bounds = jax.lax.while_loop(lambda carry: (carry[0].count < goal) & carry[0].resolved, step, (centres, bounds))
     return centres, bounds.values > -jnp.inf
-
-
-def _middle(features, left, sizes: _Sizes) -> Float[Array, " D"]:
-    """The mean of up to a pool of candidates spread over all rows: a point close enough for `_centred`, without a pass over everything."""
-    size = features.shape[0]
-    rows = np.linspace(0, size - 1, min(sizes.pool, size)).astype(np.int32)
-    taken = left[rows]
-    total = jnp.sum(jnp.where(taken[:, None], features[rows].astype(jnp.float32), 0), axis=0)
-    return total / jnp.maximum(jnp.sum(taken, dtype=jnp.float32), 1)
 
 
 def _refreshed(features, mean, centres: _Centres, bounds: _Bounds, everything, sizes: _Sizes) -> _Bounds:

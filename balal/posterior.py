@@ -26,7 +26,7 @@ _TOGETHER = 20
 # The means of all classes are moved along in so many groups of them.
 _GROUPS = 8
 # Rows that `typicality` asks for neighbours, and how many each has.
-_AMONG, _NEIGHBOURS = 2**16, 3
+AMONG, _NEIGHBOURS = 2**16, 3
 # The noise of a landmark: far below that of a label, and far above what float32 cannot tell.
 _LANDMARK_NOISE = 1e-4
 
@@ -282,7 +282,7 @@ def typicality(features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] |
     """
     size = features.shape[0]
     candidates = jnp.ones(size, bool) if candidates is None else candidates
-    among = None if size <= _AMONG else _spread(candidates, _AMONG)
+    among = None if size <= AMONG else _spread(candidates, AMONG)
     found = neighbours.nearest(_directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates)
     # Rounded, so that rows which are equally typical but for the last digits of float32 are level.
     typical = jnp.round(neighbours.relative_typicality(found), 3)

@@ -118,14 +118,14 @@ def rows(programs: list[tuple[str, float, int, str]]) -> list[dict[str, Any]]:
     ]
 
 
-def extra_memory(strategy: balal.Strategy, pool: balal.Pool, labels: np.ndarray, budget: int, num_classes: int) -> int:
-    """Bytes that the compiled program needs at most at a time besides its inputs and outputs."""
+def memory_of(strategy: balal.Strategy, pool: balal.Pool, labels: np.ndarray, budget: int, num_classes: int) -> int:
+    """Bytes that a simulation takes beside its pool."""
 
     def program(pool, labels, key):
         return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key)
 
     compiled = jax.jit(program).lower(pool, labels.astype(np.int32), jax.random.key(0)).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    return common.extra_memory(compiled)
 
 
 def main(argv: list[str]) -> None:
@@ -148,7 +148,7 @@ def main(argv: list[str]) -> None:
             return jax.block_until_ready(balal.one_shot(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key))
 
         compiling = common.timed(run)[0]
-        extra = extra_memory(balal.strategy(f"random+{rule}"), pool, labels, budget, num_classes)
+        extra = memory_of(balal.strategy(f"random+{rule}"), pool, labels, budget, num_classes)
         note = f"first call with compilation {compiling:.1f} s; extra memory {extra / 1e6:.1f} MB, {extra / table_size:.2f} x [N, C]"
         return run(), common.timed(run, FLAGS.repeats)[0], note
 

@@ -42,6 +42,12 @@ def timed(run: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
     return statistics.median(seconds), result
 
 
+def extra_memory(compiled: Any) -> int:
+    """Bytes that a compiled program takes at its peak beside its arguments."""
+    analysis = compiled.memory_analysis()
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+
 def table(title: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Prints rows of the same columns, and returns them with their title."""
     print(f"\n{title}\n\n| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")

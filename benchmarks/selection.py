@@ -61,8 +61,7 @@ class Workload:
 def measure(workload: Workload) -> dict[str, Any]:
     """Times the programs of a workload in turn and prints its table."""
     compiling, compiled = common.timed(jax.jit(workload.ours).lower(*workload.arguments).compile)
-    analysis = compiled.memory_analysis()
-    memory = (analysis.temp_size_in_bytes + analysis.output_size_in_bytes) / 1e6 if analysis else None
+    memory = common.extra_memory(compiled) / 1e6
     programs = {"balal": (lambda: jax.block_until_ready(compiled(*workload.arguments)), lambda seconds: seconds, "")}
     for rival in workload.rivals:
         if (rival.package and not FLAGS.peers) or (FLAGS.device and not rival.on_device):

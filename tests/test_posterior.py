@@ -332,7 +332,7 @@ def test_large_pools_look_for_neighbours_among_some_candidates(monkeypatch):
     features = rng.normal(size=(90, 2)).astype(np.float32)
     padded, some = np.concatenate([features, rng.normal(size=(900, 2)).astype(np.float32)]), np.arange(990) < 90
     whole = posterior.typicality(features)
-    monkeypatch.setattr(posterior, "_AMONG", 60)
+    monkeypatch.setattr(posterior, "AMONG", 60)
     posterior.typicality.clear_cache()
     thinned, masked = posterior.typicality(features), posterior.typicality(padded, candidates=some)
     few = posterior.typicality(padded, candidates=np.arange(990) < 40)
