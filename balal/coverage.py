@@ -106,7 +106,7 @@ def product_error(size: int) -> float:
     """The share of |x|^2 + |c|^2 by which |x|^2 + |c|^2 - 2 x.c is made larger to be an upper bound of a squared distance in float32.
 
     Twice what such products of `size` numbers were seen to err at most, on features of which all columns are equal: 1.9e-6 of up to 512
-    numbers, 4.7e-6 of 1,280, and 7.5e-6 of 2,048 to 32,768.
+    numbers, 4.7e-6 of 1,280, and 7.5e-6 of 2,048 to 32,768. Source: this library, measured on CPUs.
 
     >>> product_error(256), product_error(2048)
     (4e-06, 1.6e-05)
@@ -118,6 +118,7 @@ def middle(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Floa
     """A point amid the candidates, [D] in float32, without a pass over them all: products of vectors far from it would cancel.
 
     The mean of up to 1,024 rows spread over the pool; a candidate stands in for those that are none. 0 without candidates.
+    Source: plain geometry; any point near them will do.
 
     >>> middle(jnp.array([[1.0], [9.0], [3.0]]), jnp.array([True, False, True])).round(3).tolist()
     [1.6670000553131104]

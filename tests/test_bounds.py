@@ -136,6 +136,34 @@ def test_where_products_cannot_tell_rows_apart_all_are_measured_at_once(monkeypa
     assert int(pick) == measured_choice(features, means, jnp.int32(0), over, jnp.arange(200) > 50, denominator)
 
 
+def test_what_is_rarely_needed_is_not_worked_out_beforehand(monkeypatch):
+    """A compiler moves what nothing in a loop changes out of it, and then it is worked out even where the loop has no round."""
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(200, 8)), jnp.float32)
+    means, over, candidates = features[:CLASSES], jnp.arange(CLASSES) % 2 > 0, jnp.arange(200) > 50
+    found = bounds.begin(features, num_classes=CLASSES)
+    for label in range(CLASSES):
+        found = bounds.move(found, jnp.int32(label), jnp.inf)
+    # So many classes have moved that a block of them is brought up to date, and no single one.
+    assert CLASSES > bounds._FEW
+    passes = []
+
+    def noted(rows, point, *_):
+        def note(point):
+            passes.append(len(rows))
+            return np.ones(len(rows), np.float32)
+
+        return jax.pure_callback(note, jax.ShapeDtypeStruct((len(rows),), jnp.float32), point)
+
+    def distances(rows, point):
+        return noted(rows, point) if len(rows) == 200 else squared_distances(rows, point)
+
+    monkeypatch.setattr(bounds, "_measured", noted)
+    monkeypatch.setattr(bounds, "squared_distances", distances)
+    # Apart from the programs of other tests, which know nothing of the notes.
+    jax.jit(partial(bounds.choose, denominator="min"))(found, features, means, jnp.int32(0), over, candidates)
+    assert not passes
+
+
 def test_many_copies_cost_passes_over_the_features_not_turns():
     features = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)[np.arange(3000) % 5])
     labels = np.arange(3000) % 5 // 2

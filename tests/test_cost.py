@@ -12,7 +12,7 @@ import pytest
 from measure_memory import JOBS
 
 import balal
-from balal import posterior
+from balal import balancing, coverage, posterior
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from /proc")
@@ -44,14 +44,22 @@ def test_operations_of_a_label_are_those_the_compiler_counts():
     assert counted == pytest.approx(said, rel=0.25)
 
 
+def test_operations_of_a_pass_and_of_a_choice_are_those_the_compiler_counts():
+    rows, size, num_classes = 1000, 64, 40
+    a_pass = flops(coverage.squared_distances, jnp.ones((rows, size)), jnp.ones(size))
+    assert balal.estimate(balal.strategy("core_set"), rows, size, 0, num_classes, 20).flops == pytest.approx(20 * a_pass, rel=0.1)
+    table, over = jnp.ones((num_classes, rows)), jnp.arange(num_classes) > 0
+    a_choice = flops(balancing.ratios, table, jnp.int32(0), over)
+    counted = 20 * (a_pass + a_choice)
+    assert balal.estimate(balal.strategy("random+balance"), rows, size, 0, num_classes, 20).flops == pytest.approx(counted, rel=0.25)
+
+
 def test_operations_grow_with_what_there_is_to_do():
     def cost(name, *, budget=20, **options):
         strategy = dataclasses.replace(balal.strategy(name), **options) if options else balal.strategy(name)
         return balal.cost._flops(strategy, 1000, 8, 4, budget)
 
-    assert balal.estimate(balal.strategy("ent"), 1000, 8, 5, 4, 20).flops == 10 * 1000 * 5
-    assert cost("random+balance") == 20 * 1000 * (3 * 8 + 3 * 4)
-    assert cost("core_set+balance") == cost("random+balance") + 3 * 1000 * 8 * 20
+    assert cost("core_set+balance") == cost("core_set") + cost("random+balance")
     neighbours = 2 * 1000 * 1000 * 8
     assert neighbours < cost("posterior", landmarks=5) < cost("posterior") < cost("posterior", budget=40)
 
