@@ -15,6 +15,7 @@ from balal import (
     neighbours,
     posterior,
     record,
+    sharding,
     strategies,
     ties,
     types,

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from balal import sharding
 from balal.balancing import Denominator, ratios
 from balal.coverage import middle, product_error, squared_distances
 from balal.ties import lowest
@@ -154,7 +155,7 @@ def choose(
     # Loops of one round or none: a branch would copy the table.
     def pass_over_copies(_, carry):
         lower, row = carry
-        copies = (lower < jnp.inf) & (squared_distances(features, features[row]) == 0)
+        copies = (lower < jnp.inf) & (squared_distances(features, sharding.fetch(features, row)) == 0)
         return jnp.where(copies, jnp.inf, lower), jnp.where(jnp.any(copies), jnp.minimum(row, lowest(copies)), row)
 
     def measure_all(number, lower):
@@ -177,7 +178,9 @@ def choose(
         lower = jax.lax.fori_loop(0, (turns == _MOST).astype(jnp.int32), measure_all, lower)
 
         _, row = _lowest_bound(lower)
-        value = ratios(squared_distances(means, features[row])[:, None], wanted, over, denominator=denominator)[0]
+        point = sharding.fetch(features, row).astype(jnp.float32)
+        squares = jnp.sum(jnp.square(means - point[None, :]), axis=1)
+        value = ratios(squares[:, None], wanted, over, denominator=denominator)[0]
         lower = lower.at[row].set(jnp.inf)
         lower, row = jax.lax.fori_loop(0, (long & (value == last)).astype(jnp.int32), pass_over_copies, (lower, row))
         better = (value < best) | ((value == best) & (row < best_row))
@@ -200,16 +203,20 @@ def _lowest_bound(lower: Float[Array, " N"]) -> tuple[Float[Array, ""], Int[Arra
 
 def _measured(features, means, wanted, over, denominator: Denominator) -> Float[Array, " N"]:
     """`balancing.ratios` of all rows, by sums of squared differences: a pass over the features for each class."""
-    size, height = features.shape[0], min(_ROWS, features.shape[0])
 
-    def tile(number, values):
-        first_row = jnp.minimum(number * height, size - height)
-        rows = jax.lax.dynamic_slice_in_dim(features, first_row, height)
-        distances = jax.lax.map(lambda mean: squared_distances(rows, mean), means)
-        found = ratios(distances, wanted, over, denominator=denominator)
-        return jax.lax.dynamic_update_slice_in_dim(values, found, first_row, axis=0)
+    def tiled(features, means, wanted, over):
+        size, height = features.shape[0], min(_ROWS, features.shape[0])
 
-    return jax.lax.fori_loop(0, -(-size // height), tile, jnp.zeros(size, jnp.float32))
+        def tile(number, values):
+            first_row = jnp.minimum(number * height, size - height)
+            rows = jax.lax.dynamic_slice_in_dim(features, first_row, height)
+            distances = jax.lax.map(lambda mean: squared_distances(rows, mean), means)
+            found = ratios(distances, wanted, over, denominator=denominator)
+            return jax.lax.dynamic_update_slice_in_dim(values, found, first_row, axis=0)
+
+        return jax.lax.fori_loop(0, -(-size // height), tile, jnp.zeros(size, jnp.float32))
+
+    return sharding.by_rows(tiled, (0, None, None, None), 0)(features, means, wanted, over)
 
 
 def _shrunk(values: Float[Array, " N"]) -> Float[Array, " N"]:
@@ -224,7 +231,7 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
     few labels, so that they will be wanted soon.
     """
     num_classes, size = bounds.upper.shape
-    width, height = min(_CLASSES, num_classes), min(_ROWS, size)
+    width = min(_CLASSES, num_classes)
     moved = bounds.moved > 0
     many = jnp.sum(moved) > _FEW
     others = jnp.arange(num_classes) != wanted
@@ -238,16 +245,21 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
         squares = squared_distances(features, means[classes[0]] + number) + error * (bounds.squares + lengths[0])
         return jax.lax.dynamic_update_index_in_dim(upper, jnp.sqrt(squares), classes[0], axis=0)
 
-    def tile(number, block):
-        # The last tile ends with the last row; what it shares with the one before is computed twice.
-        first_row = jnp.minimum(number * height, size - height)
-        rows = jax.lax.dynamic_slice_in_dim(features, first_row, height).astype(jnp.float32) - bounds.middle[None, :]
-        squares = jax.lax.dynamic_slice_in_dim(bounds.squares, first_row, height)
-        products = jax.lax.dot_general(rows, points, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
-        # Without the barrier the transposition would go into the product, which is slower that way round.
-        products = jax.lax.optimization_barrier(products).T
-        upper = (1 + error) * (squares[None, :] + lengths[:, None]) - 2 * products
-        return jax.lax.dynamic_update_slice_in_dim(block, jnp.sqrt(jnp.maximum(upper, 0)), first_row, axis=1)
+    def several(block, features, squares, middle, points, lengths, many):
+        size, height = features.shape[0], min(_ROWS, features.shape[0])
+
+        def tile(number, block):
+            # The last tile ends with the last row; what it shares with the one before is computed twice.
+            first_row = jnp.minimum(number * height, size - height)
+            rows = jax.lax.dynamic_slice_in_dim(features, first_row, height).astype(jnp.float32) - middle[None, :]
+            squared = jax.lax.dynamic_slice_in_dim(squares, first_row, height)
+            products = jax.lax.dot_general(rows, points, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+            # Without the barrier the transposition would go into the product, which is slower that way round.
+            products = jax.lax.optimization_barrier(products).T
+            upper = (1 + error) * (squared[None, :] + lengths[:, None]) - 2 * products
+            return jax.lax.dynamic_update_slice_in_dim(block, jnp.sqrt(jnp.maximum(upper, 0)), first_row, axis=1)
+
+        return jax.lax.fori_loop(0, many.astype(jnp.int32) * -(-size // height), tile, block)
 
     def put(place, upper, block):
         return jax.lax.dynamic_update_index_in_dim(upper, block[place], classes[place], axis=0)
@@ -255,7 +267,8 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
     # Loops of one round or none: a branch would copy the table.
     upper = jax.lax.fori_loop(0, (~many).astype(jnp.int32), one, bounds.upper)
     block = jnp.zeros((width, size), jnp.float32)
-    block = jax.lax.fori_loop(0, many.astype(jnp.int32) * -(-size // height), tile, block)
+    several = sharding.by_rows(several, (1, 0, 0, None, None, None, None), 1)
+    block = several(block, features, bounds.squares, bounds.middle, points, lengths, many)
     upper = jax.lax.fori_loop(0, many.astype(jnp.int32) * width, lambda place, upper: put(place, upper, block), upper)
     fresh = jnp.zeros(num_classes, bool).at[classes].set(many).at[classes[0]].set(True)
     return replace(

@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Key
 
+from balal import sharding
 from balal.types import Labelled, Pool, State
 
 _SHOWN = 5
@@ -61,16 +62,16 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
     if pool.candidates is not None:
         if pool.candidates.dtype != bool:
             raise ValueError(f"candidates must be a boolean mask [N], got dtype {pool.candidates.dtype}")
-        if _concrete(pool.candidates) and not np.any(np.asarray(pool.candidates)):
+        if _concrete(pool.candidates) and not np.any(sharding.whole(pool.candidates)):
             raise ValueError("no row of the pool is a candidate: the candidates mask is False everywhere")
     if pool.features is not None:
         features(pool.features, candidates=pool.candidates, varied="features" in needs)
     if pool.scores is not None:
         for name, leaf in _leaves(pool):
             if name.startswith("scores") and _concrete(leaf):
-                _refuse(~np.isfinite(np.asarray(leaf)), f"{name} must be finite, but {{}} not")
+                _refuse(~np.isfinite(sharding.whole(leaf)), f"{name} must be finite, but {{}} not")
     if pool.typicality is not None and _concrete(pool.typicality):
-        values = np.asarray(pool.typicality)
+        values = sharding.whole(pool.typicality)
         _refuse(
             ~((values >= 0) & (values <= 1)),
             "typicality must lie between 0 and 1, but {} not; use balal.pool(..., typicality=True)",
@@ -86,7 +87,7 @@ def features(features: Array, *, candidates: Array | np.ndarray | None = None, v
     if not _concrete(features) or not _concrete(candidates):
         return
     finite, small, constant = _computed(_feature_faults, features)
-    looked_at = np.ones(len(finite), bool) if candidates is None else np.asarray(candidates)
+    looked_at = np.ones(len(finite), bool) if candidates is None else sharding.whole(candidates)
     mend = "mend these rows or take them out of candidates"
     _refuse(~finite & looked_at, f"features must be finite, but {{}} NaN or infinite values; {mend}", verb="have")
     _refuse(
@@ -138,10 +139,10 @@ def labels(name: str, labels: Any, *, num_classes: int, size: int | None = None,
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"{name} must be integers, got dtype {labels.dtype}")
     if _concrete(labels) and _concrete(needed):
-        values = np.asarray(labels)
+        values = sharding.whole(labels)
         bad = (values < 0) | (values >= num_classes)
         if needed is not None:
-            bad &= np.asarray(needed) | (values != -1)
+            bad &= sharding.whole(needed) | (values != -1)
         found = f" (found {values[bad].min()} to {values[bad].max()})" if bad.any() else ""
         said = f"{name} must lie in [0, {num_classes}), but {{}} not{found}; for more classes use a larger num_classes or balal.grow"
         _refuse(bad, said, rows=rows, noun="those of row")
@@ -262,7 +263,7 @@ def size(size: Any, state: State, pool: Pool) -> None:
             f"({bought - pending} answered, {pending} pending)"
         )
     taken = np.concatenate([np.asarray(state.labelled.indices), np.asarray(state.pending.indices)])
-    free = np.ones(rows_in(pool), bool) if pool.candidates is None else np.array(pool.candidates)
+    free = np.ones(rows_in(pool), bool) if pool.candidates is None else sharding.whole(pool.candidates).copy()
     free[taken[taken >= 0]] = False
     if size > free.sum():
         raise ValueError(f"size={size} is more than the {free.sum()} candidates that are neither labelled nor pending")
@@ -345,7 +346,7 @@ def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
     if isinstance(values, np.ndarray) and not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     with jax.ensure_compile_time_eval():
-        return tuple(np.asarray(fault) for fault in faults(jnp.asarray(values)))
+        return tuple(sharding.whole(fault) for fault in faults(jnp.asarray(values)))
 
 
 @jax.jit

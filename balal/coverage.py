@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from balal import chance
+from balal import chance, sharding
 from balal.ties import largest, lowest
 
 
@@ -37,7 +37,8 @@ def k_center(
     the few thousand largest up to date, by matrix products, and picks among them while they exceed every bound outside. Each pick is
     measured as a sum of squared differences to its nearest centre, as is every row that might precede it: a common offset costs no
     precision, duplicates are exactly 0 apart, and ties are ties. One plain pass over the pool a pick serves small pools, and what is left
-    once the farthest candidate is so near to a centre (a quarter of its distance from the mean) that products may not tell to which.
+    once the farthest candidate is so near to a centre (a quarter of its distance from the mean) that products may not tell to which. Pools
+    spread over devices are passed over plainly.
 
     Args:
       features: [N, D], float32, bfloat16 or float16; Euclidean distances, taken in float32.
@@ -70,7 +71,7 @@ def k_center(
     if labelled is None and start is None and key is None:
         raise ValueError("k_center needs somewhere to begin: pass labelled rows, start=row, or key=jax.random.key(seed)")
     # Plain passes over so little take under half a second, and the lazy search takes longer to compile by more than that.
-    sizes = _SIZES if features.size * budget >= 2**30 else None
+    sizes = _SIZES if features.size * budget >= 2**30 and sharding.devices() == 1 else None
     return _k_center(features, budget, labelled, candidates, start, key, sizes)
 
 
@@ -97,9 +98,12 @@ def squared_distances(features: Float[Array, "N D"], point: Float[Array, " D"]) 
 
         return jax.lax.fori_loop(0, -(-size // height), tile, jnp.zeros(size, jnp.float32))
 
-    if features.size <= _WHOLE:
-        return whole(features, point)
-    return jax.lax.platform_dependent(features, point, cpu=tiled, default=whole)
+    def any_size(features, point):
+        if features.size <= _WHOLE:
+            return whole(features, point)
+        return jax.lax.platform_dependent(features, point, cpu=tiled, default=whole)
+
+    return sharding.by_rows(any_size, (0, None), 0)(features, point)
 
 
 def product_error(size: int) -> float:
@@ -215,7 +219,7 @@ def _first(centres: _Centres, left, start, key) -> tuple[_Centres, Bool[Array, "
     if key is not None:
         first = jnp.where(centres.count > 0, first, largest(chance.per_row(key, len(left)), left))
     if start is not None:
-        askable = (start >= 0) & (start < len(left)) & left[start]
+        askable = (start >= 0) & (start < len(left)) & sharding.fetch(left, start)
         first = jnp.where(askable, start, first).astype(jnp.int32)
     first = jnp.where(jnp.any(left), first, -1)
     left = left.at[jnp.where(first >= 0, first, len(left))].set(False, mode="drop")
@@ -233,13 +237,13 @@ def _plainly(features, centres: _Centres, left, goal) -> _Centres:
     """Picks until there are `goal` centres by one pass over the features for each centre, the present ones included."""
 
     def nearer(place, nearest):
-        return jnp.minimum(nearest, squared_distances(features, features[centres.rows[place]]))
+        return jnp.minimum(nearest, squared_distances(features, sharding.fetch(features, centres.rows[place])))
 
     def pick(carry):
         centres, nearest, left = carry
-        nearest = jnp.minimum(nearest, squared_distances(features, features[centres.rows[centres.count - 1]]))
+        nearest = jnp.minimum(nearest, squared_distances(features, sharding.fetch(features, centres.rows[centres.count - 1])))
         row = largest(nearest, left)
-        return _append(centres, row, nearest[row], row >= 0), nearest, left.at[row].set(False)
+        return _append(centres, row, sharding.fetch(nearest, row), row >= 0), nearest, left.at[row].set(False)
 
     passes = jnp.where(centres.count < goal, centres.count - 1, 0)
     nearest = jax.lax.fori_loop(0, passes, nearer, jnp.full(len(left), jnp.inf, jnp.float32))

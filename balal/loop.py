@@ -20,7 +20,7 @@ from jax.core import Tracer
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from balal import check, metrics, posterior, record
+from balal import check, metrics, posterior, record, sharding
 from balal.strategies.base import Budget, Strategy
 from balal.types import Labelled, Pool, Scores, State, available
 from balal.uncertainty import score
@@ -265,7 +265,7 @@ def _simulate(strategy, most, num_classes, pool, labels, start, key, spent) -> R
             memory, labelled = carry
             index, memory = strategy.ask(memory, pool, labelled)
             wanted = strategy.guess(memory, pool, index)
-            label = jnp.where(index >= 0, labels[index], -1)
+            label = jnp.where(index >= 0, sharding.fetch(labels, index), -1)
             return strategy.tell(memory, pool, index, label), record.append(labelled, index, label, wanted)
 
         labelled = record.extend(start, most)

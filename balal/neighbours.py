@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from balal import sharding
 from balal.ties import largest
 
 # Numbers in one block of the table of all pairs: it stays in the processor's cache or near it.
@@ -46,7 +47,7 @@ def centred(
     candidates = jnp.ones(len(features), bool) if candidates is None else candidates
     points = jnp.where(jnp.isfinite(features), features.astype(jnp.float32), 0)
     # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
-    row = points[jnp.argmax(candidates)]
+    row = sharding.fetch(points, jnp.argmax(candidates))
     points -= row[None, :]
     offset = jnp.sum(jnp.where(candidates[:, None], points, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
     points -= offset[None, :]
@@ -79,37 +80,59 @@ def nearest(
     """
     if features.ndim != 2 or k < 1:
         raise ValueError(f"features must be [N, D] and k at least 1, got shape {features.shape} and k={k}")
-    size = features.shape[0]
+    size, devices = features.shape[0], sharding.devices()
     points, squares, _ = centred(features, candidates=candidates)
-    among = jnp.arange(size, dtype=jnp.int32) if among is None else among.astype(jnp.int32)
+    rows = jnp.arange(size, dtype=jnp.int32)
+    others, others_squares = (points, squares) if among is None else (points[among], squares[among])
+    among = rows if among is None else among.astype(jnp.int32)
     found = min(k, len(among))
-    others, others_squares = points[among], squares[among]
     if candidates is not None:
         others_squares = jnp.where(candidates[among], others_squares, jnp.inf)
-    # Whole tiles, the last one filled up with rows that are infinitely far.
-    padding = max(len(among), 1) // -_TILE * -_TILE - len(among)
+    # Whole tiles for every device, the last ones filled up with rows that are infinitely far.
+    padding = max(len(among), 1) // -(_TILE * devices) * -(_TILE * devices) - len(among)
     others, others_squares = jnp.pad(others, ((0, padding), (0, 0))), jnp.pad(others_squares, (0, padding), constant_values=jnp.inf)
     among = jnp.pad(among, (0, padding), constant_values=-1)
 
-    def block(rows):
-        products = jnp.matmul(points[rows], others.T, precision="highest")
-        table = squares[rows][:, None] + others_squares[None, :]
-        table = jnp.where(2 * products > (1 - _NOTHING) * table, 0, table - 2 * products)
-        table = jnp.where(rows[:, None] == among[None, :], jnp.inf, table)
-        # The k nearest lie in the k tiles whose nearest row is nearest, of equal ones in the first: nothing else needs sorting.
-        tiles = table.reshape(len(rows), -1, _TILE)
-        _, chosen = jax.lax.top_k(-jnp.min(tiles, axis=2), min(found, tiles.shape[1]))
-        chosen = jnp.sort(chosen, axis=1)[:, :, None]
-        places = (chosen * _TILE + jnp.arange(_TILE, dtype=chosen.dtype)[None, None, :]).reshape(len(rows), -1)
-        negative, best = jax.lax.top_k(-jnp.take_along_axis(tiles, chosen, axis=1).reshape(len(rows), -1), found)
-        places = jnp.take_along_axis(places, best, axis=1)
-        return jnp.where(negative > -jnp.inf, among[places], -1), jnp.sqrt(-negative)
+    def search(rows, points, squares, others, others_squares, among, places):
+        """The nearest of some others to each row: squared distances and places, [n, found]."""
+        size, width = len(rows), min(found, len(among))
 
-    height = max(1, min(size, 256, _TABLE // max(len(among), 1)))
-    rows = jnp.minimum(jnp.arange(-(-size // height) * height, dtype=jnp.int32), size - 1).reshape(-1, height)
-    indices, distances = (values.reshape(-1, found)[:size] for values in jax.lax.map(block, rows))
+        def block(part):
+            products = jnp.matmul(points[part], others.T, precision="highest")
+            table = squares[part][:, None] + others_squares[None, :]
+            table = jnp.where(2 * products > (1 - _NOTHING) * table, 0, table - 2 * products)
+            table = jnp.where(rows[part][:, None] == among[None, :], jnp.inf, table)
+            # The k nearest lie in the k tiles whose nearest row is nearest, of equal ones in the first: nothing else needs sorting.
+            tiles = table.reshape(len(part), -1, _TILE)
+            _, chosen = jax.lax.top_k(-jnp.min(tiles, axis=2), min(width, tiles.shape[1]))
+            chosen = jnp.sort(chosen, axis=1)[:, :, None]
+            columns = (chosen * _TILE + jnp.arange(_TILE, dtype=chosen.dtype)[None, None, :]).reshape(len(part), -1)
+            negative, best = jax.lax.top_k(-jnp.take_along_axis(tiles, chosen, axis=1).reshape(len(part), -1), width)
+            return -negative, places[jnp.take_along_axis(columns, best, axis=1)]
+
+        height = max(1, min(size, 256, _TABLE // len(among)))
+        parts = jnp.minimum(jnp.arange(-(-size // height) * height, dtype=jnp.int32), size - 1).reshape(-1, height)
+        distances, nearby = (values.reshape(-1, width)[:size] for values in jax.lax.map(block, parts))
+        missing = ((0, 0), (0, found - width))
+        return jnp.pad(distances, missing, constant_values=jnp.inf), jnp.pad(nearby, missing, constant_values=len(places))
+
+    def search_all(rows, points, squares, *others):
+        """The same where every device has some of the others: they go round."""
+
+        def turn(_, carry):
+            best, others = carry
+            others = tuple(jax.lax.ppermute(part, sharding.AXIS, [(n, (n + 1) % devices) for n in range(devices)]) for part in others)
+            both = (jnp.concatenate(pair, axis=1) for pair in zip(best, search(rows, points, squares, *others), strict=True))
+            return tuple(values[:, :found] for values in jax.lax.sort(tuple(both), num_keys=2)), others
+
+        return jax.lax.fori_loop(1, devices, turn, (search(rows, points, squares, *others), others))[0]
+
+    find = search if devices == 1 else sharding.by_rows(search_all, (0,) * 7, (0, 0))
+    places = jnp.arange(len(among), dtype=jnp.int32)
+    distances, places = find(rows, points, squares, others, others_squares, among, places)
+    indices = jnp.where(distances < jnp.inf, among[places], -1)
     missing = ((0, 0), (0, k - found))
-    return Neighbours(jnp.pad(indices, missing, constant_values=-1), jnp.pad(distances, missing, constant_values=jnp.inf))
+    return Neighbours(jnp.pad(indices, missing, constant_values=-1), jnp.pad(jnp.sqrt(distances), missing, constant_values=jnp.inf))
 
 
 def typicality(found: Neighbours) -> Float[Array, " N"]:
@@ -179,13 +202,14 @@ def k_means_plus_plus(
 
     def draw(place, carry):
         nearest, rows = carry
-        running = jnp.cumsum(nearest)
-        row = jnp.searchsorted(running, jax.random.uniform(jax.random.fold_in(key, place)) * running[-1], side="right")
-        # Where nothing is left at any distance, and where rounding led past the end: the farthest candidate, the lowest of several.
-        drawn = nearest[jnp.minimum(row, len(nearest) - 1)] > 0
-        row = jnp.where(drawn & (row < len(nearest)), row, largest(nearest, candidates))
-        distances = jnp.maximum(squares + squares[row] - 2 * jnp.matmul(points, points[row], precision="highest"), 0)
-        distances = jnp.where(candidates & (distances > _NOTHING * (squares + squares[row])), distances, 0)
+        # A race: the clock of each row runs as fast as its distance is large, and the first to ring is drawn. Of all 32 bits, as the
+        # first of many clocks rings very early.
+        bits = jax.random.bits(jax.random.fold_in(key, place), nearest.shape)
+        waiting = -jnp.log1p(-(bits.astype(jnp.float32) + 0.5) * 2.0**-32)
+        row = largest(nearest / waiting, candidates)
+        point, square = sharding.fetch(points, row), sharding.fetch(squares, row)
+        distances = jnp.maximum(squares + square - 2 * jnp.matmul(points, point, precision="highest"), 0)
+        distances = jnp.where(candidates & (distances > _NOTHING * (squares + square)), distances, 0)
         nearest = jnp.where(place == 0, distances, jnp.minimum(nearest, distances))
         return nearest, rows.at[place].set(row.astype(jnp.int32))
 
@@ -228,12 +252,12 @@ def k_means(
     number, k = len(points), len(centers)
     candidates = jnp.ones(number, bool) if candidates is None else candidates
     enough = tolerance * jnp.sum(jnp.where(candidates, squares, 0)) / jnp.maximum(jnp.sum(candidates) * points.shape[1], 1)
-    blocks = -(-number // _BLOCK)
-    padding = blocks * _BLOCK - number
-    parts = jnp.pad(points, ((0, padding), (0, 0))).reshape(blocks, _BLOCK, -1), jnp.pad(candidates, (0, padding)).reshape(blocks, _BLOCK)
 
-    def assign(centers):
-        lengths = jnp.sum(jnp.square(centers), axis=1)
+    def assign_rows(points, candidates, centers):
+        lengths, number = jnp.sum(jnp.square(centers), axis=1), len(points)
+        blocks = -(-number // _BLOCK)
+        padding = blocks * _BLOCK - number
+        parts = jnp.pad(points, ((0, padding), (0, 0))), jnp.pad(candidates, (0, padding))
 
         def block(carry, part):
             sums, counts = carry
@@ -245,8 +269,13 @@ def k_means(
             return (sums, counts.at[place].add(count.astype(jnp.float32))), (place, least[:, 0])
 
         nothing = jnp.zeros_like(centers), jnp.zeros(k, jnp.float32)
-        (sums, counts), (places, least) = jax.lax.scan(block, nothing, parts)
-        return sums, counts, places.reshape(-1)[:number], jnp.maximum(least.reshape(-1)[:number] + squares, 0)
+        parts = tuple(part.reshape(blocks, _BLOCK, *part.shape[1:]) for part in parts)
+        sums, (places, least) = jax.lax.scan(block, nothing, parts)
+        return *sharding.summed(sums), places.reshape(-1)[:number], least.reshape(-1)[:number]
+
+    def assign(centers):
+        *found, least = sharding.by_rows(assign_rows, (0, 0, None), (None, None, 0, 0))(points, candidates, centers)
+        return *found, jnp.maximum(least + squares, 0)
 
     def move(carry):
         centers, _, done, *_ = carry
@@ -254,7 +283,7 @@ def k_means(
         moved = jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], centers)
 
         def reseeded():
-            farthest = jax.lax.top_k(jnp.where(candidates, distances, -1), k)[1]
+            farthest = sharding.top_k(jnp.where(candidates, distances, -1), k)[1]
             return jnp.where((counts == 0)[:, None], points[farthest[jnp.cumsum(counts == 0) - 1]], moved)
 
         moved = jax.lax.cond(jnp.any(counts == 0), reseeded, lambda: moved)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from balal import neighbours
+from balal import neighbours, sharding
 
 # Columns lie in up to so many parts of at least so many. Those not filled yet are not read, and a part is read at full speed, being an
 # array of its own.
@@ -123,7 +123,7 @@ def begin(
     )
     if landmarks is not None:
         relation = _landmarks(relation, candidates, places)
-    last = bandwidth if isinstance(relation, Exact) else relation.apart[0]
+    last = bandwidth if isinstance(relation, Exact) else jnp.max(relation.apart)
     return GaussianProcess(
         mean=jnp.full((num_classes, size), _nothing(last)),
         variance=jnp.ones(size, jnp.float32),
@@ -395,7 +395,7 @@ def _landmarks(relation: Exact, candidates: Bool[Array, " N"], number: int) -> L
     def look(place, carry):
         relation, variance = carry
         row = jnp.argmax(jnp.where(candidates, variance, -1))
-        step = _unexplained(relation, place, row[None])[0] / jnp.sqrt(variance[row] + _LANDMARK_NOISE)
+        step = _unexplained(relation, place, row[None])[0] / jnp.sqrt(sharding.fetch(variance, row) + _LANDMARK_NOISE)
         return replace(relation, columns=_with(relation.columns, place, step[None])), jnp.maximum(variance - jnp.square(step), 0)
 
     relation, apart = jax.lax.fori_loop(0, number, look, (relation, jnp.ones(relation.units.shape[1], jnp.float32)))

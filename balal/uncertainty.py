@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from balal import sharding
 from balal.types import Scores
 
 # Numbers in a tile. XLA's CPU backend runs these expressions as several passes over memory: so small a tile stays in the cache of one core
@@ -47,7 +48,13 @@ def score(logits: Float[Array, "N K"]) -> Scores:
         raise ValueError(f"logits must be [N, K] with at least one source class, got shape {logits.shape}")
     if logits.shape[0] == 0:
         return _score_rows(logits)
-    return jax.lax.platform_dependent(logits, cpu=partial(_tiled, numbers=_TILE), default=partial(_tiled, numbers=_TILE_ON_ACCELERATORS))
+
+    def tiled(logits):
+        return jax.lax.platform_dependent(
+            logits, cpu=partial(_tiled, numbers=_TILE), default=partial(_tiled, numbers=_TILE_ON_ACCELERATORS)
+        )
+
+    return sharding.by_rows(tiled, (0,), 0)(logits)
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""What every test runs under: strict shapes, two virtual devices, derandomised hypothesis."""
+"""What every test runs under: strict shapes, eight virtual devices, derandomised hypothesis."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None, max_examples=50)

@@ -252,3 +252,12 @@ def posterior_picks(
         told.append(int(labels[pick]))
         free[pick] = False
     return picks
+
+
+def imbalanced_pool(rows: int, size: int, classes: int, source_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, logits and labels of classes of which each is two thirds as frequent as the one before."""
+    rng = np.random.default_rng(0)
+    share = (2 / 3) ** np.arange(classes)
+    labels = rng.choice(classes, rows, p=share / share.sum()).astype(np.int32)
+    features = (2 * rng.normal(size=(classes, size))[labels] + rng.normal(size=(rows, size))).astype(np.float32)
+    return features, (features @ rng.normal(size=(size, source_classes))).astype(np.float32), labels

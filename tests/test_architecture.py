@@ -17,6 +17,7 @@ import balal
 PACKAGE = Path(balal.__file__).parent
 LAYERS = [
     {"types"},
+    {"sharding"},
     {"check"},
     {"record", "chance", "ties", "neighbours"},
     {"uncertainty", "diversity", "coverage", "balancing", "posterior", "imbalance", "metrics", "expected"},

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from balal import balancing, bounds, check, record
+from balal import balancing, bounds, check, record, sharding
 from balal.strategies.base import Budget, Strategy, largest_budget
 from balal.types import Labelled, Pool, available
 
@@ -132,7 +132,7 @@ def _add(memory: Memory, features: Float[Array, "N D"], index: Int[Array, ""], l
     counts = memory.counts.at[place].add(1, mode="drop")
     # A running mean, not a sum: a large common offset of the features costs it no precision.
     before = memory.means[label]
-    mean = before + (features[index].astype(jnp.float32) - before) / jnp.maximum(counts[label], 1)
+    mean = before + (sharding.fetch(features, index).astype(jnp.float32) - before) / jnp.maximum(counts[label], 1)
     length = jnp.where(counts[label] == 1, jnp.inf, jnp.sqrt(jnp.sum(jnp.square(mean - before))))
     return replace(
         memory,

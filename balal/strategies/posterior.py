@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from balal import chance, check, posterior
+from balal import chance, check, posterior, sharding
 from balal.strategies.base import Budget, Strategy, largest_budget
 from balal.ties import largest
 from balal.types import Labelled, Pool, available
@@ -109,7 +109,7 @@ class Posterior:
             num_classes=num_classes,
             candidates=pool.candidates,
             # Plus 0: the tables begin when typicality, a share, is known, which needs the room before.
-            scale=self.scale + jnp.where(typicality[0] > 2, 1.0, 0.0),
+            scale=self.scale + jnp.where(jnp.max(typicality) > 2, 1.0, 0.0),
             noise=self.noise,
             landmarks=self.landmarks_for(pool.size, places),
         )
@@ -201,10 +201,10 @@ class Posterior:
         process = jax.lax.while_loop(lambda process: process.count < looked_at, learn, memory.process)
         known = jnp.zeros(pool.size, bool).at[jnp.where(told & (number <= looked_at), labelled.indices, pool.size)].set(True, mode="drop")
         candidates = ~known if pool.candidates is None else pool.candidates & ~known
-        values = self._values(memory, process, jnp.arange(pool.size))
+        values = self._values(memory, process)
 
         def best(among):
-            return jnp.sort(jax.lax.top_k(jnp.where(among, values, -jnp.inf), memory.near.size - self.every)[1])
+            return jnp.sort(sharding.top_k(jnp.where(among, values, -jnp.inf), memory.near.size - self.every)[1])
 
         def next_best(carry):
             candidates, near = carry
@@ -221,17 +221,20 @@ class Posterior:
         near = jnp.concatenate([near, jnp.where(here, rows, -1)]).astype(jnp.int32)
         return replace(memory, process=process, near=near, nearby=posterior.restrict(process, jnp.maximum(near, 0)))
 
-    def _values(self, memory: Memory, process: posterior.GaussianProcess, rows: Int[Array, " n"]) -> Float[Array, " n"]:
-        """What asking each of some rows is worth, by the process on them."""
+    def _values(self, memory: Memory, process: posterior.GaussianProcess, rows: Int[Array, " n"] | None = None) -> Float[Array, " n"]:
+        """What asking each of some rows is worth, by the process on them (None: all)."""
+
+        def of(values):
+            return values if rows is None else values[rows]
 
         def expected():
             worth, unseen = self._worth(process.counts)
             values = posterior.utility(process, worth, unseen, sharpness=self.sharpness)
-            return values * (1 - self.typical * (1 - memory.typicality[rows]))
+            return values * (1 - self.typical * (1 - of(memory.typicality)))
 
         def drawn():
             # Before any label all rows are worth the same: the first one is drawn.
-            return chance.per_row(memory.key, memory.typicality.size)[rows].astype(jnp.float32)
+            return of(chance.per_row(memory.key, memory.typicality.size)).astype(jnp.float32)
 
         return jax.lax.cond(process.count > 0, expected, drawn)
 

@@ -1,0 +1,161 @@
+"""Pools spread over devices: every kernel picks what it picks on one device, and each row stays where it lies.
+
+    mesh = balal.sharding.mesh()                      # all devices of all processes
+    with jax.set_mesh(mesh):
+        pool = balal.sharding.spread(mesh, balal.pool(features))
+        picks = balal.k_center(pool.features, 1000, key=key, candidates=pool.candidates).indices
+
+Inside that `with`, what a kernel does row by row runs on each device for its own rows (`by_rows`), single rows are fetched from wherever
+they lie (`fetch`), and the largest values of each device are compared (`top_k`). Everything else is arithmetic on whole arrays, which the
+compiler divides by itself. Without a mesh these functions do nothing of their own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int, Real
+
+from balal.types import Pool
+
+# The axis of a mesh along which pools are spread.
+AXIS = "pool"
+
+
+def mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with one axis, "pool", for `jax.set_mesh`.
+
+    Args:
+      devices: None: all, of all processes that `jax.distributed.initialize` has brought together.
+
+    >>> mesh(jax.devices()[:1]).shape
+    OrderedDict({'pool': 1})
+    """
+    return Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+    """Where arrays with one entry a row belong, for `jax.device_put` and `jax.make_array_from_process_local_data`.
+
+    >>> rows(mesh(jax.devices()[:1])).spec
+    PartitionSpec('pool',)
+    """
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def spread(mesh: Mesh, pool: Pool) -> Pool:
+    """The pool with its rows on the devices of the mesh, as many on each: at its end are rows of zeros that are no candidates.
+
+    Every process must pass the same pool. Where each has read a part of it, join the parts by `jax.make_array_from_process_local_data`.
+
+    >>> spread(mesh(jax.devices()[:1]), Pool(jnp.eye(3))).candidates.tolist()
+    [True, True, True]
+    """
+    candidates = jnp.ones(pool.size, bool) if pool.candidates is None else pool.candidates
+    more = -pool.size % mesh.shape[AXIS]
+
+    def put(leaf):
+        return jax.device_put(np.pad(leaf, ((0, more),) + ((0, 0),) * (leaf.ndim - 1)), rows(mesh))
+
+    return jax.tree.map(put, replace(pool, candidates=candidates))
+
+
+def whole(values: Any) -> np.ndarray:
+    """An array as NumPy, in every process all of it, where its rows may lie on the devices of several. All processes must call this.
+
+    >>> whole(jnp.arange(2)).tolist()
+    [0, 1]
+    """
+    if isinstance(values, jax.Array) and not values.is_fully_addressable and not values.is_fully_replicated:
+        return multihost_utils.process_allgather(values, tiled=True)
+    return np.asarray(values)
+
+
+def devices() -> int:
+    """Over how many devices the kernels spread the rows of a pool, here: 1 outside `jax.set_mesh`.
+
+    >>> devices()
+    1
+    """
+    around = jax.sharding.get_abstract_mesh()
+    kinds = dict(zip(around.axis_names, around.axis_types, strict=True))
+    if kinds.get(AXIS) == AxisType.Explicit:
+        raise ValueError(f'the axis "{AXIS}" of this mesh is Explicit, and kernels need it to be Auto: make it with balal.sharding.mesh()')
+    # Within `by_rows` the axis is Manual: every device is alone with its rows.
+    return around.shape[AXIS] if kinds.get(AXIS) == AxisType.Auto else 1
+
+
+def by_rows(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
+    """`function`, which treats each row for itself, run on every device for its own rows. Runs inside jit.
+
+    Args:
+      inputs: for each argument the axis along which rows lie, None where it is the same for all; for a pytree one, or one a leaf.
+      outputs: the same for the result.
+
+    Raises: ValueError, when called, where the rows cannot be shared out evenly.
+
+    >>> by_rows(lambda table, point: table @ point, (0, None), 0)(jnp.eye(2), jnp.arange(2.0)).tolist()
+    [0.0, 1.0]
+    """
+    number = devices()
+    if number == 1:
+        return function
+
+    def lie(axes):
+        return jax.tree.map(
+            lambda axis: PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS), axes, is_leaf=lambda axis: axis is None
+        )
+
+    shared = jax.shard_map(function, in_specs=lie(inputs), out_specs=lie(outputs), check_vma=False)
+
+    def run(*arguments):
+        for argument, axis in zip(arguments, inputs, strict=True):
+            size = argument.shape[axis] if isinstance(axis, int) else 0
+            if size % number:
+                raise ValueError(f"a pool of {size} rows cannot be shared by {number} devices: fill it up with balal.sharding.spread")
+        return shared(*arguments)
+
+    return run
+
+
+def fetch(table: Array, row: Int[Array, ""]) -> Array:
+    """`table[row]`, wherever the row lies. Runs inside jit.
+
+    >>> fetch(jnp.arange(3.0), jnp.int32(1)).tolist()
+    1.0
+    """
+    # One index is a slice, for which all devices would gather the whole table; of several each looks for its own.
+    return table[row] if devices() == 1 else table[jnp.asarray(row)[None]][0]
+
+
+def summed(parts: Any) -> Any:
+    """Within `by_rows`: arrays that each device has added up over its own rows, added up over all devices.
+
+    >>> summed(jnp.arange(2)).tolist()
+    [0, 1]
+    """
+    return parts if AXIS not in jax.sharding.get_abstract_mesh().manual_axes else jax.lax.psum(parts, AXIS)
+
+
+def top_k(values: Real[Array, " N"], k: int) -> tuple[Real[Array, " k"], Int[Array, " k"]]:
+    """`jax.lax.top_k`: the k largest values, and where they are; the lowest place first where several are equal. Runs inside jit.
+
+    >>> [part.tolist() for part in top_k(jnp.array([1.0, 3.0, 3.0]), 2)]
+    [[3.0, 3.0], [1, 2]]
+    """
+    if devices() == 1:
+        return tuple(jax.lax.top_k(values, k))
+
+    def own(values):
+        best, places = jax.lax.top_k(values, min(k, len(values)))
+        return best, places + jax.lax.axis_index(AXIS) * len(values)
+
+    best, places = by_rows(own, (0,), (0, 0))(values)
+    # Those of lower places come first still, so that of equal ones they are taken.
+    best, chosen = jax.lax.top_k(best, k)
+    return best, places[chosen]
