@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import sharding
 from balal.ties import largest
+from balal.types import askable
 
 # Numbers in one block of the table of all pairs: it stays in the processor's cache or near it.
 _TABLE = 2**22
@@ -44,12 +45,15 @@ def centred(
     >>> points[:, 0].tolist(), squares.tolist(), middle.tolist()
     ([-1.0, 1.0], [1.0, 1.0], [1001.0])
     """
-    candidates = jnp.ones(len(features), bool) if candidates is None else candidates
-    points = jnp.where(jnp.isfinite(features), features.astype(jnp.float32), 0)
+
+    def finite(values):
+        return jnp.where(jnp.isfinite(values), values.astype(jnp.float32), 0)
+
+    candidates = askable(candidates, len(features))
     # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
-    row = sharding.fetch(points, jnp.argmax(candidates))
-    points -= row[None, :]
-    offset = jnp.sum(jnp.where(candidates[:, None], points, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
+    row = finite(sharding.fetch(features, jnp.argmax(candidates)))
+    points = finite(features) - row[None, :]
+    offset = jnp.matmul(candidates.astype(jnp.float32), points, precision="highest") / jnp.maximum(jnp.sum(candidates), 1)
     points -= offset[None, :]
     return points, jnp.sum(jnp.square(points), axis=1), row + offset
 
@@ -198,7 +202,7 @@ def k_means_plus_plus(
     if features.ndim != 2 or not 1 <= k <= len(features):
         raise ValueError(f"features must be [N, D] and k between 1 and N, got shape {features.shape} and k={k}")
     points, squares, _ = centred(features, candidates=candidates)
-    candidates = jnp.ones(len(points), bool) if candidates is None else candidates
+    candidates = askable(candidates, len(points))
 
     def draw(place, carry):
         nearest, rows = carry
@@ -250,7 +254,7 @@ def k_means(
         raise ValueError(f"features must be [N, D] and centers [k, D] with k between 1 and N, got {features.shape} and {centers.shape}")
     points, squares, middle = centred(features, candidates=candidates)
     number, k = len(points), len(centers)
-    candidates = jnp.ones(number, bool) if candidates is None else candidates
+    candidates = askable(candidates, number)
     enough = tolerance * jnp.sum(jnp.where(candidates, squares, 0)) / jnp.maximum(jnp.sum(candidates) * points.shape[1], 1)
 
     def assign_rows(points, candidates, centers):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from balal import neighbours, sharding
+from balal.types import askable
 
 # Columns lie in up to so many parts of at least so many. Those not filled yet are not read, and a part is read at full speed, being an
 # array of its own.
@@ -109,21 +110,19 @@ def begin(
     if capacity < 0 or (landmarks is not None and landmarks < 1):
         raise ValueError(f"capacity must be at least 0, and landmarks at least 1 or None; got {capacity} and {landmarks}")
     size = features.shape[0]
-    candidates = jnp.ones(size, bool) if candidates is None else candidates
+    candidates = askable(candidates, size)
     units = _directions(features, candidates)
-    middle = jnp.sum(jnp.where(candidates[:, None], units, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
+    middle = jnp.matmul(candidates.astype(jnp.float32), units, precision="highest") / jnp.maximum(jnp.sum(candidates), 1)
     # Rows that all coincide have no distances: any bandwidth relates them fully.
     bandwidth = jnp.float32(scale) * jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
     places = capacity if landmarks is None else min(landmarks, size)
     parts = min(_PARTS, -(-places // _PART) or 1)
-    relation = Exact(
-        units=units.T,
-        bandwidth=bandwidth,
-        columns=(jnp.full((-(-places // parts), size), _nothing(bandwidth)),) * parts,
-    )
-    if landmarks is not None:
-        relation = _landmarks(relation, candidates, places)
-    last = bandwidth if isinstance(relation, Exact) else jnp.max(relation.apart)
+    empty = (jnp.full((-(-places // parts), size), _nothing(bandwidth)),) * parts
+    if landmarks is None:
+        relation, last = Exact(units.T, bandwidth, empty), bandwidth
+    else:
+        relation = _landmarks(units, bandwidth, candidates, empty)
+        last = jnp.max(jnp.square(relation.columns[0]))
     return GaussianProcess(
         mean=jnp.full((num_classes, size), _nothing(last)),
         variance=jnp.ones(size, jnp.float32),
@@ -281,7 +280,7 @@ def typicality(features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] |
     1
     """
     size = features.shape[0]
-    candidates = jnp.ones(size, bool) if candidates is None else candidates
+    candidates = askable(candidates, size)
     among = None if size <= AMONG else _spread(candidates, AMONG)
     found = neighbours.nearest(_directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates)
     # Rounded, so that rows which are equally typical but for the last digits of float32 are level.
@@ -304,7 +303,9 @@ def _directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) ->
     points, squares, _ = neighbours.centred(features, candidates=candidates)
     length = jnp.sqrt(squares)[:, None]
     # A row at the very mean has no direction, and all such rows get the same one.
-    directed = length > 1e-6 * jnp.max(jnp.where(candidates[:, None], jnp.abs(features), 0), initial=0)
+    # Of the features as they are: to take absolute values of them all needs room for as many.
+    reach = jnp.maximum(jnp.max(features, axis=1), -jnp.min(features, axis=1))
+    directed = length > 1e-6 * jnp.max(jnp.where(candidates, reach, 0), initial=0)
     return jnp.where(directed, points / jnp.where(directed, length, 1), features.shape[1] ** -0.5)
 
 
@@ -315,13 +316,13 @@ def _covariance(process: GaussianProcess, rows: Int[Array, " p"]) -> tuple[Float
         weights = jnp.matmul(relation.columns[:, rows].T, relation.inner, precision="highest")
         covariance = jnp.matmul(weights, relation.columns, precision="highest")
         return covariance.at[jnp.arange(len(rows)), rows].add(relation.apart[rows]), weights
-    return _unexplained(relation, process.count, rows), jnp.zeros((len(rows), 0))
-
-
-def _unexplained(relation: Exact, count, rows: Int[Array, " p"]) -> Float[Array, "p N"]:
-    """The kernel of every row with some, less what the first `count` columns have explained."""
     cosines = jnp.matmul(relation.units[:, rows].T, relation.units, precision="highest")
     covariance = jnp.exp((cosines - 1) / relation.bandwidth)
+    return _unexplained(covariance, relation.columns, process.count, rows), jnp.zeros((len(rows), 0))
+
+
+def _unexplained(covariance: Float[Array, "p N"], columns, count, rows: Int[Array, " p"]) -> Float[Array, "p N"]:
+    """The covariance of every row with some, less what the first `count` columns have explained of it."""
 
     def explained(part):
         return jnp.matmul(part[:, rows].T, part, precision="highest")
@@ -329,7 +330,7 @@ def _unexplained(relation: Exact, count, rows: Int[Array, " p"]) -> Float[Array,
     def nothing(part):
         return jnp.zeros_like(covariance)
 
-    for number, part in enumerate(relation.columns):
+    for number, part in enumerate(columns):
         covariance -= jax.lax.cond(count > number * len(part), explained, nothing, part)
     return covariance
 
@@ -389,15 +390,21 @@ def _nothing(positive: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.where(positive < 0, 1.0, 0.0).astype(jnp.float32)
 
 
-def _landmarks(relation: Exact, candidates: Bool[Array, " N"], number: int) -> Landmarks:
-    """Features of which the kernel is nearly the inner product: the columns of almost noiseless looks at one landmark after another."""
+def _landmarks(units: Float[Array, "N D"], bandwidth: Float[Array, ""], candidates: Bool[Array, " N"], empty) -> Landmarks:
+    """Features of which the kernel is nearly the inner product: the columns of almost noiseless looks at one landmark after another.
+
+    empty: the columns before there are any, in parts.
+    """
 
     def look(place, carry):
-        relation, variance = carry
+        columns, variance = carry
         row = jnp.argmax(jnp.where(candidates, variance, -1))
-        step = _unexplained(relation, place, row[None])[0] / jnp.sqrt(sharding.fetch(variance, row) + _LANDMARK_NOISE)
-        return replace(relation, columns=_with(relation.columns, place, step[None])), jnp.maximum(variance - jnp.square(step), 0)
+        covariance = jnp.exp((jnp.matmul(units, sharding.fetch(units, row), precision="highest") - 1) / bandwidth)
+        left = _unexplained(covariance[None, :], columns, place, row[None])[0]
+        step = left / jnp.sqrt(sharding.fetch(variance, row) + _LANDMARK_NOISE)
+        return _with(columns, place, step[None]), jnp.maximum(variance - jnp.square(step), 0)
 
-    relation, apart = jax.lax.fori_loop(0, number, look, (relation, jnp.ones(relation.units.shape[1], jnp.float32)))
-    columns = jnp.concatenate(relation.columns)
+    number = sum(len(part) for part in empty)
+    columns, apart = jax.lax.fori_loop(0, number, look, (empty, jnp.ones(len(units), jnp.float32)))
+    columns = jnp.concatenate(columns)
     return Landmarks(columns, jnp.eye(len(columns), dtype=jnp.float32), apart)

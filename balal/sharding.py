@@ -21,20 +21,20 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Real
 
-from balal.types import Pool
+from balal.types import Pool, askable
 
 # The axis of a mesh along which pools are spread.
 AXIS = "pool"
 
 
-def mesh(devices: Sequence[Any] | None = None) -> Mesh:
+def mesh(*, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with one axis, "pool", for `jax.set_mesh`.
 
     Args:
       devices: None: all, of all processes that `jax.distributed.initialize` has brought together.
 
-    >>> mesh(jax.devices()[:1]).shape
-    OrderedDict({'pool': 1})
+    >>> mesh(devices=jax.devices()[:1]).shape["pool"]
+    1
     """
     return Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,), axis_types=(AxisType.Auto,))
 
@@ -42,8 +42,8 @@ def mesh(devices: Sequence[Any] | None = None) -> Mesh:
 def rows(mesh: Mesh) -> NamedSharding:
     """Where arrays with one entry a row belong, for `jax.device_put` and `jax.make_array_from_process_local_data`.
 
-    >>> rows(mesh(jax.devices()[:1])).spec
-    PartitionSpec('pool',)
+    >>> rows(mesh(devices=jax.devices()[:1])).spec[0]
+    'pool'
     """
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
@@ -53,10 +53,10 @@ def spread(mesh: Mesh, pool: Pool) -> Pool:
 
     Every process must pass the same pool. Where each has read a part of it, join the parts by `jax.make_array_from_process_local_data`.
 
-    >>> spread(mesh(jax.devices()[:1]), Pool(jnp.eye(3))).candidates.tolist()
+    >>> spread(mesh(devices=jax.devices()[:1]), Pool(jnp.eye(3))).candidates.tolist()
     [True, True, True]
     """
-    candidates = jnp.ones(pool.size, bool) if pool.candidates is None else pool.candidates
+    candidates = askable(pool.candidates, pool.size)
     more = -pool.size % mesh.shape[AXIS]
 
     def put(leaf):
@@ -149,7 +149,8 @@ def top_k(values: Real[Array, " N"], k: int) -> tuple[Real[Array, " k"], Int[Arr
     [[3.0, 3.0], [1, 2]]
     """
     if devices() == 1:
-        return tuple(jax.lax.top_k(values, k))
+        best, places = jax.lax.top_k(values, k)
+        return best, places
 
     def own(values):
         best, places = jax.lax.top_k(values, min(k, len(values)))

