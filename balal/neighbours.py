@@ -17,6 +17,8 @@ _TABLE = 2**22
 _TILE = 32
 # Rows that k-means compares with all centres together.
 _BLOCK = 512
+# Numbers above which the mean of some rows is a product, which is less precise: a copy with the others at 0 would be as large as the pool.
+_MASKED = 2**28
 # The share of two squared lengths below which the squared distance is only rounding.
 _NOTHING = 2e-6
 
@@ -53,9 +55,22 @@ def centred(
     # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
     row = finite(sharding.fetch(features, jnp.argmax(candidates)))
     points = finite(features) - row[None, :]
-    offset = jnp.matmul(candidates.astype(jnp.float32), points, precision="highest") / jnp.maximum(jnp.sum(candidates), 1)
+    offset = mean(points, candidates)
     points -= offset[None, :]
     return points, jnp.sum(jnp.square(points), axis=1), row + offset
+
+
+def mean(points: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, " D"]:
+    """The mean of the candidates, [D], of rows that are finite; 0 without any. Runs inside jit.
+
+    >>> mean(jnp.array([[1.0], [9.0], [3.0]]), jnp.array([True, False, True])).tolist()
+    [2.0]
+    """
+    if points.size > _MASKED:
+        total = jnp.matmul(candidates.astype(jnp.float32), points, precision="highest")
+    else:
+        total = jnp.sum(jnp.where(candidates[:, None], points, 0), axis=0)
+    return total / jnp.maximum(jnp.sum(candidates), 1)
 
 
 @partial(jax.jit, static_argnames="k")

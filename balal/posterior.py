@@ -112,7 +112,7 @@ def begin(
     size = features.shape[0]
     candidates = askable(candidates, size)
     units = _directions(features, candidates)
-    middle = jnp.matmul(candidates.astype(jnp.float32), units, precision="highest") / jnp.maximum(jnp.sum(candidates), 1)
+    middle = neighbours.mean(units, candidates)
     # Rows that all coincide have no distances: any bandwidth relates them fully.
     bandwidth = jnp.float32(scale) * jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
     places = capacity if landmarks is None else min(landmarks, size)
