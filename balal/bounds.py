@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from balal.balancing import Denominator, ratios
 from balal.coverage import middle, product_error, squared_distances
 from balal.ties import lowest
+from balal.types import askable
 
 # Bounds of ratios are made lower by this share, for what sums, roots and quotients may err.
 _MARGIN = 1e-5
@@ -67,7 +68,7 @@ def begin(features: Float[Array, "N D"], *, num_classes: int, candidates: Bool[A
     [1.0, 1.0]
     """
     size = features.shape[0]
-    amid = middle(features, jnp.ones(size, bool) if candidates is None else candidates)
+    amid = middle(features, askable(candidates, size))
     return Bounds(
         upper=jnp.zeros((num_classes, size), jnp.float32),
         squares=squared_distances(features, amid),

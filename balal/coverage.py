@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import chance
 from balal.ties import largest, lowest
+from balal.types import askable
 
 
 @jax.tree_util.register_dataclass
@@ -188,7 +189,7 @@ class _Bounds:
 def _k_center(features, budget, labelled, candidates, start, key, sizes: _Sizes | None) -> Centers:
     """`k_center` after its checks; without `sizes` by plain passes alone."""
     size = features.shape[0]
-    candidates = jnp.ones(size, bool) if candidates is None else candidates
+    candidates = askable(candidates, size)
     labelled = jnp.full(1, -1, jnp.int32) if labelled is None or len(labelled) == 0 else jnp.asarray(labelled).astype(jnp.int32)
     left = candidates.at[jnp.where(labelled >= 0, labelled, size)].set(False, mode="drop")
     labels = jnp.sum(labelled >= 0, dtype=jnp.int32)
@@ -215,8 +216,8 @@ def _first(centres: _Centres, left, start, key) -> tuple[_Centres, Bool[Array, "
     if key is not None:
         first = jnp.where(centres.count > 0, first, largest(chance.per_row(key, len(left)), left))
     if start is not None:
-        askable = (start >= 0) & (start < len(left)) & left[start]
-        first = jnp.where(askable, start, first).astype(jnp.int32)
+        possible = (start >= 0) & (start < len(left)) & left[start]
+        first = jnp.where(possible, start, first).astype(jnp.int32)
     first = jnp.where(jnp.any(left), first, -1)
     left = left.at[jnp.where(first >= 0, first, len(left))].set(False, mode="drop")
     return _append(centres, first, 0.0, first >= 0), left

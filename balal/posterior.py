@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from balal import neighbours
+from balal.types import askable
 
 # Columns lie in up to so many parts of at least so many. Those not filled yet are not read, and a part is read at full speed, being an
 # array of its own.
@@ -109,7 +110,7 @@ def begin(
     if capacity < 0 or (landmarks is not None and landmarks < 1):
         raise ValueError(f"capacity must be at least 0, and landmarks at least 1 or None; got {capacity} and {landmarks}")
     size = features.shape[0]
-    candidates = jnp.ones(size, bool) if candidates is None else candidates
+    candidates = askable(candidates, size)
     units = _directions(features, candidates)
     middle = jnp.sum(jnp.where(candidates[:, None], units, 0), axis=0) / jnp.maximum(jnp.sum(candidates), 1)
     # Rows that all coincide have no distances: any bandwidth relates them fully.
@@ -281,7 +282,7 @@ def typicality(features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] |
     1
     """
     size = features.shape[0]
-    candidates = jnp.ones(size, bool) if candidates is None else candidates
+    candidates = askable(candidates, size)
     among = None if size <= AMONG else _spread(candidates, AMONG)
     found = neighbours.nearest(_directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates)
     # Rounded, so that rows which are equally typical but for the last digits of float32 are level.

@@ -85,8 +85,20 @@ class State:
     strategy: str = field(metadata=dict(static=True))
 
 
+def askable(candidates: Bool[Array, " N"] | None, size: int) -> Bool[Array, " N"]:
+    """The candidates, or all `size` rows where none are named: bool [N]. Runs inside jit.
+
+    >>> askable(None, 2).tolist()
+    [True, True]
+    """
+    if candidates is not None:
+        return candidates
+    # Behind a barrier: or the compiler would work out what follows from so plain a mask itself, in ten seconds for a million rows.
+    return jax.lax.optimization_barrier(jnp.ones(size, bool))
+
+
 def available(pool: Pool, labelled: Labelled) -> Bool[Array, " N"]:
     """The candidates that are not in the labelled set: bool [N]. Runs inside jit, `O(N + B)`."""
-    mask = jnp.ones(pool.size, bool) if pool.candidates is None else pool.candidates
+    mask = askable(pool.candidates, pool.size)
     # Padding (-1) would wrap round to the last row: send it out of range, where `drop` ignores it.
     return mask.at[jnp.where(labelled.indices >= 0, labelled.indices, pool.size)].set(False, mode="drop")

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from balal.coverage import k_center
@@ -25,5 +24,4 @@ class CoreSet(Ordered):
         features = pool.features
         if features is None:
             raise ValueError("core_set needs features: make the pool with balal.pool(features)")
-        candidates = jnp.ones(pool.size, bool) if pool.candidates is None else pool.candidates
-        return k_center(features, budget, labelled=labelled.indices, candidates=candidates, key=key).indices
+        return k_center(features, budget, labelled=labelled.indices, candidates=pool.candidates, key=key).indices
