@@ -262,11 +262,18 @@ def size(size: Any, state: State, pool: Pool) -> None:
             f"size={size} is more than what is left of the budget: {_left(state)} of {state.budget} "
             f"({bought - pending} answered, {pending} pending)"
         )
-    taken = np.concatenate([np.asarray(state.labelled.indices), np.asarray(state.pending.indices)])
-    free = np.ones(rows_in(pool), bool) if pool.candidates is None else sharding.whole(pool.candidates).copy()
-    free[taken[taken >= 0]] = False
-    if size > free.sum():
-        raise ValueError(f"size={size} is more than the {free.sum()} candidates that are neither labelled nor pending")
+    free = candidates_left(pool, state.labelled, state.pending)
+    if size > free:
+        raise ValueError(f"size={size} is more than the {free} candidates that are neither labelled nor pending")
+
+
+def candidates_left(pool: Pool, *taken: Labelled) -> int:
+    """How many candidates are in none of some records."""
+    free = np.ones(rows_in(pool), bool) if pool.candidates is None else np.array(sharding.whole(pool.candidates))
+    for rows in taken:
+        found = np.asarray(rows.indices)
+        free[found[found >= 0]] = False
+    return int(free.sum())
 
 
 def answers(told: Any, given: Any, state: State, *, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -296,7 +303,9 @@ def asked_features(pool: Pool, rows: Labelled) -> None:
         found = np.asarray(rows.indices)
         asked = np.zeros(rows_in(pool), bool)
         asked[found[found >= 0]] = True
-        features(pool.features, candidates=asked, varied=False)
+        # Without any, as at most beginnings, there is no need to read the features.
+        if asked.any():
+            features(pool.features, candidates=asked, varied=False)
 
 
 def belongs(strategy: Any, state: State) -> None:

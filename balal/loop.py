@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from balal import check, metrics, posterior, record, sharding
 from balal.strategies.base import Budget, Strategy
-from balal.types import Labelled, Pool, Scores, State, available
+from balal.types import Labelled, Pool, Scores, State
 from balal.uncertainty import score
 
 # Rows of logits scored at a time where they lie in host memory (or in a memory-mapped file) and not on the device.
@@ -378,8 +378,7 @@ def _prepare(strategy, pool, budget, num_classes, key, labelled) -> Labelled:
     start = record.extend(start, 0)
     check.asked_features(pool, start)
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((pool.candidates, start))):
-        with jax.ensure_compile_time_eval():
-            check.budget(budget, askable=int(available(pool, start).sum()))
+        check.budget(budget, askable=check.candidates_left(pool, start))
     return start
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import sharding
-from balal.ties import largest
+from balal.ties import largest, lowest
 from balal.types import askable
 
 # Numbers in one block of the table of all pairs: it stays in the processor's cache or near it.
@@ -34,8 +34,11 @@ class Neighbours:
 
 def centred(
     features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None
-) -> tuple[Float[Array, "N D"], Float[Array, " N"], Float[Array, " D"]]:
-    """The rows in float32 around the mean of the candidates, their squared lengths, and that mean: [N, D], [N], [D]. Runs inside jit.
+) -> tuple[Float[Array, "N D"], Float[Array, " N"], tuple[Float[Array, " D"], Float[Array, " D"]]]:
+    """The rows in float32 around the mean of the candidates, their squared lengths, and that mean: [N, D], [N], [D] twice. Runs inside jit.
+
+    The mean is a row of the pool and the way from there to it. Their sum, far from the origin, would be rounded: what is taken around the
+    mean like the rows, is taken around the one and then the other.
 
     Args:
       features: [N, D]; what is not finite counts as 0, as rows that are no candidates may hold anything.
@@ -43,9 +46,9 @@ def centred(
 
     Source: plain geometry. Products of vectors far from zero would cancel.
 
-    >>> points, squares, middle = centred(jnp.array([[1000.0], [1002.0]]))
-    >>> points[:, 0].tolist(), squares.tolist(), middle.tolist()
-    ([-1.0, 1.0], [1.0, 1.0], [1001.0])
+    >>> points, squares, (row, way) = centred(jnp.array([[1000.0], [1002.0]]))
+    >>> points[:, 0].tolist(), squares.tolist(), row.tolist(), way.tolist()
+    ([-1.0, 1.0], [1.0, 1.0], [1000.0], [1.0])
     """
 
     def finite(values):
@@ -53,11 +56,11 @@ def centred(
 
     candidates = askable(candidates, len(features))
     # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to its own last digit.
-    row = finite(sharding.fetch(features, jnp.argmax(candidates)))
+    row = finite(sharding.fetch(features, lowest(candidates)))
     points = finite(features) - row[None, :]
-    offset = mean(points, candidates)
-    points -= offset[None, :]
-    return points, jnp.sum(jnp.square(points), axis=1), row + offset
+    way = mean(points, candidates)
+    points -= way[None, :]
+    return points, jnp.sum(jnp.square(points), axis=1), (row, way)
 
 
 def mean(points: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, " D"]:
@@ -77,7 +80,7 @@ def mean(points: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Ar
 def nearest(
     features: Float[Array, "N D"], k: int, *, among: Int[Array, " M"] | None = None, candidates: Bool[Array, " N"] | None = None
 ) -> Neighbours:
-    """The k nearest rows of each row by Euclidean distance, itself left out. `O(N M D)` time and `O(N k)` extra memory.
+    """The k nearest rows of each row by Euclidean distance, itself left out. `O(N M D)` time, `O((N + M) D + N k)` memory.
 
     Args:
       features: [N, D], float32, bfloat16 or float16.
@@ -267,7 +270,7 @@ def k_means(
     """
     if features.ndim != 2 or centers.ndim != 2 or features.shape[1] != centers.shape[1] or not 1 <= len(centers) <= len(features):
         raise ValueError(f"features must be [N, D] and centers [k, D] with k between 1 and N, got {features.shape} and {centers.shape}")
-    points, squares, middle = centred(features, candidates=candidates)
+    points, squares, (row, way) = centred(features, candidates=candidates)
     number, k = len(points), len(centers)
     candidates = askable(candidates, number)
     enough = tolerance * jnp.sum(jnp.where(candidates, squares, 0)) / jnp.maximum(jnp.sum(candidates) * points.shape[1], 1)
@@ -308,12 +311,13 @@ def k_means(
         moved = jax.lax.cond(jnp.any(counts == 0), reseeded, lambda: moved)
         return moved, jnp.sum(jnp.square(moved - centers)), done + 1, assigned, distances
 
-    carry = centers.astype(jnp.float32) - middle[None, :], jnp.float32(jnp.inf), jnp.int32(0), jnp.zeros(number, jnp.int32), squares
+    seen = centers.astype(jnp.float32) - row[None, :] - way[None, :]
+    carry = seen, jnp.float32(jnp.inf), jnp.int32(0), jnp.zeros(number, jnp.int32), squares
     carry = jax.lax.while_loop(lambda carry: (carry[2] < rounds) & (carry[1] > enough), move, carry)
     centers, moves, done, *last = carry
     # Centres that rest have their rows already.
     assigned, distances = jax.lax.cond(moves > 0, lambda: assign(centers)[2:], lambda: tuple(last))
-    return Clusters(centers + middle[None, :], assigned, jnp.sum(jnp.where(candidates, distances, 0)), done)
+    return Clusters(centers + way[None, :] + row[None, :], assigned, jnp.sum(jnp.where(candidates, distances, 0)), done)
 
 
 def _mean_distance(found: Neighbours) -> Float[Array, " N"]:

@@ -86,13 +86,15 @@ class State:
 
 
 def askable(candidates: Bool[Array, " N"] | None, size: int) -> Bool[Array, " N"]:
-    """The candidates, and where they are None all `size` rows. Runs inside jit.
+    """The candidates, or all `size` rows where none are named: bool [N]. Runs inside jit.
 
     >>> askable(None, 2).tolist()
     [True, True]
     """
-    # What follows from a constant the compiler works out beforehand, for a million rows in half a minute: the barrier hides it.
-    return jax.lax.optimization_barrier(jnp.ones(size, bool)) if candidates is None else candidates
+    if candidates is not None:
+        return candidates
+    # Behind a barrier: or the compiler would work out what follows from so plain a mask itself, in ten seconds for a million rows.
+    return jax.lax.optimization_barrier(jnp.ones(size, bool))
 
 
 def available(pool: Pool, labelled: Labelled) -> Bool[Array, " N"]:

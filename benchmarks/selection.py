@@ -3,13 +3,14 @@
     python -m benchmarks.selection --quick                  small pools, under a minute
     python -m benchmarks.selection                          the sizes of record, beside NumPy and a JAX loop; many minutes
     python -m benchmarks.selection --peers                  also beside torch, scikit-learn, faiss and other libraries that do the same
-    python -m benchmarks.selection --only=scores,nearest    some of k_center, scores, nearest, k_means, k_means_plus_plus, diversify
+    python -m benchmarks.selection --only=scores,nearest    some of k_center, scores, nearest, k_means, k_means_plus_plus, diversify, small
     python -m benchmarks.selection --device                 ours alone on the default device, for an accelerator
     taskset -c 0 python -m benchmarks.selection             on one core, in processor time: what else runs does not count
 
 All programs of a table run in turn in one process, round after round, so read the ratios, which are of the shortest times. The loops of
 k-center take as long for each pick: they are timed on a few and extrapolated. `pip install -e '.[peers]'` brings what `--peers` looks for;
-what is not there is left out. MB is the memory that the compiled program takes beside its arguments.
+what is not there is left out. MB is the memory that the compiled program takes beside its arguments. The last table, small, is of
+1,000 rows and tells what a whole call costs, its checks and its dispatch included.
 """
 
 import importlib.util
@@ -26,7 +27,7 @@ from absl import app, flags
 
 import balal
 from balal import neighbours
-from benchmarks import common
+from benchmarks import balancing, common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("quick", False, "Small pools.")
@@ -62,7 +63,7 @@ def measure(workload: Workload) -> dict[str, Any]:
     """Times the programs of a workload in turn and prints its table."""
     compiling, compiled = common.timed(jax.jit(workload.ours).lower(*workload.arguments).compile)
     memory = common.extra_memory(compiled) / 1e6
-    programs = {"balal": (lambda: jax.block_until_ready(compiled(*workload.arguments)), lambda seconds: seconds, "")}
+    programs = {"balal": (partial(_finished, workload.arguments, compiled), lambda seconds: seconds, "")}
     for rival in workload.rivals:
         if (rival.package and not FLAGS.peers) or (FLAGS.device and not rival.on_device):
             continue
@@ -90,6 +91,28 @@ def measure(workload: Workload) -> dict[str, Any]:
             }
         )
     return common.table(workload.title, rows)
+
+
+def measure_small(workloads: list[Workload]) -> dict[str, Any]:
+    """One table of many workloads: a whole call, the compiled program alone, and the first rival; medians of at least 20 rounds."""
+    rows = []
+    for workload in workloads:
+        compiled = jax.jit(workload.ours).lower(*workload.arguments).compile()
+        finished = partial(_finished, workload.arguments)
+        programs, rival = [partial(finished, workload.ours), partial(finished, compiled)], workload.rivals[0]
+        if not FLAGS.device:
+            programs.append(rival.run if workload.budget is None else partial(rival.run, workload.budget))
+        for program in programs:
+            program()  # compiled, threads started
+        rounds = [[1000 * common.timed(program)[0] for program in programs] for _ in range(max(FLAGS.repeats, 20))]
+        call, alone, *other = np.median(rounds, axis=0).tolist()
+        row = {"workload": workload.title, "ms a call": call, "ms compiled": alone}
+        rows.append(row | ({"rival": rival.name, "its ms": other[0], "times a call": other[0] / call} if other else {}))
+    return common.table("Small inputs, once compiled", rows)
+
+
+def _finished(arguments: tuple[Any, ...], program: Callable[..., Any]) -> Any:
+    return jax.block_until_ready(program(*arguments))
 
 
 def _run(rival: Rival, budget: int | None) -> tuple[Callable[[], Any], Callable[[float], float], str]:
@@ -358,6 +381,39 @@ def diversify(rows: int, classes: int, budget: int) -> Workload:
     return Workload(title, ours, arguments, [Rival("NumPy, two lexsorts", numpy)], quality)
 
 
+def simulation(name: str, points: np.ndarray, labels: np.ndarray, classes: int, budget: int) -> Workload:
+    """A whole simulation, beside NumPy following the same rule from where it takes over."""
+    pool, key, strategy = balal.pool(points, typicality=True), jax.random.key(0), balal.strategy(name)
+
+    def ours(pool, labels, key):
+        return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=classes, key=key)
+
+    result = ours(pool, labels, key)
+    order, switched_at = np.asarray(result.indices), int(result.switched_at)
+
+    def numpy() -> np.ndarray:
+        if isinstance(strategy, balal.Posterior):
+            # Of a posterior from the very beginning the first row is drawn.
+            begun = strategy.start if strategy.first else 1
+            return balancing.numpy_posterior(points, labels, order, np.asarray(pool.typicality), begun, budget, classes)
+        return balancing.numpy_balancing(points, labels, order, switched_at, budget, classes, naive=False, stop=budget)
+
+    title = f"Simulate {name}, {len(points):,} x {points.shape[1]:,}, C = {classes}, b = {budget}"
+
+    def quality(result, _):
+        return f"{np.mean(result == order):.1%} of the picks at the same place"
+
+    return Workload(title, ours, (pool, jnp.asarray(labels, jnp.int32), key), [Rival("NumPy, matrix-vector products", numpy)], quality)
+
+
+def small(size: int) -> list[Workload]:
+    """Every kernel on a thousand rows of so many features."""
+    points, labels = balancing.synthetic(1_000, size, 20)
+    points -= points.mean(axis=0)
+    kernels = [k_center("clustered", points, 50), nearest(points, 20), k_means(points, 20), k_means_plus_plus(points, 20)]
+    return kernels + [simulation(name, points, labels, 20, 50) for name in ("random+balance", "posterior")]
+
+
 def workloads() -> dict[str, list[Callable[[], Workload]]]:
     """What there is to time, by kernel; each is made when its turn comes, as some are large."""
     if FLAGS.quick:
@@ -392,11 +448,14 @@ def workloads() -> dict[str, list[Callable[[], Workload]]]:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"this program takes flags only, got {argv[1:]}")
-    kernels = workloads()
+    kernels = workloads() | dict(small=[])
     if unknown := set(FLAGS.only) - set(kernels):
         raise app.UsageError(f"--only knows {', '.join(kernels)}, got {', '.join(sorted(unknown))}")
     wanted = FLAGS.only or kernels
-    common.finish("selection", [measure(make()) for kernel, makes in kernels.items() if kernel in wanted for make in makes])
+    tables = [measure(make()) for kernel, makes in kernels.items() if kernel in wanted for make in makes]
+    if "small" in wanted:
+        tables.append(measure_small([*small(64), *small(512), scores(1_000, 100), diversify(1_000, 100, 50)]))
+    common.finish("selection", tables)
 
 
 if __name__ == "__main__":

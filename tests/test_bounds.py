@@ -33,10 +33,15 @@ def measured_choice(features, means, wanted, over, candidates, denominator):
 
 
 @settings(max_examples=20)
-@given(seed=draws.integers(0, 10**6), kind=draws.sampled_from(list(KINDS)), denominator=draws.sampled_from(list(ALL_CHOOSE)))
-def test_whatever_the_bounds_hold_the_pick_is_that_of_all_measured_distances(seed, kind, denominator):
+@given(
+    seed=draws.integers(0, 10**6),
+    kind=draws.sampled_from(list(KINDS)),
+    scale=draws.sampled_from([2.0**-20, 1.0, 2.0**20]),
+    denominator=draws.sampled_from(list(ALL_CHOOSE)),
+)
+def test_whatever_the_bounds_hold_the_pick_is_that_of_all_measured_distances(seed, kind, scale, denominator):
     rng = np.random.default_rng(seed)
-    features = jnp.asarray(KINDS[kind](rng), jnp.float32)
+    features = jnp.asarray(KINDS[kind](rng), jnp.float32) * scale
     means = np.array(features[rng.integers(0, ROWS, CLASSES)] + features[rng.integers(0, ROWS, CLASSES)]) / 2
     candidates = jnp.asarray(rng.random(ROWS) < 0.7)
     found = bounds.begin(features, num_classes=CLASSES, candidates=candidates)
@@ -51,6 +56,25 @@ def test_whatever_the_bounds_hold_the_pick_is_that_of_all_measured_distances(see
             step = ((features[int(pick)] - means[label]) / rng.integers(1, 20)).astype(jnp.float32)
             means[label] += step
             found = bounds.move(found, jnp.int32(label), jnp.sqrt(jnp.sum(jnp.square(step))))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_any_number_of_rows_and_classes_in_a_block_gives_the_same_pick(monkeypatch, size):
+    rng = np.random.default_rng(size)
+    features = jnp.asarray(KINDS["normal"](rng), jnp.float32)
+    candidates, over = jnp.asarray(rng.random(ROWS) < 0.7), jnp.arange(CLASSES) % 2 > 0
+    for name in ("_ROWS", "_CLASSES"):
+        monkeypatch.setattr(bounds, name, size)
+    monkeypatch.setattr(bounds, "_FEW", 1)
+    # Apart from the programs of the other tests, which have blocks of other sizes.
+    choose = jax.jit(partial(bounds.choose, denominator="min"))
+    found = bounds.begin(features, num_classes=CLASSES)
+    for label in range(CLASSES):
+        found = bounds.move(found, jnp.int32(label), jnp.inf)
+    for wanted in range(CLASSES):
+        pick, found = choose(found, features, features[:CLASSES], jnp.int32(wanted), over, candidates)
+        assert int(pick) == measured_choice(features, features[:CLASSES], jnp.int32(wanted), over, candidates, "min")
+        candidates = candidates.at[pick].set(False)
 
 
 def test_without_a_wanted_class_nothing_is_chosen_and_the_table_stays():

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as draws
 
 import balal
@@ -14,6 +14,8 @@ from balal import coverage
 
 # So small that a pool of a few dozen rows goes through every branch of the lazy search.
 SMALL = coverage._Sizes(pool=12, tile=5, block=6, chunk=3, early=4)
+# From a millionth to a million, so that nothing is rounded on the way and ties stay ties.
+SCALES = [2.0**-20, 2.0**-10, 1.0, 2.0**10, 2.0**20]
 
 
 @partial(jax.jit, static_argnames=("budget", "sizes"))
@@ -86,13 +88,31 @@ def test_picks_do_not_depend_on_the_scale(scale):
     )
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_the_radius_is_at_most_twice_the_best_possible(seed):
-    features = features_of(seed, 11, 2)
-    distances = np.linalg.norm(features[:, None] - features[None], axis=2)
-    for budget in (1, 2, 3, 4):
-        best = min(distances[:, list(centres)].min(axis=1).max() for centres in itertools.combinations(range(11), budget))
-        assert balal.k_center(jnp.asarray(features), budget, start=0).radii[-1] <= 2 * best + 1e-6
+@settings(max_examples=200)
+@given(seed=draws.integers(0, 10**6), spread=draws.sampled_from([1, 2, 1_000]), masked=draws.booleans())
+@pytest.mark.parametrize("sizes", [None, SMALL], ids=["plain", "lazy"])
+def test_the_radius_is_at_most_twice_the_best_possible(sizes, seed, spread, masked):
+    """Points of a lattice, on a small one some of them several times; one run has the radii of all budgets up to its own."""
+    rng = np.random.default_rng(seed)
+    features = rng.integers(-spread, spread + 1, (11, 2)).astype(np.float32)
+    candidates = rng.random(11) < 0.7 if masked else np.ones(11, bool)
+    rows = np.flatnonzero(candidates)
+    distances = np.linalg.norm(features[rows, None] - features[None, rows], axis=2)
+    radii = lazy(jnp.asarray(features), 4, None, jnp.asarray(candidates), int(rng.integers(11)), sizes=sizes).radii
+    for budget in range(1, min(4, len(rows)) + 1):
+        centres = np.array(list(itertools.combinations(range(len(rows)), budget)))
+        best = distances[:, centres].min(axis=2).max(axis=0).min()
+        assert radii[budget - 1] <= 2 * best * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("sizes", "budgets"), [(None, (0, 1, 17)), (SMALL, (17,))], ids=["plain", "lazy"])
+def test_a_smaller_budget_buys_the_first_picks_of_a_larger_one(sizes, budgets):
+    features = jnp.asarray(features_of(7, 40, 3))
+    whole = lazy(features, 40, start=5, sizes=sizes)
+    for budget in budgets:
+        part = lazy(features, budget, start=5, sizes=sizes)
+        np.testing.assert_array_equal(part.indices, whole.indices[:budget])
+        np.testing.assert_allclose(part.radii, whole.radii[:budget], rtol=1e-6)
 
 
 def test_duplicates_are_picked_last_and_lowest_first():
@@ -158,14 +178,21 @@ KINDS = {
 }
 
 
-@given(seed=draws.integers(0, 10**6), kind=draws.sampled_from(list(KINDS)), labelled=draws.integers(0, 6), masked=draws.booleans())
-def test_the_lazy_search_picks_what_exact_arithmetic_picks(seed, kind, labelled, masked):
+@given(
+    seed=draws.integers(0, 10**6),
+    kind=draws.sampled_from(list(KINDS)),
+    scale=draws.sampled_from(SCALES),
+    labelled=draws.integers(0, 6),
+    masked=draws.booleans(),
+)
+@pytest.mark.parametrize("sizes", [None, SMALL], ids=["plain", "lazy"])
+def test_either_search_picks_what_exact_arithmetic_picks(sizes, seed, kind, scale, labelled, masked):
     rng = np.random.default_rng(seed)
-    features = KINDS[kind](rng).astype(np.float32)
+    features = KINDS[kind](rng).astype(np.float32) * np.float32(scale)
     centres, start = rng.permutation(40)[:labelled], int(rng.integers(-1, 40))
     candidates = rng.random(40) < 0.7 if masked else np.ones(40, bool)
     padded = rng.permutation(np.concatenate([centres, np.full(30 - labelled, -1)])).astype(np.int32)
-    found = lazy(jnp.asarray(features), 40, jnp.asarray(padded), jnp.asarray(candidates), start)
+    found = lazy(jnp.asarray(features), 40, jnp.asarray(padded), jnp.asarray(candidates), start, sizes=sizes)
     check_replay(features, found, centres, candidates, start)
     free = candidates & ~np.isin(np.arange(40), centres)
     if kind.startswith(("grid", "duplicates", "all equal")) and free.any():
@@ -189,6 +216,15 @@ def test_the_lazy_search_is_right_where_a_pool_just_fills_its_blocks(rows):
     found = lazy(jnp.asarray(features), rows, start=0)
     assert found.indices.tolist() == reference.k_center(features, rows, first=0)[0]
     check_replay(features, found, start=0)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_how_much_the_search_looks_at_changes_no_pick(size):
+    features = jnp.asarray(clustered(300, 5))
+    expected = balal.k_center(features, 200, start=3)
+    found = lazy(features, 200, start=3, sizes=coverage._Sizes(pool=size, tile=size, block=size, chunk=size, early=size))
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.radii, expected.radii, rtol=1e-6)
 
 
 def clustered(rows, size, clusters=20):
@@ -267,11 +303,12 @@ def test_only_large_work_is_searched_lazily():
     assert products(17_168, 2_000) > 0
 
 
+@pytest.mark.parametrize("rows", [1, 7, 8, 37])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_large_pool_is_measured_in_tiles_of_which_the_last_overlaps(monkeypatch, dtype):
+def test_a_large_pool_is_measured_in_tiles_of_which_the_last_overlaps(monkeypatch, dtype, rows):
     features = jnp.array(np.random.default_rng(0).integers(-9, 9, (37, 5)), dtype)
     expected = coverage.squared_distances(features, features[3])
     monkeypatch.setattr(coverage, "_WHOLE", 0)
-    monkeypatch.setattr(coverage, "_TILE", 8 * 5)
+    monkeypatch.setattr(coverage, "_TILE", rows * 5)
     assert coverage.squared_distances(features, features[3]).tolist() == expected.tolist()
     assert float(expected[3]) == 0

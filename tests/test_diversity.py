@@ -14,11 +14,13 @@ import balal
     rows=draws.sampled_from([1, 2, 3, 17, 64]),
     classes=draws.integers(1, 8),
     masked=draws.booleans(),
+    scale=draws.sampled_from([1e-6, 1.0, 1e6]),
+    offset=draws.sampled_from([0, 10_000]),
 )
-def test_classes_take_turns_as_in_the_twin(seed, rows, classes, masked):
+def test_classes_take_turns_as_in_the_twin(seed, rows, classes, masked, scale, offset):
     rng = np.random.default_rng(seed)
-    values = rng.integers(0, 6, rows).astype(np.float32)
-    predicted = rng.integers(0, classes, rows)
+    values = (rng.integers(-3, 3, rows) * scale + offset).astype(np.float32)
+    predicted = rng.integers(0, classes, rows) + offset
     candidates = rng.random(rows) < 0.6 if masked else np.ones(rows, bool)
     for budget in {1, rows}:
         found = balal.diversify(jnp.asarray(values), jnp.asarray(predicted), budget, candidates=jnp.asarray(candidates))

@@ -1,14 +1,19 @@
 """The k nearest rows against a table of all pairs in float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as draws
 
 from balal import neighbours
+
+# From a millionth to a million, so that nothing is rounded on the way.
+SCALES = [2.0**-20, 1.0, 2.0**20]
 
 
 @given(seed=draws.integers(0, 2**31 - 1), shape=draws.sampled_from([(1, 1), (5, 7), (40, 6)]))
@@ -23,6 +28,64 @@ def test_they_are_those_of_the_whole_table(seed, shape):
         exact = np.linalg.norm(np.float64(features)[expected] - features[row], axis=1)
         np.testing.assert_allclose(found.distances[row, : len(expected)], exact, atol=2e-3)
         assert np.isinf(found.distances[row, len(expected) :]).all()
+
+
+@settings(max_examples=30)
+@given(
+    seed=draws.integers(0, 2**31 - 1),
+    scale=draws.sampled_from(SCALES),
+    offset=draws.sampled_from([0, 100, 10_000]),
+    few=draws.booleans(),
+)
+def test_at_any_scale_and_offset_they_are_the_nearest_up_to_what_float32_can_tell(seed, scale, offset, few):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(7, 4))[rng.integers(0, 7, 40)] if few else rng.normal(size=(40, 4))
+    features, candidates = ((points + offset) * scale).astype(np.float32), rng.random(40) < 0.8
+    found = neighbours.nearest(features, 6, candidates=candidates)
+    exact = np.float64(features) - np.float64(features[candidates]).mean(axis=0)
+    error = 8e-6 * np.square(exact).sum(axis=1).max()
+    for row, expected in enumerate(reference.nearest(exact, 6, candidates)):
+        squares = np.square(exact - exact[row]).sum(axis=1)
+        assert row not in found.indices[row]
+        assert candidates[found.indices[row]].all()
+        reference.assert_level(found.indices[row].tolist(), expected, squares, error=error)
+        np.testing.assert_allclose(np.square(np.float64(found.distances[row])), squares[expected], rtol=1e-5, atol=error)
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 2.0**20])
+def test_what_has_no_unit_does_not_depend_on_the_scale(scale):
+    features = np.random.default_rng(3).normal(size=(70, 4)).astype(np.float32)
+    scaled, key = features * np.float32(scale), jax.random.key(2)
+    found, far = neighbours.nearest(features, 3), neighbours.nearest(scaled, 3)
+    np.testing.assert_array_equal(found.indices, far.indices)
+    np.testing.assert_array_equal(found.distances * scale, far.distances)
+    np.testing.assert_array_equal(neighbours.typicality(found), neighbours.typicality(far) * scale)
+    np.testing.assert_array_equal(neighbours.relative_typicality(found), neighbours.relative_typicality(far))
+    begin = neighbours.k_means_plus_plus(key, features, 5)
+    np.testing.assert_array_equal(begin, neighbours.k_means_plus_plus(key, scaled, 5))
+    clusters, large = neighbours.k_means(features, features[begin]), neighbours.k_means(scaled, scaled[begin])
+    np.testing.assert_array_equal(clusters.assigned, large.assigned)
+    np.testing.assert_array_equal(clusters.centers * scale, large.centers)
+    assert int(clusters.rounds) == int(large.rounds) > 1
+
+
+def test_any_size_of_block_and_tile_finds_the_same(monkeypatch):
+    """128 points of a lattice around 0, where float32 is exact: ties are ties whatever is measured together."""
+    half = np.random.default_rng(4).integers(-3, 4, (64, 3)).astype(np.float32)
+    features, among = np.concatenate([half, -half]), jnp.arange(0, 128, 3)
+    begin = jnp.asarray(features[:6])
+
+    def found():
+        # Functions anew: the sizes are no argument by which a compiled program could be told from another.
+        near = [jax.jit(lambda rows, some=some: neighbours.nearest.__wrapped__(rows, 4, among=some))(features) for some in (None, among)]
+        return near, jax.jit(lambda rows: neighbours.k_means.__wrapped__(rows, begin, rounds=1))(features)
+
+    expected = found()
+    for size in (1, 7, 1_000):
+        monkeypatch.setattr(neighbours, "_TABLE", size * len(features))
+        monkeypatch.setattr(neighbours, "_TILE", size)
+        monkeypatch.setattr(neighbours, "_BLOCK", size)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), *map(jax.tree.leaves, (expected, found())))
 
 
 def test_pools_of_many_blocks_and_a_part_to_look_in(monkeypatch):

@@ -1,6 +1,7 @@
 """The posterior: the rank-one steps against one solve in float64, the bounded form, and what its words promise."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +97,17 @@ def test_between_two_looks_at_the_whole_pool_the_near_rows_are_asked(every, near
     bought = balal.simulate(strategy, balal.pool(features), labels, budget=40, num_classes=5, key=jax.random.key(0), labelled=start)
     expected = reference.posterior_picks(features, labels, 40, 5, begin=0, start=start, every=every, near=near)
     assert bought.indices.tolist() == expected
+
+
+@pytest.mark.parametrize(("near", "looked_at"), [(39, 8), (40, 0)])
+def test_a_pool_that_is_near_as_a_whole_is_not_looked_at_again(near, looked_at):
+    pool = balal.pool(np.random.default_rng(14).normal(size=(40, 3)).astype(np.float32))
+    strategy = balal.Posterior(near=near, every=4)
+    state = balal.init(strategy, pool, budget=12, num_classes=4, key=jax.random.key(0))
+    for _ in range(9):
+        rows, state = balal.ask(strategy, pool, state)
+        state = balal.tell(strategy, pool, state, rows, rows % 4)
+    assert (int(state.memory.process.count), int(state.memory.nearby.count)) == (looked_at, 8)
 
 
 def test_more_rows_are_asked_at_once_than_are_near():
@@ -231,6 +243,44 @@ def test_an_offset_common_to_all_rows_changes_nothing(dtype):
     near = told(posterior.begin(features, capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
     far = told(posterior.begin(features.astype(jnp.float32) + 10_000, capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
     np.testing.assert_allclose(near.mean, far.mean, atol=1e-4)
+
+
+@pytest.mark.parametrize("landmarks", [None, 6])
+def test_the_scale_of_the_features_changes_nothing(landmarks):
+    """Scaled by powers of two nothing is rounded, so that not even the last digit differs."""
+    features = np.random.default_rng(21).normal(size=(40, 5)).astype(np.float32)
+    features[30:] = features[0]
+    rows, labels = jnp.array([0, 1, 30]), jnp.array([0, 1, 1])
+    plain, small, large = (
+        posterior.update(posterior.begin(features * scale, capacity=3, num_classes=2, landmarks=landmarks), rows, labels)
+        for scale in np.float32([1, 2**-20, 2**20])
+    )
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.tree.leaves, (plain, small)))
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.tree.leaves, (plain, large)))
+    np.testing.assert_array_equal(posterior.typicality(features), posterior.typicality(features * np.float32(2**20)))
+
+
+@pytest.mark.parametrize(("landmarks", "sizes"), [(None, (1, 7, 1_000)), (9, (7,))])
+def test_any_number_of_parts_and_groups_says_the_same(monkeypatch, landmarks, sizes):
+    rng = np.random.default_rng(22)
+    features, rows, labels = rng.normal(size=(50, 5)).astype(np.float32), rng.permutation(50)[:24].reshape(4, 6), rng.integers(0, 9, (4, 6))
+
+    def said():
+        # A function anew: the sizes are no argument by which a compiled program could be told from another.
+        def program(features, rows, labels):
+            process = posterior.begin.__wrapped__(features, capacity=24, num_classes=9, landmarks=landmarks)
+            process, _ = jax.lax.scan(lambda process, told: (posterior.update.__wrapped__(process, *told), None), process, (rows, labels))
+            part = posterior.restrict.__wrapped__(process, rows[0])
+            return process.mean, process.variance, posterior.utility.__wrapped__(process, jnp.arange(9.0), 1.0), part.mean, part.variance
+
+        return jax.jit(program)(features, rows, labels)
+
+    expected = said()
+    for size in sizes:
+        for name in ("_PARTS", "_PART", "_GROUPS", "_TOGETHER"):
+            monkeypatch.setattr(posterior, name, size)
+        # The features of landmarks are all but noiseless looks, which magnify the last digit.
+        jax.tree.map(partial(np.testing.assert_allclose, atol=2e-5 if landmarks is None else 2e-3), expected, said())
 
 
 def test_a_pool_of_one_point_is_explained_by_one_label():

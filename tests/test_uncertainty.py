@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as draws
 
 import balal
+from balal import uncertainty
 
 NAMES = ("entropy", "margin", "least_confidence")
 
@@ -24,10 +25,15 @@ def test_scores_agree_with_softmax_in_float64(shape):
     np.testing.assert_array_equal(found.predicted, expected["predicted"])
 
 
-@given(seed=draws.integers(0, 10**6), scale=draws.sampled_from([0.0, 1.0, 30.0]), masked=draws.booleans())
-def test_scores_agree_with_the_twin_on_ties_and_masked_classes(seed, scale, masked):
+@given(
+    seed=draws.integers(0, 10**6),
+    scale=draws.sampled_from([0.0, 1e-6, 1e-3, 1.0, 30.0, 1e3, 1e6]),
+    offset=draws.sampled_from([0.0, 100.0, -10_000.0]),
+    masked=draws.booleans(),
+)
+def test_scores_agree_with_the_twin_at_any_scale_and_offset_on_ties_and_masked_classes(seed, scale, offset, masked):
     rng = np.random.default_rng(seed)
-    logits = np.round(rng.normal(size=(17, 5)) * scale).astype(np.float32)
+    logits = (np.round(rng.normal(size=(17, 5)) * 2) * scale + offset).astype(np.float32)
     if masked:
         logits[:, 1:][rng.random((17, 4)) < 0.5] = -np.inf
     expected, found = reference.scores(logits), balal.score(jnp.asarray(logits))
@@ -91,6 +97,22 @@ def test_rows_do_not_depend_on_their_neighbours():
     whole, part = balal.score(logits), balal.score(logits[:67])
     for name in (*NAMES, "predicted"):
         np.testing.assert_array_equal(getattr(whole, name)[:67], getattr(part, name))
+
+
+def test_an_offset_common_to_the_classes_of_a_row_changes_nothing():
+    logits = np.round(random_logits(4, 50, 9) * 8) / 8
+    plain, moved = balal.score(jnp.asarray(logits)), balal.score(jnp.asarray(logits + np.linspace(-10_000, 10_000, 50).round()[:, None]))
+    for name in (*NAMES, "predicted"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(moved, name))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 1_000])
+def test_any_number_of_rows_in_a_tile_gives_the_same_scores(rows):
+    logits = jnp.asarray(random_logits(5, 130, 9))
+    whole, tiled = balal.score(logits), uncertainty._tiled(logits, numbers=rows * 9)
+    for name in NAMES:
+        np.testing.assert_allclose(getattr(whole, name), getattr(tiled, name), rtol=1e-6)
+    np.testing.assert_array_equal(whole.predicted, tiled.predicted)
 
 
 def test_a_tile_fits_in_a_cache_and_a_last_one_that_is_not_full_copies_nothing():

@@ -48,8 +48,8 @@ class Posterior:
 
     first: the strategy to begin with; None: the posterior from the very beginning. start: how many answers there are when it takes over,
     those known from the outset included. every, near: the whole pool is looked at after 1, 2, 4, ... answers, and after every `every` of
-    them; in between, only the `near` rows that were worth most then. typical: the share of its worth that the least typical row loses.
-    sharpness, scale, noise: see `balal.posterior.explain` and `begin`. target: what a label of each class is worth, numbers of at least 0,
+    them; in between, only the `near` rows that were worth most then. A pool of no more rows needs no such looks. typical: the share
+    of its worth that the least typical row loses. sharpness, scale, noise: see `balal.posterior.explain` and `begin`. target: what a label of each class is worth, numbers of at least 0,
     beside the fall with n (None: 1 for all); unseen classes and those beyond its end are worth its mean. landmarks: how many for the
     bounded form; None: exact up to 1,024 labels, or while the columns hold at most 2^30 numbers, and 1,024 landmarks above.
 
@@ -113,13 +113,14 @@ class Posterior:
             noise=self.noise,
             landmarks=self.landmarks_for(pool.size, places),
         )
-        # Beside the rows to choose from there is room for those answered since the last look.
-        near = jnp.full(min(self.near, pool.size) + self.every, -1, jnp.int32)
+        # Beside the rows to choose from there is room for those answered since the last look. Where the whole pool is near, it stays so.
+        rows = jnp.arange(pool.size, dtype=jnp.int32) if self._all_near(pool) else jnp.full(self.near, -1, jnp.int32)
+        near = jnp.pad(rows, (0, self.every), constant_values=-1)
         return Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key) if self.first else None,
             process=process,
             near=near,
-            nearby=posterior.restrict(process, jnp.zeros_like(near)),
+            nearby=posterior.restrict(process, jnp.maximum(near, 0)),
             typicality=typicality,
             # `first` has the key itself, so that a strategy begins with the same picks whatever takes over from it.
             key=jax.random.fold_in(key, 1),
@@ -145,7 +146,8 @@ class Posterior:
             here = jnp.argmax(memory.near == labelled.indices[place])
             return replace(memory, nearby=posterior.update(memory.nearby, here, labelled.labels[place]))
 
-        memory = jax.lax.fori_loop(0, (chooses & stale).astype(jnp.int32), look, memory)
+        if not self._all_near(pool):
+            memory = jax.lax.fori_loop(0, (chooses & stale).astype(jnp.int32), look, memory)
         memory = jax.lax.while_loop(lambda memory: chooses & (memory.nearby.count < answers), learn, memory)
 
         def choose():
@@ -177,6 +179,10 @@ class Posterior:
 
         first = self.first.grow(memory.first, num_classes) if self.first else None
         return replace(memory, first=first, process=wider(memory.process), nearby=wider(memory.nearby))
+
+    def _all_near(self, pool: Pool) -> bool:
+        """Whether the rows to choose from are the whole pool, which then needs no other look."""
+        return self.near >= pool.size
 
     def _look_before(self, answers: Int[Array, ""]) -> Int[Array, ""]:
         """After how many of the answers the whole pool was last looked at: a whole power of 2, then a multiple of `every`."""
