@@ -73,6 +73,9 @@ def k_center(
         raise ValueError("k_center needs somewhere to begin: pass labelled rows, start=row, or key=jax.random.key(seed)")
     # Plain passes over so little take under half a second, and the lazy search takes longer to compile by more than that.
     sizes = _SIZES if features.size * budget >= 2**30 and sharding.devices() == 1 else None
+    if sizes and budget > size // 50:
+        # Where many are picked of few, most rows are compared again and again, and more picks at a time are worth a larger table.
+        sizes = replace(sizes, block=2 * sizes.block)
     return _k_center(features, budget, labelled, candidates, start, key, sizes)
 
 
@@ -142,12 +145,12 @@ class _Sizes:
     """How much the search looks at. Any sizes give the same picks.
 
     pool: rows brought up to date together. tile: rows in one matrix product. chunk: centres in one. block: rows picked from together.
-    early: after how many picks all bounds are brought up to date once more, as those from the first centres are loose.
+    early: with how many centres all rows are compared once there are so many, as the bounds from the first one are loose.
     """
 
     pool: int = 4_096
     tile: int = 512
-    block: int = 384
+    block: int = 256
     chunk: int = 32
     early: int = 64
 
@@ -161,6 +164,8 @@ _SPREAD = 1024
 _WHOLE, _TILE = 2**25, 2**20
 # Which centre is nearest is left to the products while the squared distance is at least this share of |x|^2.
 _RESOLVED = 1 / 16
+# Where a pool led to no pick, all bounds above this share of the largest one that is up to date are brought up to date.
+_DEPTH = 0.98
 
 
 @jax.tree_util.register_dataclass
@@ -255,46 +260,62 @@ def _lazily(features, centres: _Centres, left, goal, sizes: _Sizes) -> tuple[_Ce
     """Picks until there are `goal` centres or the products cannot resolve what comes next. Returns the rows still left, too."""
     size = len(left)
     mean = middle(features, left)
-    nothing_seen = jnp.where(left, jnp.float32(jnp.inf), -jnp.inf)
-    bounds = _Bounds(nothing_seen, jnp.full(size, -1, jnp.int32), jnp.zeros(size, jnp.int32))
-    begin, early = centres.count, centres.count + sizes.early
+    # One pass over the features measures all rows to the first centre; as it rounds in its own way, its error has to be allowed for, too.
+    first = centres.rows[0]
+    values = (1 + product_error(features.shape[1])) * squared_distances(features, features[first])
+    values = jnp.where(left, jnp.where(values < jnp.inf, values, jnp.inf), -jnp.inf)
+    bounds = _Bounds(values, jnp.full(size, first), jnp.ones(size, jnp.int32))
 
     def step(carry):
-        centres, bounds = carry
-        everything = (centres.count == begin) | (centres.count == early)
-        bounds = _refreshed(features, mean, centres, bounds, everything, sizes)
-        return _picked(features, mean, centres, bounds, jnp.where(centres.count < early, jnp.minimum(early, goal), goal), sizes)
+        centres, bounds, stuck = carry
+        early = (centres.count >= sizes.early) & jnp.any((bounds.values > -jnp.inf) & (bounds.seen < sizes.early))
+        bounds = _refreshed(features, mean, centres, bounds, early, stuck, sizes)
+        stop = jnp.where(centres.count < sizes.early, jnp.minimum(goal, sizes.early), goal)
+        more, bounds = _picked(features, mean, centres, bounds, stop, sizes)
+        return more, bounds, (more.count == centres.count) & ~early
 
-    centres, bounds = jax.lax.while_loop(lambda carry: (carry[0].count < goal) & carry[0].resolved, step, (centres, bounds))
+    carry = centres, bounds, jnp.array(False)
+    centres, bounds, _ = jax.lax.while_loop(lambda carry: (carry[0].count < goal) & carry[0].resolved, step, carry)
     return centres, bounds.values > -jnp.inf
 
 
-def _refreshed(features, mean, centres: _Centres, bounds: _Bounds, everything, sizes: _Sizes) -> _Bounds:
-    """Brings the largest bounds up to date, or, pool after pool, everything."""
+def _refreshed(features, mean, centres: _Centres, bounds: _Bounds, early, stuck, sizes: _Sizes) -> _Bounds:
+    """Brings a pool of the largest bounds up to date.
+
+    Where such a pool led to no pick, the search is `stuck`: all rows follow that may precede the best one that is up to date, and some
+    more. When it is `early`, all rows are compared with the early centres.
+    """
     size = len(bounds.values)
     pool = min(sizes.pool, size)
     largest = jax.lax.top_k(bounds.values, pool)[1]
-    largest = largest[jnp.argsort(bounds.seen[largest])]  # those of one tile are compared with all that one of them has not seen
-    outside = jnp.where(everything, -jnp.inf, jnp.max(bounds.values.at[largest].set(-jnp.inf)))
+    outside = jnp.max(bounds.values.at[largest].set(-jnp.inf))
+    # Those of one tile are compared with all that one of them has not seen. Keys that hold the place sort faster than keys beside places.
+    keys = jnp.minimum(bounds.seen[largest], 2**31 // pool - 1) * pool + jnp.arange(pool, dtype=jnp.int32)
+    largest = largest[jnp.sort(keys) % pool]
+    everything = early | stuck
+    stop, most = jnp.where(early, sizes.early, centres.count), jnp.where(early, sizes.early, sizes.chunk)
 
     def refresh(number, bounds):
         rows = jnp.minimum(jnp.int32(number * pool) + jnp.arange(pool, dtype=jnp.int32), size - 1)
-        return _lowered(features, mean, centres, bounds, jnp.where(everything, rows, largest), outside, sizes)
+        # Found anew for each pool: the one before may have brought up to date a larger one, which spares rows of this one.
+        best = jnp.max(jnp.where(bounds.seen == centres.count, bounds.values, -jnp.inf))
+        under = jnp.where(early, -jnp.inf, jnp.where(stuck, _DEPTH * best, outside))
+        return _lowered(features, mean, centres, bounds, jnp.where(everything, rows, largest), under, stop, most, sizes)
 
     return jax.lax.fori_loop(0, jnp.where(everything, -(-size // pool), 1), refresh, bounds)
 
 
-def _lowered(features, mean, centres: _Centres, bounds: _Bounds, rows, outside, sizes: _Sizes) -> _Bounds:
-    """Compares a pool of rows with the centres they have not seen, each row until its bound falls under all those outside.
+def _lowered(features, mean, centres: _Centres, bounds: _Bounds, rows, outside, stop, most, sizes: _Sizes) -> _Bounds:
+    """Compares a pool of rows with the centres before `stop` that they have not seen, until their bounds fall under all those outside.
 
-    In rounds, each with twice the centres of the one before: most rows are done after the first.
+    In rounds, each with twice the centres of the one before, `most` in the first: most rows are done after that.
     """
 
     def compare(carry):
         bounds, rows, number, most = carry
         # Those that need another round go first, in their order; the places behind them repeat the first.
         values = bounds.values[rows]
-        wait = (values >= outside) & (values > -jnp.inf) & (bounds.seen[rows] < centres.count)
+        wait = (values >= outside) & (values > -jnp.inf) & (bounds.seen[rows] < stop)
         wait &= jnp.arange(len(rows), dtype=jnp.int32) < number
         places = jnp.where(wait, jnp.cumsum(wait, dtype=jnp.int32) - 1, len(rows))
         first = rows[lowest(wait)]
@@ -303,21 +324,21 @@ def _lowered(features, mean, centres: _Centres, bounds: _Bounds, rows, outside, 
 
         def tile(place, bounds):
             some = jax.lax.dynamic_slice(rows, (place * sizes.tile,), (sizes.tile,))
-            return _compared(features, mean, centres, bounds, some, most, sizes)
+            return _compared(features, mean, centres, bounds, some, stop, most, sizes)
 
         return jax.lax.fori_loop(0, (number + sizes.tile - 1) // sizes.tile, tile, bounds), rows, number, 2 * most
 
     number = jnp.int32(len(rows))
     rows = jnp.concatenate([rows, jnp.zeros(sizes.tile, jnp.int32)])  # a slice that begins within the pool never ends outside
-    return jax.lax.while_loop(lambda carry: carry[2] > 0, compare, (bounds, rows, number, jnp.int32(sizes.chunk)))[0]
+    return jax.lax.while_loop(lambda carry: carry[2] > 0, compare, (bounds, rows, number, most))[0]
 
 
-def _compared(features, mean, centres: _Centres, bounds: _Bounds, rows, most, sizes: _Sizes) -> _Bounds:
+def _compared(features, mean, centres: _Centres, bounds: _Bounds, rows, stop, most, sizes: _Sizes) -> _Bounds:
     """A tile of rows compared with up to `most` centres more: one product of [tile, D] and [D, chunk] after another."""
     points = _centred(features, mean, rows)
     values, owners, seen = bounds.values[rows], bounds.owners[rows], bounds.seen[rows]
-    begin = jnp.min(jnp.where(values > -jnp.inf, seen, centres.count))
-    end = jnp.minimum(begin + most, centres.count)
+    begin = jnp.min(jnp.where(values > -jnp.inf, seen, stop))
+    end = jnp.minimum(begin + most, stop)
 
     def chunk(carry):
         place, values, owners = carry

@@ -257,6 +257,17 @@ def test_ties_beyond_a_pool_go_to_the_lowest_row():
     assert found.indices.tolist() == reference.k_center(features, 80, first=0)[0]
 
 
+@pytest.mark.parametrize("labelled", [0, 60])
+def test_a_radius_that_collapses_is_followed_exactly(labelled):
+    # One row of each of 30 clusters is picked; then the bounds of all rows are far too large, those of many pools.
+    rng = np.random.default_rng(labelled)
+    features = (50 * rng.normal(size=(30, 8))[np.arange(600) % 30] + rng.normal(size=(600, 8))).astype(np.float32)
+    centres = rng.permutation(600)[:labelled]
+    found = lazy(jnp.asarray(features), 90, jnp.asarray(np.append(centres, -1), jnp.int32), start=None if labelled else 5)
+    assert len(set(found.indices.tolist())) == 90
+    check_replay(features, found, centres, start=None if labelled else 5)
+
+
 def test_a_long_record_that_is_mostly_padding_changes_nothing():
     features = jnp.asarray(clustered(100, 8))
     rows = jnp.array([5, 77, 30], jnp.int32)
