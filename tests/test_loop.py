@@ -36,6 +36,15 @@ def assert_same(first, second):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_simulation_without_labelled_rows_reads_the_features_once(monkeypatch):
+    read, (pool, labels) = [], small_pool()
+    monkeypatch.setattr(balal.check, "features", lambda *_, **__: read.append(1))
+    for start, times in [(None, 1), (([3], [0]), 2)]:
+        read.clear()
+        balal.simulate(STRATEGY, pool, labels, budget=5, num_classes=CLASSES, key=jax.random.key(0), labelled=start)
+        assert len(read) == times
+
+
 class Histories(RuleBasedStateMachine):
     """Any history of asks, late and partial answers, corrections, bans, refreshed scores, crashes and growth."""
 

@@ -99,6 +99,17 @@ def test_between_two_looks_at_the_whole_pool_the_near_rows_are_asked(every, near
     assert bought.indices.tolist() == expected
 
 
+@pytest.mark.parametrize(("near", "looked_at"), [(39, 8), (40, 0)])
+def test_a_pool_that_is_near_as_a_whole_is_not_looked_at_again(near, looked_at):
+    pool = balal.pool(np.random.default_rng(14).normal(size=(40, 3)).astype(np.float32))
+    strategy = balal.Posterior(near=near, every=4)
+    state = balal.init(strategy, pool, budget=12, num_classes=4, key=jax.random.key(0))
+    for _ in range(9):
+        rows, state = balal.ask(strategy, pool, state)
+        state = balal.tell(strategy, pool, state, rows, rows % 4)
+    assert (int(state.memory.process.count), int(state.memory.nearby.count)) == (looked_at, 8)
+
+
 def test_more_rows_are_asked_at_once_than_are_near():
     pool = balal.pool(np.random.default_rng(14).normal(size=(40, 3)).astype(np.float32))
     strategy = balal.Posterior(near=3)
