@@ -48,11 +48,11 @@ class Posterior:
 
     first: the strategy to begin with; None: the posterior from the very beginning. start: how many answers there are when it takes over,
     those known from the outset included. every, near: the whole pool is looked at after 1, 2, 4, ... answers, and after every `every` of
-    them; in between, only the `near` rows that were worth most then. A pool of no more rows needs no such looks. typical: the share of
-    its worth that the least typical row loses. sharpness, scale, noise: see `balal.posterior.explain` and `begin`. target: what a label
-    of each class is worth, numbers of at least 0, beside the fall with n (None: 1 for all); unseen classes and those beyond its end are
-    worth its mean. landmarks: how many for the bounded form; None: exact up to 1,024 labels, or while the columns hold at most 2^30
-    numbers, and 1,024 landmarks above.
+    them; in between, only the `near` rows that were worth most then. A pool of no more rows needs no such looks. typical: the share of its
+    worth that the least typical row loses. sharpness, scale, noise: see `balal.posterior.explain` and `begin`. target: what a label of each
+    class is worth, numbers of at least 0, beside the fall with n (None: 1 for all); unseen classes and those beyond its end are worth its
+    mean. landmarks: how many for the bounded form; None: exact up to 1,024 labels, or while the columns hold at most 2^30 numbers, and
+    1,024 landmarks above.
 
     Costs `O(N (D + C + b))` memory and, for label m, `O(N (D + C + m))` time, most of it in one matrix product for every 16 labels; at the
     beginning `O(N^2 D)` once, which a pool made with `balal.pool(..., typicality=True)` has done already.
