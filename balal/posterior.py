@@ -121,7 +121,7 @@ def begin(
     if landmarks is None:
         relation, last = Exact(units.T, bandwidth, empty), bandwidth
     else:
-        relation = _landmarks(units, bandwidth, candidates, empty)
+        relation = _landmarks(units, bandwidth, candidates, places, empty)
         last = jnp.max(jnp.square(relation.columns[0]))
     return GaussianProcess(
         mean=jnp.full((num_classes, size), _nothing(last)),
@@ -390,10 +390,10 @@ def _nothing(positive: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.where(positive < 0, 1.0, 0.0).astype(jnp.float32)
 
 
-def _landmarks(units: Float[Array, "N D"], bandwidth: Float[Array, ""], candidates: Bool[Array, " N"], empty) -> Landmarks:
+def _landmarks(units: Float[Array, "N D"], bandwidth: Float[Array, ""], candidates: Bool[Array, " N"], number: int, empty) -> Landmarks:
     """Features of which the kernel is nearly the inner product: the columns of almost noiseless looks at one landmark after another.
 
-    empty: the columns before there are any, in parts.
+    empty: the columns before there are any, in parts with room for at least so many.
     """
 
     def look(place, carry):
@@ -404,7 +404,6 @@ def _landmarks(units: Float[Array, "N D"], bandwidth: Float[Array, ""], candidat
         step = left / jnp.sqrt(sharding.fetch(variance, row) + _LANDMARK_NOISE)
         return _with(columns, place, step[None]), jnp.maximum(variance - jnp.square(step), 0)
 
-    number = sum(len(part) for part in empty)
     columns, apart = jax.lax.fori_loop(0, number, look, (empty, jnp.ones(len(units), jnp.float32)))
     columns = jnp.concatenate(columns)
     return Landmarks(columns, jnp.eye(len(columns), dtype=jnp.float32), apart)
