@@ -9,7 +9,7 @@ from reference import imbalanced_pool
 
 import balal
 
-BUDGET, CLASSES, ROWS, STRATEGIES = 30, 6, 400, ("core_set", "ent_inv_div+balance", "posterior")
+BUDGET, CLASSES, ROWS, STRATEGIES = 30, 6, 400, ("core_set", "posterior")
 
 
 def asked(strategy: balal.Strategy, pool: balal.Pool, labels: np.ndarray) -> list[int]:
