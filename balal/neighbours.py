@@ -212,7 +212,8 @@ def k_means_plus_plus(
 
     Raises: ValueError when `features` is not [N, D] or k is out of range.
 
-    Source: Arthur, Vassilvitskii, *k-means++*, SODA 2007, one draw a centre.
+    Source: Arthur, Vassilvitskii, *k-means++*, SODA 2007, one draw a centre; drawn as Efraimidis, Spirakis, IPL 2006, so that the order in
+    which distances are added up does not matter.
 
     >>> sorted(k_means_plus_plus(jax.random.key(0), jnp.array([[0.0], [0.0], [9.0]]), 2).tolist())[1]
     2

@@ -79,6 +79,8 @@ def whole(values: Any) -> np.ndarray:
 def devices() -> int:
     """Over how many devices the kernels spread the rows of a pool, here: 1 outside `jax.set_mesh`.
 
+    Raises: ValueError where the axis "pool" is Explicit, the kind that `jax.make_mesh` makes unless told otherwise.
+
     >>> devices()
     1
     """
@@ -91,7 +93,7 @@ def devices() -> int:
 
 
 def by_rows(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
-    """`function`, which treats each row for itself, run on every device for its own rows. Runs inside jit.
+    """`function`, which treats each row for itself, run on every device for its own rows by `jax.shard_map`. Runs inside jit.
 
     Args:
       inputs: for each argument the axis along which rows lie, None where it is the same for all; for a pytree one, or one a leaf.
@@ -124,7 +126,7 @@ def by_rows(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable
 
 
 def fetch(table: Array, row: Int[Array, ""]) -> Array:
-    """`table[row]`, wherever the row lies. Runs inside jit.
+    """`table[row]`, wherever the row lies: [...] of a table [N, ...]. Runs inside jit.
 
     >>> fetch(jnp.arange(3.0), jnp.int32(1)).tolist()
     1.0
@@ -143,7 +145,7 @@ def summed(parts: Any) -> Any:
 
 
 def top_k(values: Real[Array, " N"], k: int) -> tuple[Real[Array, " k"], Int[Array, " k"]]:
-    """`jax.lax.top_k`: the k largest values, and where they are; the lowest place first where several are equal. Runs inside jit.
+    """`jax.lax.top_k` of [N]: the k largest values and their places, both [k], the lowest place first of equals. Runs inside jit.
 
     >>> [part.tolist() for part in top_k(jnp.array([1.0, 3.0, 3.0]), 2)]
     [[3.0, 3.0], [1, 2]]

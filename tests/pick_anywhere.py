@@ -1,6 +1,6 @@
 """Picks of every registered strategy, and of the kernels beside them, on one pool; run by test_scale.py, prints them as JSON.
 
-Everything goes on the last device: where there are two, as the tests have it, another one than where the tests are.
+Everything goes on the last device, another one than where the tests run.
 """
 
 import json
