@@ -64,7 +64,7 @@ def centred(
 
 
 def mean(points: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, " D"]:
-    """The mean of the candidates, [D], of rows that are finite; 0 without any. Runs inside jit.
+    """The mean of the candidates, [D], of rows that are finite; 0 without any. Source: plain arithmetic. Runs inside jit.
 
     >>> mean(jnp.array([[1.0], [9.0], [3.0]]), jnp.array([True, False, True])).tolist()
     [2.0]
