@@ -17,6 +17,13 @@ hypothesis.settings.load_profile("ci")
 SHARED = Path(os.environ.get("BALAL_SHARED", "../shared"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_a_module():
+    """Go with it: each compiled program takes memory maps, of which a process may have some 65,000, and all tests together need more."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of full features and weights; tests that ask for it are marked `data`."""
