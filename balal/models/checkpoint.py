@@ -12,7 +12,7 @@ import math
 import struct
 import zipfile
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +44,7 @@ _LONGEST_PICKLE = 4 * 2**20
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-def safetensors(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
+def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     """Every tensor of a safetensors file: eight bytes of length, a JSON header, and the numbers, which it must describe without gap.
 
     Raises: ValueError.
@@ -80,7 +80,7 @@ def safetensors(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
     return tensors
 
 
-def zipped(file: BinaryIO, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
+def zipped(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
     """The tensors that `choose` picks from what `torch.save` wrote into a zip: NAME/data.pkl and NAME/data/KEY for every storage.
 
     Nothing is unpacked to disk, so the names in it are keys and no paths.
@@ -94,7 +94,7 @@ def zipped(file: BinaryIO, size: int, choose: Callable[[Any], dict[str, Tensor]]
         raise ValueError(f"its zip is damaged: {str(error)[:100]}") from None
 
 
-def legacy(file: BinaryIO, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
+def legacy(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
     """The tensors that `choose` picks from what `torch.save` wrote before version 1.6: pickles of a magic number, a protocol, the machine,
     the object and the order of its storages; then each storage, its count before it.
 
@@ -102,20 +102,12 @@ def legacy(file: BinaryIO, size: int, choose: Callable[[Any], dict[str, Tensor]]
     """
     file.seek(0)
     pickles = io.BytesIO(file.read(min(size, _LONGEST_PICKLE)))
-    magic, _ = pickled.load(pickles)
-    if type(magic) is not int or magic != _MAGIC:
-        raise ValueError("it is a pickle, but not one that torch.save wrote")
-    protocol, _ = pickled.load(pickles)
-    if type(protocol) is not int or protocol != _PROTOCOL:
-        raise ValueError(f"it has protocol {shown(protocol)} of PyTorch's legacy layout; only {_PROTOCOL} is read")
-    machine, _ = pickled.load(pickles)
-    if type(machine) is not dict or machine.get("little_endian") is not True:
-        raise ValueError("it was written on a big-endian machine; save it again on a little-endian one")
-    root, storages = pickled.load(pickles)
-    order, _ = pickled.load(pickles)
-    if type(order) is not list or not all(type(key) is str and key in storages for key in order) or len(set(order)) != len(order):
-        raise ValueError("its list of storages does not fit the tensors that it describes")
-
+    try:
+        root, storages, order = _described(pickles)
+    except ValueError:
+        if pickles.tell() == _LONGEST_PICKLE:
+            raise ValueError(f"its pickles are longer than the {_LONGEST_PICKLE} bytes that are read, or damaged") from None
+        raise
     places, place = {}, pickles.tell()
     for key in order:
         storage = storages[key]
@@ -163,6 +155,24 @@ def _span(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
         raise ValueError(f"tensor {shown(name)} ends at byte {last}, before its first, {first}")
     _size(name, shape)
     return DTYPES[_SAFETENSORS[kind]], tuple(shape), first, last
+
+
+def _described(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[str]]:
+    """The object of a legacy file, its storages by key, and the order in which their numbers follow."""
+    magic, _ = pickled.load(pickles)
+    if type(magic) is not int or magic != _MAGIC:
+        raise ValueError("it is a pickle, but not one that torch.save wrote")
+    protocol, _ = pickled.load(pickles)
+    if type(protocol) is not int or protocol != _PROTOCOL:
+        raise ValueError(f"it has protocol {shown(protocol)} of PyTorch's legacy layout; only {_PROTOCOL} is read")
+    machine, _ = pickled.load(pickles)
+    if type(machine) is not dict or machine.get("little_endian") is not True:
+        raise ValueError("it was written on a big-endian machine; save it again on a little-endian one")
+    root, storages = pickled.load(pickles)
+    order, _ = pickled.load(pickles)
+    if type(order) is not list or not all(type(key) is str and key in storages for key in order) or len(set(order)) != len(order):
+        raise ValueError("its list of storages does not fit the tensors that it describes")
+    return root, storages, order
 
 
 def _arrays(archive: zipfile.ZipFile, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
@@ -228,7 +238,7 @@ def _views(table: dict[str, Tensor], content: Callable[[Storage], bytes], size: 
                 f"tensor {shown(name)} of shape {list(shape)} repeats numbers until it is larger than the file of {size} bytes"
             )
         steps = tuple(stride * tensor.dtype.itemsize for stride in strides)
-        array = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], shape, steps, writeable=False)
+        array = np.ndarray(shape, tensor.dtype, numbers, tensor.offset * tensor.dtype.itemsize, steps)
         if not array.flags.c_contiguous:
             copied += array.nbytes
             if copied > size:

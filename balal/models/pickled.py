@@ -10,10 +10,11 @@ since nothing is copied, compared or hashed that instructions can make large fro
 Which instructions and names: what `torch.save` writes for state dicts, see `torch/_weights_only_unpickler.py` of PyTorch 2.13.
 """
 
+import io
 from collections import OrderedDict
 from collections.abc import Iterator
 from pickletools import genops
-from typing import Any, BinaryIO
+from typing import Any
 
 from balal.models import described
 from balal.models.described import Named, Storage, shown
@@ -26,18 +27,17 @@ _LITERALS = _WHOLE | _TEXT | {"FLOAT", "BINFLOAT", "BINBYTES", "SHORT_BINBYTES",
 _LONGEST_NUMBER = 128
 
 
-def load(stream: BinaryIO) -> tuple[Any, dict[str, Storage]]:
+def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
     """What a pickle holds, and the storages that it mentions, by key. The stream is left behind the pickle's end.
 
     Made of dict, OrderedDict, list, tuple, str, bytes, int, float, bool, None, `Tensor`, `Storage` and `Named` alone. Lists and dicts may
     hold themselves.
 
     Args:
-      stream: in memory (`io.BytesIO`): lengths that the pickle declares are then bounded by what there is.
+      stream: in memory, where lengths that the pickle declares are bounded by what there is.
 
     Raises: ValueError for a name or an instruction that tensors do not need, or a damaged pickle; in one sentence, without the path.
 
-    >>> import io
     >>> load(io.BytesIO(b"K\\x01K\\x02\\x86."))
     ((1, 2), {})
     """
@@ -48,7 +48,7 @@ def load(stream: BinaryIO) -> tuple[Any, dict[str, Storage]]:
         raise ValueError("its pickle is damaged: an instruction uses what was never put down") from None
 
 
-def _run(stream: BinaryIO, storages: dict[str, Storage]) -> Any:
+def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
     stack: list[Any] = []
     below: list[list[Any]] = []  # The stacks under each open mark.
     memo: dict[int, Any] = {}
@@ -116,7 +116,7 @@ def _run(stream: BinaryIO, storages: dict[str, Storage]) -> Any:
     raise ValueError("its pickle is damaged: it has no end")
 
 
-def _instructions(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
+def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
     try:
         for opcode, argument, _ in genops(stream):
             yield opcode.name, argument
