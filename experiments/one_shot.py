@@ -42,7 +42,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_
 _FEATURES = flags.DEFINE_string("features", None, "Full features, or the pool file of compact ones (npz). Default: embedded CIFAR-100.")
 _TEST = flags.DEFINE_string("test_features", None, "Test file of compact features. Default: as --features with `test` for `pool`.")
 _SCORES = flags.DEFINE_string("scores", None, "An npz file with entropy, margin, least_confidence and predicted of the same rows.")
-_CLASSIFIER = flags.DEFINE_string("classifier", None, "The source classifier's weight [K, D] and bias [K] (npz or safetensors).")
+_CLASSIFIER = flags.DEFINE_string("classifier", None, "The source classifier's weight [K, D] and bias [K] (npz, safetensors or PyTorch).")
 _POOL_ROWS = flags.DEFINE_integer("pool_rows", None, "Keep only the first so many rows of the pool, for a quick look.", lower_bound=1)
 _C = flags.DEFINE_list("C", ["10"], "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for each head.")
 _FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)

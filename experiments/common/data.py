@@ -5,7 +5,6 @@ and in the pool file the source model's `entropy`, `margin`, `least_confidence` 
 `pool_labels`, `test_features`, `test_labels`. Both may have `class_names`.
 """
 
-import hashlib
 import json
 import zipfile
 from dataclasses import dataclass, replace
@@ -15,11 +14,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 
 import balal
 from balal.heads import scaling
+from balal.models import weights
 
 HERE = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = {
@@ -73,8 +72,8 @@ def load(
       features: an npz file in the full layout, or a pool file in the compact one.
       test_features: the test file that belongs to a compact pool file; by default the one with `test` in its name instead of `pool`.
       scores: an npz file with the source model's scores of the same rows, in place of those in the pool file.
-      classifier: an npz or safetensors file with the source classifier's `weight` [K, D] and `bias` [K]: scores of
-        `features @ weight.T + bias`.
+      classifier: an npz file, or one that `balal.models.weights` reads, with the source classifier's `weight` [K, D] and `bias` [K]: scores
+        of `features @ weight.T + bias`.
       pool_rows: keep only so many rows of the pool, the first ones (small runs).
 
     Raises: ValueError for a damaged or unsuitable file, with what was found in it; FileNotFoundError.
@@ -83,7 +82,7 @@ def load(
         raise ValueError("--scores and --classifier both say what the source model thinks: give one of them")
     path = Path(features) if features else embedded("cifar100_lite0_compact_pool.npz")
     arrays = _arrays(path)
-    files = {path.name: sha256(path)}
+    files = {path.name: weights.sha256(path)}
     compact = "pool_features" not in arrays
     if compact:
         pool, test = arrays, {}
@@ -93,15 +92,15 @@ def load(
         elif test_path == path or not test_path.exists():
             raise FileNotFoundError(f"{path} has no test set, and no file beside it has: name one with --test_features")
         test = _arrays(test_path)
-        files[test_path.name] = sha256(test_path)
+        files[test_path.name] = weights.sha256(test_path)
     else:
         pool, test = ({name.removeprefix(f"{part}_"): array for name, array in arrays.items()} for part in ("pool", "test"))
     dataset = _dataset(path, pool, test, compact, files)
     if scores:
-        dataset = replace(dataset, scores=_scores_of(Path(scores), pool), files={**dataset.files, Path(scores).name: sha256(Path(scores))})
+        dataset = replace(dataset, scores=_scores_of(Path(scores), pool), files={**dataset.files, Path(scores).name: weights.sha256(Path(scores))})
     elif classifier:
         logits = _logits(Path(classifier), dataset.features)
-        files = {**dataset.files, Path(classifier).name: sha256(Path(classifier))}
+        files = {**dataset.files, Path(classifier).name: weights.sha256(Path(classifier))}
         dataset = replace(dataset, scores=balal.pool(None, logits=logits).scores, files=files)
     return dataset if pool_rows is None else _first_rows(dataset, pool_rows)
 
@@ -136,16 +135,10 @@ def paper_tables() -> dict[str, Any]:
 def embedded(name: str) -> Path:
     """The path of an embedded file, after its checksum was found right."""
     path = HERE / name
-    found = sha256(path)
+    found = weights.sha256(path)
     if found != EMBEDDED[name]:
         raise ValueError(f"{path} is damaged: its sha256 is {found[:12]}..., not {EMBEDDED[name][:12]}...; restore it with git checkout")
     return path
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache
@@ -215,7 +208,7 @@ def _scores_of(path: Path, pool: dict[str, np.ndarray]) -> balal.Scores:
 
 
 def _logits(path: Path, features: np.ndarray) -> jax.Array:
-    tensors = _safetensors(path) if path.suffix == ".safetensors" else _arrays(path)
+    tensors = _arrays(path) if path.suffix == ".npz" else weights.read(path)
     # `weight` and `bias`, or whatever comes before them in the checkpoint's own names: the matrix that fits the features.
     stems = [name.removesuffix("weight") for name, tensor in tensors.items() if name.endswith("weight") and tensor.ndim == 2]
     stems = [stem for stem in stems if f"{stem}bias" in tensors and tensors[f"{stem}weight"].shape[1] == features.shape[1]]
@@ -226,26 +219,6 @@ def _logits(path: Path, features: np.ndarray) -> jax.Array:
     if bias.shape != weight.shape[:1]:
         raise ValueError(f"{path} has {weight.shape[0]} rows of weights and a bias of shape {bias.shape}")
     return jnp.matmul(jnp.asarray(features, jnp.float32), weight.T, precision="highest") + bias[None, :]
-
-
-def _safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Every tensor of a safetensors file: a length, a JSON header, and the raw numbers."""
-    types = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16, "I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1"}
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    content = path.read_bytes()
-    try:
-        start = 8 + int.from_bytes(content[:8], "little")
-        header = json.loads(content[8:start])
-        header.pop("__metadata__", None)
-        tensors = {}
-        for name, entry in header.items():
-            first, last = entry["data_offsets"]
-            values = np.frombuffer(content[start + first : start + last], types[entry["dtype"]])
-            tensors[name] = values.reshape(entry["shape"])
-        return tensors
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no safetensors file of plain numbers ({error})") from error
 
 
 def _first_rows(dataset: Dataset, rows: int) -> Dataset:

@@ -1,0 +1,264 @@
+"""Files of tensors, by layout: safetensors, PyTorch's zip (1.6 and later) and PyTorch's legacy stream.
+
+Every function takes a file of `size` bytes, open and seekable, and reads no more than it holds: what a header declares is compared with
+`size` before anything is read or made. Reasons are raised as ValueError without the path; `balal.models.weights.read` puts it before them.
+
+Sources: the format section of the safetensors documentation; `torch/serialization.py` of PyTorch 2.13 (`_save`, `_legacy_save`).
+"""
+
+import io
+import json
+import math
+import struct
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from balal.models import pickled
+from balal.models.described import DTYPES, MOST_DIMENSIONS, Storage, Tensor, shown
+
+_SAFETENSORS = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
+# The safetensors library's own limit of a header.
+_LONGEST_HEADER = 100_000_000
+# A tensor takes some 120 bytes of pickle. This bounds the time (seconds) and the memory (some hundred MB) that a hostile one can take.
+_LONGEST_PICKLE = 4 * 2**20
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+
+def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
+    """Every tensor of a safetensors file: eight bytes of length, a JSON header, and the numbers, which it must describe without gap.
+
+    Raises: ValueError.
+    """
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    start = 8 + length
+    if length > _LONGEST_HEADER or start > size:
+        raise ValueError(f"its header is said to be {length} bytes long, in a file of {size}; at most {_LONGEST_HEADER} are read")
+    try:
+        header = json.loads(file.read(length).decode(), object_pairs_hook=_without_duplicates)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"its header is no JSON: {str(error)[-100:]}") from None
+    except RecursionError:
+        raise ValueError("its header is nested too deep to be one of tensors") from None
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    header.pop("__metadata__", None)
+    spans = {name: _span(name, entry) for name, entry in header.items()}
+    end = 0
+    for name, (dtype, shape, first, last) in sorted(spans.items(), key=lambda item: item[1][2:]):
+        if first != end:
+            raise ValueError(f"tensor {shown(name)} begins at byte {first} of the numbers, where the ones before it end at {end}")
+        if last - first != dtype.itemsize * math.prod(shape):
+            raise ValueError(f"tensor {shown(name)} has {last - first} bytes, too many or too few for {dtype} {list(shape)}")
+        end = last
+    if start + end != size:
+        raise ValueError(f"its tensors take {end} bytes and the file has {size - start} for them: it is cut off or has something added")
+    tensors = {}
+    for name, (dtype, shape, first, last) in spans.items():
+        file.seek(start + first)
+        tensors[name] = _numbers(file.read(last - first), dtype).reshape(shape)
+    return tensors
+
+
+def zipped(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
+    """The tensors that `choose` picks from what `torch.save` wrote into a zip: NAME/data.pkl and NAME/data/KEY for every storage.
+
+    Nothing is unpacked to disk, so the names in it are keys and no paths.
+
+    Raises: ValueError.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return _arrays(archive, size, choose)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, struct.error, OverflowError, IndexError) as error:
+        raise ValueError(f"its zip is damaged: {str(error)[:100]}") from None
+
+
+def legacy(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
+    """The tensors that `choose` picks from what `torch.save` wrote before version 1.6: pickles of a magic number, a protocol, the machine,
+    the object and the order of its storages; then each storage, its count before it.
+
+    Raises: ValueError.
+    """
+    file.seek(0)
+    pickles = io.BytesIO(file.read(min(size, _LONGEST_PICKLE)))
+    try:
+        root, storages, order = _described(pickles)
+    except ValueError:
+        if pickles.tell() == _LONGEST_PICKLE:
+            raise ValueError(f"its pickles are longer than the {_LONGEST_PICKLE} bytes that are read, or damaged") from None
+        raise
+    places, place = {}, pickles.tell()
+    for key in order:
+        storage = storages[key]
+        file.seek(place)
+        count = int.from_bytes(file.read(8), "little")
+        if count != storage.count:
+            raise ValueError(f"storage {shown(key)} has {count} numbers where {storage.count} are described")
+        places[key] = place + 8
+        place += 8 + count * storage.dtype.itemsize
+        if place > size:
+            raise ValueError(f"it is cut off: its storages need {place} bytes or more and it has {size}")
+
+    def content(storage: Storage) -> bytes:
+        if storage.key not in places:
+            raise ValueError(f"it lacks storage {shown(storage.key)}")
+        file.seek(places[storage.key])
+        return file.read(storage.count * storage.dtype.itemsize)
+
+    return _views(choose(root), content, size)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        seen = set()
+        twice = next(name for name in names if name in seen or seen.add(name))
+        raise ValueError(f"its header has {shown(twice)} twice")
+    return found
+
+
+def _span(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
+    """The dtype, the shape, and the first byte and the one after the last, of an entry in a safetensors header."""
+    match entry:
+        case {"dtype": str(kind), "shape": list(shape), "data_offsets": [int(first), int(last)]} if len(shape) <= MOST_DIMENSIONS:
+            pass
+        case _:
+            raise ValueError(f"tensor {shown(name)} must have a dtype, a shape of at most {MOST_DIMENSIONS} sizes and two data_offsets")
+    if kind not in _SAFETENSORS:
+        raise ValueError(f"tensor {shown(name)} has dtype {shown(kind)}; known are {', '.join(_SAFETENSORS)}")
+    for value in (*shape, first, last):
+        if type(value) is not int or not 0 <= value < 2**62:
+            raise ValueError(f"tensor {shown(name)} has {shown(value)} for a size or an offset, which must be integers in [0, 2**62)")
+    if first > last:
+        raise ValueError(f"tensor {shown(name)} ends at byte {last}, before its first, {first}")
+    _size(name, shape)
+    return DTYPES[_SAFETENSORS[kind]], tuple(shape), first, last
+
+
+def _described(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[str]]:
+    """The object of a legacy file, its storages by key, and the order in which their numbers follow."""
+    magic, _ = pickled.load(pickles)
+    if type(magic) is not int or magic != _MAGIC:
+        raise ValueError("it is a pickle, but not one that torch.save wrote")
+    protocol, _ = pickled.load(pickles)
+    if type(protocol) is not int or protocol != _PROTOCOL:
+        raise ValueError(f"it has protocol {shown(protocol)} of PyTorch's legacy layout; only {_PROTOCOL} is read")
+    machine, _ = pickled.load(pickles)
+    if type(machine) is not dict or machine.get("little_endian") is not True:
+        raise ValueError("it was written on a big-endian machine; save it again on a little-endian one")
+    root, storages = pickled.load(pickles)
+    order, _ = pickled.load(pickles)
+    if type(order) is not list or not all(type(key) is str and key in storages for key in order) or len(set(order)) != len(order):
+        raise ValueError("its list of storages does not fit the tensors that it describes")
+    return root, storages, order
+
+
+def _arrays(archive: zipfile.ZipFile, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
+    members = {member.filename: member for member in archive.infolist()}
+    if len(members) != len(archive.infolist()):
+        raise ValueError("its zip has two members of the same name")
+    # torch.save stores members as they are, so all of them together are no longer than the file: a zip bomb is, or overlaps itself.
+    packed = next((member for member in members.values() if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1), None)
+    if packed:
+        raise ValueError(
+            f"its member {shown(packed.filename)} is compressed or encrypted, which torch.save does not do: unpack and store it"
+        )
+    if sum(member.file_size for member in members.values()) > size or any(m.file_size != m.compress_size for m in members.values()):
+        raise ValueError(f"its members are said to be longer than the file, which has {size} bytes")
+    pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError(f"it is a zip, but no checkpoint: it has {len(pickles)} members data.pkl, not 1")
+    prefix = pickles[0].removesuffix("data.pkl")
+    if f"{prefix}constants.pkl" in members:
+        raise ValueError("it is a TorchScript program; save the state dict instead: torch.save(model.state_dict(), path)")
+    if f"{prefix}byteorder" in members and archive.read(members[f"{prefix}byteorder"]) != b"little":
+        raise ValueError("it was written on a big-endian machine; save it again on a little-endian one")
+    if members[pickles[0]].file_size > _LONGEST_PICKLE:
+        raise ValueError(f"its data.pkl has {members[pickles[0]].file_size} bytes; at most {_LONGEST_PICKLE} are read")
+    root, _ = pickled.load(io.BytesIO(archive.read(members[pickles[0]])))
+
+    def content(storage: Storage) -> bytes:
+        member = members.get(f"{prefix}data/{storage.key}")
+        if member is None:
+            raise ValueError(f"it lacks storage {shown(storage.key)}")
+        if member.file_size != storage.count * storage.dtype.itemsize:
+            raise ValueError(
+                f"storage {shown(storage.key)} has {member.file_size} bytes where {storage.count} {storage.dtype} are described"
+            )
+        return archive.read(member)
+
+    return _views(choose(root), content, size)
+
+
+def _views(table: dict[str, Tensor], content: Callable[[Storage], bytes], size: int) -> dict[str, np.ndarray]:
+    """The tensors of a table as arrays: views of their storages where they lie contiguously there, copies where not."""
+    contents: dict[str, bytes] = {}
+    flat: dict[tuple[str, np.dtype], np.ndarray] = {}
+    arrays, copied = {}, 0
+    for name, tensor in table.items():
+        _size(name, tensor.shape)
+        key, shape = tensor.storage.key, tensor.shape
+        if key not in contents:
+            contents[key] = content(tensor.storage)
+        if (key, tensor.dtype) not in flat:
+            flat[key, tensor.dtype] = _numbers(contents[key], tensor.dtype)
+        numbers = flat[key, tensor.dtype]
+        if 0 in shape:
+            arrays[name] = np.empty(shape, tensor.dtype)
+            continue
+        # A dimension of one entry is never stepped along, and PyTorch may write any stride for it.
+        strides = tuple(stride if length > 1 else 0 for length, stride in zip(shape, tensor.strides, strict=True))
+        last = tensor.offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+        if last >= len(numbers):
+            raise ValueError(f"tensor {shown(name)} reaches to number {last} of storage {shown(key)}, which has {len(numbers)}")
+        if math.prod(shape) * tensor.dtype.itemsize > size:
+            raise ValueError(
+                f"tensor {shown(name)} of shape {list(shape)} repeats numbers until it is larger than the file of {size} bytes"
+            )
+        steps = tuple(stride * tensor.dtype.itemsize for stride in strides)
+        array = np.ndarray(shape, tensor.dtype, numbers, tensor.offset * tensor.dtype.itemsize, steps)
+        if not array.flags.c_contiguous:
+            copied += array.nbytes
+            if copied > size:
+                raise ValueError(f"its tensors, laid out one after another, would be larger than the file of {size} bytes")
+            array = np.ascontiguousarray(array)
+            array.flags.writeable = False
+        arrays[name] = array
+    return arrays
+
+
+def _numbers(content: bytes, dtype: np.dtype) -> np.ndarray:
+    """Bytes as a flat array that cannot be written to."""
+    if len(content) % dtype.itemsize:
+        raise ValueError(f"it has a storage of {len(content)} bytes, which is no whole number of {dtype}")
+    if dtype.kind == "b" and content.translate(None, b"\0\1"):
+        raise ValueError("it holds truth values other than 0 and 1")
+    return np.frombuffer(content, dtype)
+
+
+def _size(name: str, shape: tuple[int, ...] | list[int]) -> None:
+    """NumPy's own limit, which holds for empty arrays as well: the product of all other dimensions must be an address."""
+    if math.prod(length for length in shape if length) >= 2**58:
+        raise ValueError(f"tensor {shown(name)} of shape {list(shape)} is larger than any memory")
