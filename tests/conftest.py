@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Most of the suite's time is compilation, and a third of that LLVM's optimisations, which change no decision of ours.
+if not os.environ.get("BALAL_TEST_OPTIMISED"):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+
 import hypothesis
 import jax
 import numpy as np

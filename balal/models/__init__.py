@@ -1,6 +1,15 @@
-"""Source models: Flax networks that turn images into features and logits, and the weights that others have trained for them.
+"""Source models: Flax networks with one interface, and their weights. Needs the extra `models`.
 
-Weights are read without PyTorch and without running anything that a file says (`weights`, on top of `checkpoint` and `pickled`), so that a
-network from anywhere can be the source of a pool. Nothing here is imported by `import balal`; the networks need the extra
-`balal[models]`, the reading of weights does not.
+    from balal import models
+
+    source = models.SOURCES["efficientnet_lite0"]
+    params = models.load(source, models.weights.installed("efficientnet_lite0"))
+    features, logits = source.apply(params, images)
+
+Nothing here is imported by `import balal`.
 """
+
+from balal.models.mobile import Mobile
+from balal.models.preprocessing import prepare
+from balal.models.resnet import ResNet
+from balal.models.source import SOURCES, Params, Source, fold, initial, load

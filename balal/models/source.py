@@ -1,0 +1,192 @@
+"""Source models: networks trained on other images, as pure functions of their parameters.
+
+from balal import models
+
+source = models.SOURCES["mobilenet_v2"]
+params = models.load(source, "mobilenet_v2.safetensors")
+features, logits = source.apply(params, images)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Key, Real
+
+from balal.models import weights
+from balal.models.layers import Padding, Style
+from balal.models.mobile import EFFICIENTNET_LITE0, LAYOUTS, MOBILENET_V2, Mobile
+from balal.models.resnet import ResNet
+
+Params = Mapping[str, Any]
+"""Nested dictionaries of arrays: kernels, scales and biases, running means and variances."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and what its images must look like. Equal sources share one compilation.
+
+    network: its plan. size: pixels of a side that it sees. crop: `size` over the shorter side that an image is resized to before its middle
+    is cut out. interpolation: of that resizing, which stays in floating-point numbers. mean, std: of the channels, in grey levels; images
+    are normalised by them first. padding: of the convolutions, as the weights were trained with. epsilon: of the batch norms.
+    """
+
+    network: ResNet | Mobile
+    size: int = 224
+    crop: float = 0.875
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    padding: Padding = "symmetric"
+    epsilon: float = 1e-5
+    num_classes: int = 1000
+
+    def apply(
+        self, params: Params, images: Real[Array | np.ndarray, "B h w 3"], *, dtype: Any = jnp.float32
+    ) -> tuple[Float[Array, "B D"], Float[Array, "B K"]]:
+        """Features [B, D], the mean over the last feature map, and logits [B, K], both float32, in evaluation mode. Pure and compiled.
+
+        Args:
+          params: from `load` or `initial`, folded or not.
+          images: [B, h, w, 3], grey levels from 0 to 255 of any type, resized already (`preprocessing.prepare`).
+          dtype: to compute in; bfloat16 is for accelerators. Means and the classifier stay in float32.
+
+        >>> source = Source(ResNet((1,)), num_classes=10)
+        >>> features, logits = source.apply(initial(source, key=jax.random.key(0)), np.zeros((2, 32, 32, 3)))
+        >>> features.shape, logits.shape
+        ((2, 64), (2, 10))
+        """
+        return _apply(self, params, jnp.asarray(images), dtype)
+
+    def module(self, *, dtype: Any = jnp.float32) -> nnx.Module:
+        """The network as a Flax NNX module, `module(images)` -> features, logits; its kernels are 0 until parameters replace them."""
+        return self.network.module(self.num_classes, Style(self.padding, self.epsilon, dtype))
+
+
+_LITE = Source(Mobile(EFFICIENTNET_LITE0), mean=(127.0,) * 3, std=(128.0,) * 3, padding="same", epsilon=1e-3)
+
+SOURCES = {
+    "resnet18": Source(ResNet((2, 2, 2, 2))),
+    "resnet34": Source(ResNet((3, 4, 6, 3))),
+    "resnet50": Source(ResNet((3, 4, 6, 3), bottleneck=True)),
+    "mobilenet_v2": Source(Mobile(MOBILENET_V2)),
+    "tf_mobilenet_v2": Source(Mobile(MOBILENET_V2), mean=(127.5,) * 3, std=(127.5,) * 3, padding="same"),
+    "efficientnet_lite0": _LITE,
+    "efficientnet_lite1": replace(_LITE, network=Mobile(EFFICIENTNET_LITE0, depth=1.1), size=240, crop=240 / 272),
+    "efficientnet_lite2": replace(_LITE, network=Mobile(EFFICIENTNET_LITE0, width=1.1, depth=1.2), size=260, crop=260 / 292),
+}
+"""The source models by name, with the preprocessing of their usual ImageNet weights: torchvision's for the ResNets and `mobilenet_v2`,
+TensorFlow's for the others. For other weights, `dataclasses.replace` what differs."""
+
+
+def load(source: Source, path: Path | str) -> Params:
+    """The parameters of a source model from a weights file: a state dict with the names of torchvision, timm or efficientnet_pytorch.
+
+    Args:
+      source: whose network it must fit.
+      path: a `.safetensors`, `.pth` or `.pt` file; read without PyTorch, and nothing in it is executed (`balal.models.weights`).
+
+    Raises: ValueError for a file that is none or names all tensors that are missing, superfluous or of another shape; FileNotFoundError.
+    """
+    tensors = weights.read(path)
+    layout = next((layout for layout, name in LAYOUTS.items() if f"{name}.weight" in tensors), "torchvision")
+    places = _places(source, layout)
+    shapes = _shapes(source)
+    expected = {}
+    for path_in_tree, leaf in jax.tree.leaves_with_path(shapes):
+        name, axes = places[_keys(path_in_tree)]
+        expected[name] = tuple(leaf.shape[axis] for axis in np.argsort(axes))
+    tensors = weights.match(tensors, expected, path=path)
+
+    def parameter(path_in_tree, _):
+        name, axes = places[_keys(path_in_tree)]
+        return jnp.asarray(tensors[name].transpose(axes), jnp.float32)
+
+    return jax.tree.map_with_path(parameter, shapes)
+
+
+def initial(source: Source, *, key: Key[Array, ""]) -> Params:
+    """Random parameters of a source model, in the form that `load` gives them: for tests, benchmarks and training from nothing.
+
+    Kernels are normal with variance 2 over the number of inputs of an output (He et al., ICCV 2015), biases 0, norms the identity.
+    """
+    return _initial(source, key)
+
+
+def fold(source: Source, params: Params) -> Params:
+    """Parameters of the same function with the batch norms folded into the kernels: each norm that is left only adds a bias.
+
+    For other programs: compiled ones scale while they add the bias, and gain nothing.
+    """
+
+    def folded(tree):
+        if "kernel" not in tree or "norm" not in tree:
+            return {name: folded(part) if isinstance(part, Mapping) else part for name, part in tree.items()}
+        norm = tree["norm"]
+        scale = norm["scale"] / jnp.sqrt(norm["var"] + source.epsilon)
+        ones = jnp.ones_like(scale)
+        identity = dict(scale=ones, bias=norm["bias"] - norm["mean"] * scale, mean=0 * ones, var=(1 - source.epsilon) * ones)
+        return dict(tree, kernel=tree["kernel"] * scale[None, None, None, :], norm=identity)
+
+    return folded(params)
+
+
+@partial(jax.jit, static_argnames="source")
+def _initial(source: Source, key) -> Params:
+    shapes = _shapes(source)
+    sizes = [leaf.size for path, leaf in jax.tree.leaves_with_path(shapes) if _keys(path)[-1] == "kernel"]
+    # Drawn at once: a draw for each shape takes minutes to compile.
+    normal = iter(jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1]))
+
+    def parameter(path, leaf):
+        name = _keys(path)[-1]
+        if name == "kernel":
+            return next(normal).reshape(leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        return jnp.ones(leaf.shape) if name in ("scale", "var") else jnp.zeros(leaf.shape)
+
+    return jax.tree.map_with_path(parameter, shapes)
+
+
+def _places(source: Source, layout: str) -> dict[tuple, tuple[str, tuple[int, ...]]]:
+    """Of every parameter, by its path: its name in a state dict and the axes there that its own axes are."""
+    found = {}
+    for path, (convolution, norm) in source.network.names(layout).items():
+        found[(*path, "kernel")] = f"{convolution}.weight", (2, 3, 1, 0)
+        for ours, theirs in (("scale", "weight"), ("bias", "bias"), ("mean", "running_mean"), ("var", "running_var")):
+            found[(*path, "norm", ours)] = f"{norm}.{theirs}", (0,)
+    name = source.network.classifier(layout)
+    return found | {("classifier", "kernel"): (f"{name}.weight", (1, 0)), ("classifier", "bias"): (f"{name}.bias", (0,))}
+
+
+def _shapes(source: Source) -> Params:
+    return nnx.to_pure_dict(nnx.state(nnx.eval_shape(source.module)))
+
+
+def _keys(path) -> tuple:
+    return tuple(entry.key for entry in path)
+
+
+@partial(jax.jit, static_argnames=("source", "dtype"))
+def _apply(source: Source, params, images, dtype):
+    graph, state = nnx.split(nnx.eval_shape(lambda: source.module(dtype=dtype)))
+    nnx.replace_by_pure_dict(state, params)
+    model = nnx.merge(graph, state)
+    model.eval()
+    shift, scale = (jnp.asarray(values, jnp.float32)[None, None, None, :] for values in (source.mean, source.std))
+
+    def whole(images):
+        return model((images.astype(jnp.float32) - shift) / scale)
+
+    def one_by_one(images):
+        features, logits = jax.lax.map(lambda image: whole(image[None]), images)
+        return features[:, 0], logits[:, 0]
+
+    # What lies between two layers of a mobile network fits a CPU's cache for one image, and its kernels are small enough to be read anew.
+    on_cpu = one_by_one if isinstance(source.network, Mobile) else whole
+    return jax.lax.platform_dependent(images, cpu=on_cpu, default=whole)
