@@ -23,7 +23,7 @@ def state_dict(source: Source, layout: str = "torchvision", *, seed: int = 0) ->
     """Random tensors with the names and shapes of a layout, such that activations neither vanish nor grow."""
     rng = np.random.default_rng(seed)
     places, found = sources._places(source, layout), {}
-    for path, leaf in jax.tree.leaves_with_path(sources._shapes(source)):
+    for path, leaf in jax.tree.leaves_with_path(models.shapes(source)):
         name, axes = places[sources._keys(path)]
         shape = tuple(leaf.shape[axis] for axis in np.argsort(axes))
         if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):

@@ -12,4 +12,4 @@ Nothing here is imported by `import balal`.
 from balal.models.mobile import Mobile
 from balal.models.preprocessing import prepare
 from balal.models.resnet import ResNet
-from balal.models.source import SOURCES, Params, Source, fold, initial, load
+from balal.models.source import SOURCES, Params, Source, fold, initial, load, shapes

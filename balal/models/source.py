@@ -64,8 +64,13 @@ class Source:
         """
         return _apply(self, params, jnp.asarray(images), dtype)
 
+    def normalised(self, images: Real[Array, "B h w 3"]) -> Float[Array, "B h w 3"]:
+        """Grey levels as the network takes them: float32, the means subtracted and divided by the standard deviations."""
+        mean, std = (jnp.asarray(values, jnp.float32)[None, None, None, :] for values in (self.mean, self.std))
+        return (images.astype(jnp.float32) - mean) / std
+
     def module(self, *, dtype: Any = jnp.float32) -> nnx.Module:
-        """The network as a Flax NNX module, `module(images)` -> features, logits; its kernels are 0 until parameters replace them."""
+        """The network as a Flax NNX module of normalised images, for training; its kernels are 0 until parameters replace them."""
         return self.network.module(self.num_classes, Style(self.padding, self.epsilon, dtype))
 
 
@@ -97,9 +102,8 @@ def load(source: Source, path: Path | str) -> Params:
     tensors = weights.read(path)
     layout = next((layout for layout, name in LAYOUTS.items() if f"{name}.weight" in tensors), "torchvision")
     places = _places(source, layout)
-    shapes = _shapes(source)
     expected = {}
-    for path_in_tree, leaf in jax.tree.leaves_with_path(shapes):
+    for path_in_tree, leaf in jax.tree.leaves_with_path(shapes(source)):
         name, axes = places[_keys(path_in_tree)]
         expected[name] = tuple(leaf.shape[axis] for axis in np.argsort(axes))
     tensors = weights.match(tensors, expected, path=path)
@@ -108,7 +112,7 @@ def load(source: Source, path: Path | str) -> Params:
         name, axes = places[_keys(path_in_tree)]
         return jnp.asarray(tensors[name].transpose(axes), jnp.float32)
 
-    return jax.tree.map_with_path(parameter, shapes)
+    return jax.tree.map_with_path(parameter, shapes(source))
 
 
 def initial(source: Source, *, key: Key[Array, ""]) -> Params:
@@ -117,6 +121,15 @@ def initial(source: Source, *, key: Key[Array, ""]) -> Params:
     Kernels are normal with variance 2 over the number of inputs of an output (He et al., ICCV 2015), biases 0, norms the identity.
     """
     return _initial(source, key)
+
+
+def shapes(source: Source) -> Params:
+    """The shape and dtype of every parameter, without making any.
+
+    >>> shapes(SOURCES["resnet18"])["classifier"]["kernel"].shape
+    (512, 1000)
+    """
+    return nnx.to_pure_dict(nnx.state(nnx.eval_shape(source.module)))
 
 
 def fold(source: Source, params: Params) -> Params:
@@ -139,8 +152,8 @@ def fold(source: Source, params: Params) -> Params:
 
 @partial(jax.jit, static_argnames="source")
 def _initial(source: Source, key) -> Params:
-    shapes = _shapes(source)
-    sizes = [leaf.size for path, leaf in jax.tree.leaves_with_path(shapes) if _keys(path)[-1] == "kernel"]
+    tree = shapes(source)
+    sizes = [leaf.size for path, leaf in jax.tree.leaves_with_path(tree) if _keys(path)[-1] == "kernel"]
     # Drawn at once: a draw for each shape takes minutes to compile.
     normal = iter(jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1]))
 
@@ -150,7 +163,7 @@ def _initial(source: Source, key) -> Params:
             return next(normal).reshape(leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
         return jnp.ones(leaf.shape) if name in ("scale", "var") else jnp.zeros(leaf.shape)
 
-    return jax.tree.map_with_path(parameter, shapes)
+    return jax.tree.map_with_path(parameter, tree)
 
 
 def _places(source: Source, layout: str) -> dict[tuple, tuple[str, tuple[int, ...]]]:
@@ -164,10 +177,6 @@ def _places(source: Source, layout: str) -> dict[tuple, tuple[str, tuple[int, ..
     return found | {("classifier", "kernel"): (f"{name}.weight", (1, 0)), ("classifier", "bias"): (f"{name}.bias", (0,))}
 
 
-def _shapes(source: Source) -> Params:
-    return nnx.to_pure_dict(nnx.state(nnx.eval_shape(source.module)))
-
-
 def _keys(path) -> tuple:
     return tuple(entry.key for entry in path)
 
@@ -178,10 +187,9 @@ def _apply(source: Source, params, images, dtype):
     nnx.replace_by_pure_dict(state, params)
     model = nnx.merge(graph, state)
     model.eval()
-    shift, scale = (jnp.asarray(values, jnp.float32)[None, None, None, :] for values in (source.mean, source.std))
 
     def whole(images):
-        return model((images.astype(jnp.float32) - shift) / scale)
+        return model(source.normalised(images))
 
     def one_by_one(images):
         features, logits = jax.lax.map(lambda image: whole(image[None]), images)

@@ -1,0 +1,123 @@
+"""Fine-tuning of a small network: it learns, it repeats itself, and it goes on where it was stopped."""
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("flax", reason="fine-tuning needs the extra `models`")
+
+from balal import models
+from balal.heads import finetune
+from balal.models.mobile import MOBILENET_V2
+from balal.models.source import Source
+
+SOURCE = Source(models.Mobile(MOBILENET_V2[:2]), size=16, num_classes=7)
+PLAIN = finetune.Recipe(epochs=30, batch=16, learning_rate=0.05, flip=False, shift=0.0)
+LIGHT = finetune.Recipe(epochs=2, batch=16)
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return models.initial(SOURCE, key=jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """64 images of noise, and labels that nothing but memory can tell; class 4 has none."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (64, 16, 16, 3), np.uint8), rng.choice([0, 1, 2, 3, 5], 64)
+
+
+def test_it_overfits_64_images(params, pictures):
+    images, labels = pictures
+    head = finetune.fit(SOURCE, params, images, labels, num_classes=6, key=KEY, recipe=PLAIN)
+    assert head.losses[0] > 1
+    assert head.losses[-1] < 0.1
+    np.testing.assert_array_equal(finetune.predict(head, images), labels)
+    assert finetune.logits(head, images)[:, 4].max() == -np.inf
+
+
+def test_the_same_key_gives_the_same_head_and_another_another(params, pictures):
+    first, second, other = (
+        finetune.fit(SOURCE, params, *pictures, num_classes=6, key=key, recipe=LIGHT) for key in (KEY, KEY, jax.random.key(4))
+    )
+    assert jax.tree.all(jax.tree.map(np.array_equal, first.params, second.params))
+    assert not np.array_equal(first.losses, other.losses)
+
+
+def test_one_that_was_stopped_goes_on_to_the_same_end(params, pictures, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(epoch, loss):
+        raise Stop
+
+    whole = finetune.fit(SOURCE, params, *pictures, num_classes=6, key=KEY, recipe=LIGHT)
+    with pytest.raises(Stop):
+        finetune.fit(SOURCE, params, *pictures, num_classes=6, key=KEY, recipe=LIGHT, checkpoint=tmp_path / "net.npz", progress=stop)
+    done = []
+    rest = finetune.fit(
+        SOURCE,
+        params,
+        *pictures,
+        num_classes=6,
+        key=KEY,
+        recipe=LIGHT,
+        checkpoint=tmp_path / "net.npz",
+        progress=lambda epoch, loss: done.append(epoch),
+    )
+    assert done == [2]
+    assert jax.tree.all(jax.tree.map(np.array_equal, whole.params, rest.params))
+    np.testing.assert_array_equal(whole.losses, rest.losses)
+    with pytest.raises(ValueError, match="another training"):
+        finetune.fit(SOURCE, params, *pictures, num_classes=6, key=jax.random.key(9), recipe=LIGHT, checkpoint=tmp_path / "net.npz")
+    (tmp_path / "net.npz").write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        finetune.fit(SOURCE, params, *pictures, num_classes=6, key=KEY, recipe=LIGHT, checkpoint=tmp_path / "net.npz")
+
+
+def test_a_class_that_counts_for_nothing_is_not_learned(params, pictures):
+    images, labels = pictures
+    weights = np.array([1, 0, 1, 1, 1, 1])
+    head = finetune.fit(SOURCE, params, images, labels, num_classes=6, key=KEY, recipe=PLAIN, weights=weights)
+    predicted = finetune.predict(head, images)
+    assert np.mean(predicted[labels != 1] == labels[labels != 1]) == 1
+    assert np.mean(predicted[labels == 1] == 1) < 0.5
+
+
+def test_an_adjustment_lowers_what_it_was_added_to(params, pictures):
+    images, labels = pictures
+    plain, adjusted = (
+        finetune.fit(SOURCE, params, images, labels, num_classes=6, key=KEY, recipe=LIGHT, adjustment=added)
+        for added in (None, np.array([9.0, 0, 0, 0, 0, 0]))
+    )
+    assert finetune.logits(adjusted, images)[:, 0].mean() < finetune.logits(plain, images)[:, 0].mean() - 0.5
+
+
+def test_augmentation_keeps_the_pixels_and_moves_them():
+    images = np.arange(4 * 8 * 8 * 3, dtype=np.float32).reshape(4, 8, 8, 3)
+    moved = np.asarray(finetune._augmented(images, finetune.Recipe(shift=0.25), jax.random.key(1)))
+    assert moved.shape == images.shape
+    assert not np.array_equal(moved, images)
+    for before, after in zip(images, moved, strict=True):
+        assert set(np.unique(after)) <= set(np.unique(before))
+    still = finetune._augmented(images, finetune.Recipe(flip=False, shift=0.0), jax.random.key(1))
+    np.testing.assert_array_equal(still, images)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (dict(labels=np.full(64, 6)), "64 do not: rows"),
+        (dict(labels=np.zeros(3, int)), "with a label each"),
+        (dict(images=np.zeros((64, 16, 16))), "shape"),
+        (dict(recipe=finetune.Recipe(epochs=0)), "a recipe has epochs"),
+        (dict(weights=[1.0]), "for each of 6 classes"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_told(change, told, params, pictures):
+    arguments = dict(images=pictures[0], labels=pictures[1], recipe=LIGHT) | change
+    images, labels = arguments.pop("images"), arguments.pop("labels")
+    with pytest.raises(ValueError, match=told):
+        finetune.fit(SOURCE, params, images, labels, num_classes=6, key=KEY, **arguments)
