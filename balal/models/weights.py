@@ -1,7 +1,7 @@
 """Weights of trained networks as named arrays, from the files that everyone has, without PyTorch and without running what a file says.
 
-tensors = weights.read(weights.installed("efficientnet_lite0"))
-tensors = weights.match(tensors, {"classifier.weight": (1000, 1280), ...}, path=path)
+path = weights.installed("efficientnet_lite0")
+tensors = weights.match(weights.read(path), {"_fc.weight": (1000, 1280), ...}, path=path)
 """
 
 import hashlib

@@ -97,7 +97,9 @@ def load(
         pool, test = ({name.removeprefix(f"{part}_"): array for name, array in arrays.items()} for part in ("pool", "test"))
     dataset = _dataset(path, pool, test, compact, files)
     if scores:
-        dataset = replace(dataset, scores=_scores_of(Path(scores), pool), files={**dataset.files, Path(scores).name: weights.sha256(Path(scores))})
+        dataset = replace(
+            dataset, scores=_scores_of(Path(scores), pool), files={**dataset.files, Path(scores).name: weights.sha256(Path(scores))}
+        )
     elif classifier:
         logits = _logits(Path(classifier), dataset.features)
         files = {**dataset.files, Path(classifier).name: weights.sha256(Path(classifier))}
