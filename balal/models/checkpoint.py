@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from balal.models import pickled
+from balal.models import unpickling
+from balal.models.arrays import addressable, numbers, views
 from balal.models.described import DTYPES, MOST_DIMENSIONS, Storage, Tensor, shown
 
 _SAFETENSORS = {
@@ -45,7 +46,10 @@ _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
-    """Every tensor of a safetensors file: eight bytes of length, a JSON header, and the numbers, which it must describe without gap.
+    """Every tensor of a safetensors file: eight bytes of length, a JSON object, and the numbers, which it must describe without gap.
+
+    Args:
+      file: whose ninth byte is the "{" of that object.
 
     Raises: ValueError.
     """
@@ -60,8 +64,6 @@ def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
         raise ValueError(f"its header is no JSON: {str(error)[-100:]}") from None
     except RecursionError:
         raise ValueError("its header is nested too deep to be one of tensors") from None
-    if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
     header.pop("__metadata__", None)
     spans = {name: _span(name, entry) for name, entry in header.items()}
     end = 0
@@ -76,7 +78,7 @@ def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     tensors = {}
     for name, (dtype, shape, first, last) in spans.items():
         file.seek(start + first)
-        tensors[name] = _numbers(file.read(last - first), dtype).reshape(shape)
+        tensors[name] = numbers(file.read(last - first), dtype).reshape(shape)
     return tensors
 
 
@@ -126,7 +128,7 @@ def legacy(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str,
         file.seek(places[storage.key])
         return file.read(storage.count * storage.dtype.itemsize)
 
-    return _views(choose(root), content, size)
+    return views(choose(root), content, size)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -153,23 +155,23 @@ def _span(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
             raise ValueError(f"tensor {shown(name)} has {shown(value)} for a size or an offset, which must be integers in [0, 2**62)")
     if first > last:
         raise ValueError(f"tensor {shown(name)} ends at byte {last}, before its first, {first}")
-    _size(name, shape)
+    addressable(name, shape)
     return DTYPES[_SAFETENSORS[kind]], tuple(shape), first, last
 
 
 def _described(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[str]]:
     """The object of a legacy file, its storages by key, and the order in which their numbers follow."""
-    magic, _ = pickled.load(pickles)
+    magic, _ = unpickling.load(pickles)
     if type(magic) is not int or magic != _MAGIC:
         raise ValueError("it is a pickle, but not one that torch.save wrote")
-    protocol, _ = pickled.load(pickles)
+    protocol, _ = unpickling.load(pickles)
     if type(protocol) is not int or protocol != _PROTOCOL:
         raise ValueError(f"it has protocol {shown(protocol)} of PyTorch's legacy layout; only {_PROTOCOL} is read")
-    machine, _ = pickled.load(pickles)
+    machine, _ = unpickling.load(pickles)
     if type(machine) is not dict or machine.get("little_endian") is not True:
         raise ValueError("it was written on a big-endian machine; save it again on a little-endian one")
-    root, storages = pickled.load(pickles)
-    order, _ = pickled.load(pickles)
+    root, storages = unpickling.load(pickles)
+    order, _ = unpickling.load(pickles)
     if type(order) is not list or not all(type(key) is str and key in storages for key in order) or len(set(order)) != len(order):
         raise ValueError("its list of storages does not fit the tensors that it describes")
     return root, storages, order
@@ -197,7 +199,7 @@ def _arrays(archive: zipfile.ZipFile, size: int, choose: Callable[[Any], dict[st
         raise ValueError("it was written on a big-endian machine; save it again on a little-endian one")
     if members[pickles[0]].file_size > _LONGEST_PICKLE:
         raise ValueError(f"its data.pkl has {members[pickles[0]].file_size} bytes; at most {_LONGEST_PICKLE} are read")
-    root, _ = pickled.load(io.BytesIO(archive.read(members[pickles[0]])))
+    root, _ = unpickling.load(io.BytesIO(archive.read(members[pickles[0]])))
 
     def content(storage: Storage) -> bytes:
         member = members.get(f"{prefix}data/{storage.key}")
@@ -209,56 +211,4 @@ def _arrays(archive: zipfile.ZipFile, size: int, choose: Callable[[Any], dict[st
             )
         return archive.read(member)
 
-    return _views(choose(root), content, size)
-
-
-def _views(table: dict[str, Tensor], content: Callable[[Storage], bytes], size: int) -> dict[str, np.ndarray]:
-    """The tensors of a table as arrays: views of their storages where they lie contiguously there, copies where not."""
-    contents: dict[str, bytes] = {}
-    flat: dict[tuple[str, np.dtype], np.ndarray] = {}
-    arrays, copied = {}, 0
-    for name, tensor in table.items():
-        _size(name, tensor.shape)
-        key, shape = tensor.storage.key, tensor.shape
-        if key not in contents:
-            contents[key] = content(tensor.storage)
-        if (key, tensor.dtype) not in flat:
-            flat[key, tensor.dtype] = _numbers(contents[key], tensor.dtype)
-        numbers = flat[key, tensor.dtype]
-        if 0 in shape:
-            arrays[name] = np.empty(shape, tensor.dtype)
-            continue
-        # A dimension of one entry is never stepped along, and PyTorch may write any stride for it.
-        strides = tuple(stride if length > 1 else 0 for length, stride in zip(shape, tensor.strides, strict=True))
-        last = tensor.offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-        if last >= len(numbers):
-            raise ValueError(f"tensor {shown(name)} reaches to number {last} of storage {shown(key)}, which has {len(numbers)}")
-        if math.prod(shape) * tensor.dtype.itemsize > size:
-            raise ValueError(
-                f"tensor {shown(name)} of shape {list(shape)} repeats numbers until it is larger than the file of {size} bytes"
-            )
-        steps = tuple(stride * tensor.dtype.itemsize for stride in strides)
-        array = np.ndarray(shape, tensor.dtype, numbers, tensor.offset * tensor.dtype.itemsize, steps)
-        if not array.flags.c_contiguous:
-            copied += array.nbytes
-            if copied > size:
-                raise ValueError(f"its tensors, laid out one after another, would be larger than the file of {size} bytes")
-            array = np.ascontiguousarray(array)
-            array.flags.writeable = False
-        arrays[name] = array
-    return arrays
-
-
-def _numbers(content: bytes, dtype: np.dtype) -> np.ndarray:
-    """Bytes as a flat array that cannot be written to."""
-    if len(content) % dtype.itemsize:
-        raise ValueError(f"it has a storage of {len(content)} bytes, which is no whole number of {dtype}")
-    if dtype.kind == "b" and content.translate(None, b"\0\1"):
-        raise ValueError("it holds truth values other than 0 and 1")
-    return np.frombuffer(content, dtype)
-
-
-def _size(name: str, shape: tuple[int, ...] | list[int]) -> None:
-    """NumPy's own limit, which holds for empty arrays as well: the product of all other dimensions must be an address."""
-    if math.prod(length for length in shape if length) >= 2**58:
-        raise ValueError(f"tensor {shown(name)} of shape {list(shape)} is larger than any memory")
+    return views(choose(root), content, size)

