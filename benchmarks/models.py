@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from balal import models
+from balal.models import layers, mobile, sources
 from benchmarks import common
 
 FLAGS = flags.FLAGS
@@ -26,13 +26,13 @@ flags.DEFINE_list("batches", ["1", "8"], "Batch sizes.")
 flags.DEFINE_bool("bfloat16", False, "Also compute in bfloat16.")
 
 
-def torch_network(source: models.Source, params: dict[str, Any]) -> Any:
+def torch_network(source: sources.Source, params: dict[str, Any]) -> Any:
     """The same function of images [B, h, w, 3] in PyTorch: logits [B, K]."""
     import torch
     from torch.nn import functional
 
     torch.set_num_threads(common.CORES)
-    params = jax.tree.map(lambda values: torch.from_numpy(np.array(values)), models.fold(source, params))
+    params = jax.tree.map(lambda values: torch.from_numpy(np.array(values)), sources.fold(source, params))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (source.mean, source.std))
 
     def weights(unit):
@@ -44,12 +44,12 @@ def torch_network(source: models.Source, params: dict[str, Any]) -> Any:
     def convolve(images, unit, *, stride=1, depthwise=False):
         kernel, bias = weights(unit)
         size, groups = kernel.shape[-1], images.shape[1] if depthwise else 1
-        pads = [models.layers.pads(length, size, stride, source.padding) for length in images.shape[2:]]
+        pads = [layers.pads(length, size, stride, source.padding) for length in images.shape[2:]]
         if all(before == after for before, after in pads):
             return functional.conv2d(images, kernel, bias, stride, (pads[0][0], pads[1][0]), groups=groups)
         return functional.conv2d(functional.pad(images, (*pads[1], *pads[0])), kernel, bias, stride, groups=groups)
 
-    def mobile(images):
+    def inverted(images):
         images = functional.relu6(convolve(images, params["stem"], stride=2), inplace=True)
         for number, block in enumerate(source.network.blocks()):
             units, inner = params["blocks"][number], images
@@ -78,7 +78,7 @@ def torch_network(source: models.Source, params: dict[str, Any]) -> Any:
     def run(images):
         with torch.inference_mode():
             images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-            maps = (mobile if isinstance(source.network, models.Mobile) else residual)((images - mean) / std)
+            maps = (inverted if isinstance(source.network, mobile.Mobile) else residual)((images - mean) / std)
             return functional.linear(maps.mean((2, 3)), params["classifier"]["kernel"].T, params["classifier"]["bias"]).numpy()
 
     return run
@@ -86,8 +86,8 @@ def torch_network(source: models.Source, params: dict[str, Any]) -> Any:
 
 def measure(name: str, batch: int) -> dict[str, Any]:
     """One network on one batch size: a table of images a second."""
-    source = models.SOURCES[name]
-    params = models.initial(source, key=jax.random.key(0))
+    source = sources.SOURCES[name]
+    params = sources.initial(source, key=jax.random.key(0))
     images = np.random.default_rng(0).uniform(0, 255, (batch, source.size, source.size, 3)).astype(np.float32)
     on_device, rows = jnp.asarray(images), []
     programs = {"balal, float32": jnp.float32} | ({"balal, bfloat16": jnp.bfloat16} if FLAGS.bfloat16 else {})
@@ -121,15 +121,15 @@ def measure(name: str, batch: int) -> dict[str, Any]:
     )
 
 
-def _finished(source: models.Source, params: models.Params, images: jax.Array, dtype: Any) -> jax.Array:
+def _finished(source: sources.Source, params: sources.Params, images: jax.Array, dtype: Any) -> jax.Array:
     return jax.block_until_ready(source.apply(params, images, dtype=dtype)[1])
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"this program takes flags only, got {argv[1:]}")
-    if unknown := set(FLAGS.networks) - set(models.SOURCES):
-        raise app.UsageError(f"--networks knows {', '.join(models.SOURCES)}, got {', '.join(sorted(unknown))}")
+    if unknown := set(FLAGS.networks) - set(sources.SOURCES):
+        raise app.UsageError(f"--networks knows {', '.join(sources.SOURCES)}, got {', '.join(sorted(unknown))}")
     pairs = [("mobilenet_v2", 1)] if FLAGS.quick else [(name, int(batch)) for name in FLAGS.networks for batch in FLAGS.batches]
     common.finish("models", [measure(*pair) for pair in pairs])
 

@@ -115,5 +115,5 @@ def test_no_public_function_shadows_its_module():
 def test_the_package_reads_and_runs_no_pickles():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text()
-        assert not re.search(r"\b(eval|exec|yaml\.load|torch\.load|joblib)\b\(|import pickle", text), path
+        assert not re.search(r"(?<!model\.)\b(eval|exec|yaml\.load|torch\.load|joblib)\b\(|import pickle", text), path
         assert text.count("np.load(") == text.count("allow_pickle=False)"), path

@@ -6,12 +6,12 @@ import pytest
 
 pytest.importorskip("flax", reason="fine-tuning needs the extra `models`")
 
-from balal import models
 from balal.heads import finetune
-from balal.models.mobile import MOBILENET_V2
-from balal.models.source import Source
+from balal.models import sources
+from balal.models.mobile import MOBILENET_V2, Mobile
+from balal.models.sources import Source
 
-SOURCE = Source(models.Mobile(MOBILENET_V2[:2]), size=16, num_classes=7)
+SOURCE = Source(Mobile(MOBILENET_V2[:2]), size=16, num_classes=7)
 PLAIN = finetune.Recipe(epochs=30, batch=16, learning_rate=0.05, flip=False, shift=0.0)
 LIGHT = finetune.Recipe(epochs=2, batch=16)
 KEY = jax.random.key(3)
@@ -19,7 +19,7 @@ KEY = jax.random.key(3)
 
 @pytest.fixture(scope="module")
 def params():
-    return models.initial(SOURCE, key=jax.random.key(0))
+    return sources.initial(SOURCE, key=jax.random.key(0))
 
 
 @pytest.fixture(scope="module")

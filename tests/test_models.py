@@ -10,11 +10,11 @@ import reference_networks as reference
 
 pytest.importorskip("flax", reason="source models need the extra `models`")
 
-from balal import models
-from balal.models import source as sources
+from balal.models import preprocessing, sources, weights
 from balal.models.layers import convolve, pads
-from balal.models.mobile import EFFICIENTNET_LITE0, LAYOUTS, MOBILENET_V2
-from balal.models.source import Source
+from balal.models.mobile import EFFICIENTNET_LITE0, LAYOUTS, MOBILENET_V2, Mobile
+from balal.models.resnet import ResNet
+from balal.models.sources import SOURCES, Source
 
 PAPER = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -23,7 +23,7 @@ def state_dict(source: Source, layout: str = "torchvision", *, seed: int = 0) ->
     """Random tensors with the names and shapes of a layout, such that activations neither vanish nor grow."""
     rng = np.random.default_rng(seed)
     places, found = sources._places(source, layout), {}
-    for path, leaf in jax.tree.leaves_with_path(models.shapes(source)):
+    for path, leaf in jax.tree.leaves_with_path(sources.shapes(source)):
         name, axes = places[sources._keys(path)]
         shape = tuple(leaf.shape[axis] for axis in np.argsort(axes))
         if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
@@ -34,11 +34,11 @@ def state_dict(source: Source, layout: str = "torchvision", *, seed: int = 0) ->
     return found
 
 
-def parameters(source: Source, tensors: dict[str, np.ndarray], tmp_path) -> models.Params:
+def parameters(source: Source, tensors: dict[str, np.ndarray], tmp_path) -> sources.Params:
     """What `load` makes of a state dict."""
     numpy = pytest.importorskip("safetensors.numpy")
     numpy.save_file(tensors, tmp_path / "weights.safetensors")
-    return models.load(source, tmp_path / "weights.safetensors")
+    return sources.load(source, tmp_path / "weights.safetensors")
 
 
 def close(found, expected, tolerance: float = 2e-5):
@@ -48,13 +48,13 @@ def close(found, expected, tolerance: float = 2e-5):
 
 
 RESNETS = {
-    "one basic block": (models.ResNet((1,)), 32),
-    "a strided basic block with its shortcut": (models.ResNet((1, 1)), 33),
-    "one bottleneck": (models.ResNet((1,), bottleneck=True), 32),
-    "a strided bottleneck": (models.ResNet((1, 2), bottleneck=True), 35),
-    "resnet18": (models.SOURCES["resnet18"].network, 40),
-    "resnet34": (models.SOURCES["resnet34"].network, 32),
-    "resnet50": (models.SOURCES["resnet50"].network, 32),
+    "one basic block": (ResNet((1,)), 32),
+    "a strided basic block with its shortcut": (ResNet((1, 1)), 33),
+    "one bottleneck": (ResNet((1,), bottleneck=True), 32),
+    "a strided bottleneck": (ResNet((1, 2), bottleneck=True), 35),
+    "resnet18": (SOURCES["resnet18"].network, 40),
+    "resnet34": (SOURCES["resnet34"].network, 32),
+    "resnet50": (SOURCES["resnet50"].network, 32),
 }
 
 
@@ -70,7 +70,7 @@ def test_residual_networks_are_those_of_plain_numpy(plan, size, tmp_path):
     params = parameters(source, tensors, tmp_path)
     close(source.apply(params, images), expected)
     if size == 33:
-        close(source.apply(models.fold(source, params), images), expected)
+        close(source.apply(sources.fold(source, params), images), expected)
 
 
 MOBILES = {
@@ -84,7 +84,7 @@ MOBILES = {
 
 @pytest.mark.parametrize(("stages", "padding", "size"), MOBILES.values(), ids=MOBILES)
 def test_mobile_networks_are_those_of_plain_numpy(stages, padding, size, tmp_path):
-    source = Source(models.Mobile(stages), padding=padding, epsilon=1e-3, mean=(127.0,) * 3, std=(128.0,) * 3, num_classes=10)
+    source = Source(Mobile(stages), padding=padding, epsilon=1e-3, mean=(127.0,) * 3, std=(128.0,) * 3, num_classes=10)
     tensors = state_dict(source)
     images = np.random.default_rng(1).integers(0, 256, (2, size, size, 3), np.uint8)
     normalised = np.moveaxis((images.astype(np.float64) - 127) / 128, 3, 1)
@@ -95,12 +95,12 @@ def test_mobile_networks_are_those_of_plain_numpy(stages, padding, size, tmp_pat
     params = parameters(source, tensors, tmp_path)
     close(source.apply(params, images), expected)
     if stages is EFFICIENTNET_LITE0:
-        close(source.apply(models.fold(source, params), images), expected)
+        close(source.apply(sources.fold(source, params), images), expected)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_same_network_is_read_from_every_layout(layout, tmp_path):
-    source = Source(models.Mobile(EFFICIENTNET_LITE0[:2], depth=1.1), num_classes=7)
+    source = Source(Mobile(EFFICIENTNET_LITE0[:2], depth=1.1), num_classes=7)
     tensors = state_dict(source, layout)
     params = parameters(source, tensors, tmp_path)
     other = parameters(source, dict(zip(state_dict(source), tensors.values(), strict=True)), tmp_path)
@@ -108,7 +108,7 @@ def test_the_same_network_is_read_from_every_layout(layout, tmp_path):
 
 
 def test_names_and_shapes_are_those_that_timm_gives():
-    tensors = state_dict(models.SOURCES["efficientnet_lite0"], "timm")
+    tensors = state_dict(SOURCES["efficientnet_lite0"], "timm")
     genuine = {
         "conv_stem.weight": (32, 3, 3, 3),
         "bn1.running_var": (32,),
@@ -127,14 +127,14 @@ def test_names_and_shapes_are_those_that_timm_gives():
 
 
 def test_larger_lites_have_the_channels_and_blocks_that_were_published():
-    plan = models.SOURCES["efficientnet_lite2"].network
+    plan = SOURCES["efficientnet_lite2"].network
     channels = [block.outputs for block in plan.blocks()]
     assert channels == [16] + [24] * 3 + [48] * 3 + [88] * 4 + [120] * 4 + [208] * 5 + [352]
-    assert len(models.SOURCES["efficientnet_lite1"].network.blocks()) == 21
+    assert len(SOURCES["efficientnet_lite1"].network.blocks()) == 21
 
 
 def test_a_file_of_another_network_is_refused_with_all_that_is_wrong(tmp_path):
-    source = Source(models.ResNet((1,)), num_classes=10)
+    source = Source(ResNet((1,)), num_classes=10)
     tensors = state_dict(source)
     tensors["fc.weight"] = tensors["fc.weight"][:9]
     tensors["more.weight"] = tensors.pop("conv1.weight")
@@ -157,8 +157,8 @@ def test_depthwise_convolutions_are_those_of_plain_numpy(size, kernel, stride, p
 
 
 def test_an_image_has_the_same_features_alone_and_in_a_batch_and_as_integers_or_floats(tmp_path):
-    source = Source(models.Mobile(MOBILENET_V2[:2]), num_classes=10)
-    params = models.initial(source, key=jax.random.key(0))
+    source = Source(Mobile(MOBILENET_V2[:2]), num_classes=10)
+    params = sources.initial(source, key=jax.random.key(0))
     images = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)
     together, _ = source.apply(params, images)
     alone = jnp.concatenate([source.apply(params, image[None].astype(np.float32))[0] for image in images])
@@ -166,8 +166,8 @@ def test_an_image_has_the_same_features_alone_and_in_a_batch_and_as_integers_or_
 
 
 def test_bfloat16_is_computed_in_and_float32_comes_out():
-    source = Source(models.ResNet((1,)), num_classes=10)
-    params = models.initial(source, key=jax.random.key(0))
+    source = Source(ResNet((1,)), num_classes=10)
+    params = sources.initial(source, key=jax.random.key(0))
     images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
     exact, _ = source.apply(params, images)
     half, logits = source.apply(params, images, dtype=jnp.bfloat16)
@@ -176,19 +176,19 @@ def test_bfloat16_is_computed_in_and_float32_comes_out():
 
 
 def test_equal_sources_share_one_compilation():
-    source = Source(models.Mobile(MOBILENET_V2[:1]), num_classes=3)
-    params = models.initial(source, key=jax.random.key(0))
+    source = Source(Mobile(MOBILENET_V2[:1]), num_classes=3)
+    params = sources.initial(source, key=jax.random.key(0))
     images = jnp.zeros((1, 32, 32, 3))
     source.apply(params, images)
     before = sources._apply._cache_size()
-    replace(source).apply(models.initial(source, key=jax.random.key(1)), images)
+    replace(source).apply(sources.initial(source, key=jax.random.key(1)), images)
     assert sources._apply._cache_size() == before
 
 
 @pytest.mark.data
 def test_photographs_are_recognised_as_often_as_recorded(shared):
-    source = models.SOURCES["tf_mobilenet_v2"]
-    params = models.load(source, shared / "data" / "mobilenet_v2_imagenet1k.safetensors")
+    source = SOURCES["tf_mobilenet_v2"]
+    params = sources.load(source, shared / "data" / "mobilenet_v2_imagenet1k.safetensors")
     images, labels = photographs(shared, source)
     assert accuracies(source, params, images, labels) == (84, 99)
     # TensorFlow's weights with PyTorch's padding: what a silent mistake would cost.
@@ -201,9 +201,9 @@ def test_features_are_those_stored(shared):
         images = file["images"][:8]
     with np.load(shared / "data" / "cifar100_mobilenet_v2_first256.npz") as file:
         stored = file["features"][:8].astype(np.float32)
-    source = replace(models.SOURCES["tf_mobilenet_v2"], crop=1.0)
-    params = models.load(source, shared / "data" / "mobilenet_v2_imagenet1k.safetensors")
-    features, _ = source.apply(params, np.stack([models.prepare(image, source) for image in images]))
+    source = replace(SOURCES["tf_mobilenet_v2"], crop=1.0)
+    params = sources.load(source, shared / "data" / "mobilenet_v2_imagenet1k.safetensors")
+    features, _ = source.apply(params, np.stack([preprocessing.prepare(image, source) for image in images]))
     np.testing.assert_allclose(features, stored, atol=0.003)
 
 
@@ -214,14 +214,14 @@ def test_published_weights_give_the_features_stored_up_to_half_precision(shared)
         images = file["images"][:8]
     with np.load(shared / "data" / "cifar100_efficientnet_lite0_features.npz") as file:
         stored = file["pool_features"][:8]
-    source = replace(models.SOURCES["efficientnet_lite0"], crop=1.0)
-    features, _ = source.apply(models.load(source, path), np.stack([models.prepare(image, source) for image in images]))
+    source = replace(SOURCES["efficientnet_lite0"], crop=1.0)
+    features, _ = source.apply(sources.load(source, path), np.stack([preprocessing.prepare(image, source) for image in images]))
     np.testing.assert_allclose(features, stored.astype(np.float32), rtol=1e-3, atol=1e-4)
 
 
 def installed(name: str):
     try:
-        return models.weights.installed(name)
+        return weights.installed(name)
     except FileNotFoundError as error:
         pytest.skip(str(error))
 
@@ -231,11 +231,11 @@ def photographs(shared, source: Source):
 
     folder = shared / "data" / "imagenet_sample"
     lines = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
-    images = [models.prepare(np.asarray(Image.open(folder / line[0]).convert("RGB")), source) for line in lines]
+    images = [preprocessing.prepare(np.asarray(Image.open(folder / line[0]).convert("RGB")), source) for line in lines]
     return np.stack(images), np.array([int(line[2]) for line in lines])
 
 
-def accuracies(source: Source, params: models.Params, images, labels) -> tuple[int, int]:
+def accuracies(source: Source, params: sources.Params, images, labels) -> tuple[int, int]:
     """How many of the photographs have their class first, and among the first five."""
     _, logits = source.apply(params, images)
     best = np.argsort(-np.asarray(logits), axis=1)[:, :5]

@@ -58,8 +58,8 @@ class Head:
 def fit(
     source: Any,
     params: Any,
-    images: Real[np.ndarray, "B h w 3"],
-    labels: Integer[Array | np.ndarray, " B"],
+    images: Real[np.ndarray, "B ..."],
+    labels: Integer[Array | np.ndarray, " rows"],
     *,
     num_classes: int,
     key: Key[Array, ""],

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from balal.models.source import Source
+from balal.models.sources import Source
 
 
 def prepare(image: UInt8[np.ndarray, "h w 3"], source: Source) -> Float[np.ndarray, "size size 3"]:
@@ -17,7 +17,7 @@ def prepare(image: UInt8[np.ndarray, "h w 3"], source: Source) -> Float[np.ndarr
       image: uint8 [h, w, 3].
       source: whose `size`, `crop` and `interpolation` are used.
 
-    >>> from balal.models.source import SOURCES
+    >>> from balal.models.sources import SOURCES
     >>> prepare(np.full((300, 400, 3), 7, np.uint8), SOURCES["resnet18"]).shape
     (224, 224, 3)
     """

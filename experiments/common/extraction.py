@@ -12,42 +12,44 @@ import numpy as np
 from tqdm import tqdm
 
 import balal
-from balal import data, models
+from balal import data
 from balal.data import cache
+from balal.models import preprocessing, sources
+from balal.models import weights as files
 
 # Rows that a kill costs at most.
 SHARD = 1024
 SCORES = ("entropy", "margin", "least_confidence", "predicted")
 
 
-def source(name: str, weights: str | None = None, *, crop: float | None = None) -> tuple[models.Source, Path]:
+def source(name: str, weights: str | None = None, *, crop: float | None = None) -> tuple[sources.Source, Path]:
     """A source model by name and the file of its weights: the one given, or that of an installed package.
 
     crop: in place of the model's own, 1.0 for images that are all object.
 
     Raises: ValueError for a name that is none; FileNotFoundError, with the command that installs weights where there is one.
     """
-    if name not in models.SOURCES:
-        raise ValueError(f"there is no source model {name!r}; there are {', '.join(models.SOURCES)}")
-    found = models.SOURCES[name]
+    if name not in sources.SOURCES:
+        raise ValueError(f"there is no source model {name!r}; there are {', '.join(sources.SOURCES)}")
+    found = sources.SOURCES[name]
     if crop is not None and not 0 < crop <= 1:
         raise ValueError(f"the crop is a share of the image, above 0 and at most 1, got {crop:g}")
-    path = Path(weights) if weights is not None else models.weights.installed(name)
+    path = Path(weights) if weights is not None else files.installed(name)
     return (found if crop is None else replace(found, crop=crop)), path
 
 
-def manifest(source: models.Source, name: str, weights: Path, images: data.Images) -> dict[str, Any]:
+def manifest(source: sources.Source, name: str, weights: Path, images: data.Images) -> dict[str, Any]:
     """What features depend on, as JSON values."""
     return dict(
         source=name,
-        weights=dict(file=weights.name, sha256=models.weights.sha256(weights)),
+        weights=dict(file=weights.name, sha256=files.sha256(weights)),
         preprocessing={field: getattr(source, field) for field in ("size", "crop", "interpolation", "mean", "std", "padding", "epsilon")},
         images=dict(name=images.name, fingerprint=images.fingerprint),
     )
 
 
 def extract(
-    source: models.Source, name: str, weights: Path, images: data.Images, folder: Path, *, batch: int = 32, dtype: str = "float16"
+    source: sources.Source, name: str, weights: Path, images: data.Images, folder: Path, *, batch: int = 32, dtype: str = "float16"
 ) -> cache.Cache:
     """The feature cache of all images at `folder`, made or finished first where need be.
 
@@ -59,11 +61,11 @@ def extract(
     Raises: ValueError where the folder holds something else, or features overflow, with the images.
     """
     made_from, total = manifest(source, name, weights, images), len(images.ids)
-    size = jax.eval_shape(source.apply, models.shapes(source), jnp.zeros((1, source.size, source.size, 3)))[0].shape[1]
+    size = jax.eval_shape(source.apply, sources.shapes(source), jnp.zeros((1, source.size, source.size, 3)))[0].shape[1]
     columns = dict(features=((size,), dtype)) | {score: ((), "int32" if score == "predicted" else "float32") for score in SCORES}
     done = cache.begin(folder, made_from, columns, ids=images.ids, labels=images.labels, class_names=images.class_names)
     if done < total:
-        params = models.load(source, weights)
+        params = sources.load(source, weights)
         with tqdm(total=total, initial=done, unit="image", desc=f"{name} sees {images.name}", disable=None) as progress:
             for first, shard in _shards(_seen(source, params, images, done, batch, progress), done):
                 bad = np.flatnonzero(~np.isfinite(shard["features"].astype(dtype)).all(axis=1))
@@ -74,7 +76,7 @@ def extract(
     return cache.read(folder, manifest=made_from, verify=done == total)
 
 
-def _seen(source: models.Source, params: models.Params, images: data.Images, done: int, batch: int, progress) -> Iterator[dict[str, Any]]:
+def _seen(source: sources.Source, params: sources.Params, images: data.Images, done: int, batch: int, progress) -> Iterator[dict[str, Any]]:
     """The columns of one batch after another, in NumPy. While the devices compute one, threads decode the next and the last is fetched."""
     mesh = balal.sharding.mesh(devices=jax.local_devices())
     together = batch * mesh.size
@@ -92,7 +94,7 @@ def _seen(source: models.Source, params: models.Params, images: data.Images, don
     with jax.set_mesh(mesh):
         before = None
         rows = range(done, len(images.ids))
-        for pictures in data.batches(images, together, rows=rows, prepare=partial(models.prepare, source=source)):
+        for pictures in data.batches(images, together, rows=rows, prepare=partial(preprocessing.prepare, source=source)):
             size = len(pictures.rows)
             # The last batch is filled up, so that one program sees all.
             filled = np.pad(pictures.images, ((0, together - size), (0, 0), (0, 0), (0, 0)))

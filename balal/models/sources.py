@@ -1,9 +1,9 @@
 """Source models: networks trained on other images, as pure functions of their parameters.
 
-from balal import models
+from balal.models import sources
 
-source = models.SOURCES["mobilenet_v2"]
-params = models.load(source, "mobilenet_v2.safetensors")
+source = sources.SOURCES["mobilenet_v2"]
+params = sources.load(source, "mobilenet_v2.safetensors")
 features, logits = source.apply(params, images)
 """
 
