@@ -1,0 +1,170 @@
+"""Images that lie in a NumPy file as one array."""
+
+import hashlib
+import os
+import zipfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from balal.data.images import Images, fingerprint
+
+_MOST_ENTRIES = 64
+_IDS = "ids"
+_CLASS_NAMES = "class_names"
+
+
+def arrays(
+    path: str | os.PathLike,
+    *,
+    images: str | None = None,
+    labels: str | None = None,
+    largest: int = 16 * 2**30,
+) -> Images:
+    """The images of an `.npz` or `.npy` file: uint8 [N, h, w, 3], or grey, [N, h, w] or [N, h, w, 1].
+
+    An `.npz` may also hold `ids` (strings or whole numbers, one an image) and `class_names` (strings, one a class). Without them an id is
+    the row number, a class name the class id. An `.npy` is mapped, not loaded: it may be larger than the memory.
+
+    Args:
+      path: the file.
+      images: the entry of an `.npz` that holds the images; None: `images`, or the only one with three or four dimensions.
+      labels: the entry with whole numbers [N], -1 = unlabelled; None: `labels`, and no labels where there is no such entry. Of an `.npy`:
+        the `.npy` file with the labels.
+      largest: the most bytes that the entries of an `.npz` may say they unpack to, all together. Small files can claim any size.
+
+    The fingerprint covers ids, labels, class names and all pixels, which are read once for it.
+
+    Raises: FileNotFoundError; ValueError for a file that is damaged, too large, of objects or not of images, with what was found in it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     np.savez(Path(place) / "digits.npz", images=np.zeros((3, 8, 8), np.uint8), labels=np.array([1, 0, 1]))
+    ...     digits = arrays(Path(place) / "digits.npz")
+    >>> digits.ids, digits.labels.tolist(), digits.read(2).shape
+    (('0', '1', '2'), [1, 0, 1], (8, 8, 3))
+    """
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise FileNotFoundError(f"there is no file {place}")
+    with place.open("rb") as file:
+        start = file.read(6)
+    if start == b"\x93NUMPY":
+        pixels, rest = _mapped(place), {"labels": _mapped(Path(labels).expanduser())} if labels else {}
+    elif start[:4] == b"PK\x03\x04":
+        pixels, rest = _unpacked(place, images, labels, largest)
+    else:
+        raise ValueError(f"{place} is neither an .npy nor an .npz file")
+    pixels = _checked(place, pixels)
+    ids = _texts(place, _IDS, rest.get(_IDS, np.arange(len(pixels))), len(pixels))
+    answers = _labels(place, rest.get("labels"), len(pixels))
+    classes = max(int(answers.max(initial=-1)) + 1, 0)
+    names = _texts(place, _CLASS_NAMES, rest.get(_CLASS_NAMES, np.arange(classes)), None)
+
+    digests = (hashlib.sha256(image.tobytes()).digest() + str(image.shape).encode() for image in pixels)
+    return Images(place.stem, ids, answers, names, partial(_read, pixels), "contents-" + fingerprint(ids, answers, names, digests))
+
+
+def _mapped(place: Path) -> np.ndarray:
+    try:
+        return np.load(place, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{place} is no whole .npy file of numbers: {error}") from error
+
+
+def _unpacked(place: Path, images: str | None, labels: str | None, largest: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The images of an .npz file, and its labels, ids and class names as far as it has them."""
+    shapes = _shapes(place, largest)
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    if images is None:
+        several = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
+        images = "images" if "images" in shapes else several[0] if len(several) == 1 else None
+        if images is None:
+            raise ValueError(f"{place} does not say which of its arrays holds the images: pass images=, one of {listed}")
+    for name in (images, labels):
+        if name is not None and name not in shapes:
+            raise ValueError(f"{place} has no array {name!r}; it has {listed}")
+    wanted = {"labels": labels or "labels", _IDS: _IDS, _CLASS_NAMES: _CLASS_NAMES}
+    try:
+        with np.load(place, allow_pickle=False) as file:
+            return file[images], {role: file[name] for role, name in wanted.items() if name in shapes}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{place} cannot be read: {error}") from error
+
+
+def _shapes(place: Path, largest: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every array in an .npz file. Nothing is unpacked but headers; ValueError where the file claims more than it may."""
+    try:
+        with zipfile.ZipFile(place) as file:
+            entries = file.infolist()
+            size = sum(entry.file_size for entry in entries)
+            if len(entries) > _MOST_ENTRIES or size > largest:
+                told = f"{place} claims {len(entries)} arrays and {size} bytes, more than {_MOST_ENTRIES} or {largest}"
+                raise ValueError(f"{told}; where it is right, pass a larger largest=")
+            shapes = {}
+            for entry in entries:
+                with file.open(entry) as member:
+                    shapes[entry.filename.removesuffix(".npy")] = _shape(place, entry, member)
+            return shapes
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{place} is no whole .npz file: {error}") from error
+
+
+def _shape(place: Path, entry: zipfile.ZipInfo, member: Any) -> tuple[int, ...]:
+    try:
+        version = np.lib.format.read_magic(member)
+        read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+    except ValueError as error:
+        raise ValueError(f"{place}: {entry.filename} is not an array: {error}") from error
+    # NumPy would reserve what the header says before it reads anything.
+    needed = dtype.itemsize * int(np.prod([int(side) for side in shape], dtype=object))
+    if dtype.hasobject or needed > entry.file_size:
+        why = "holds Python objects" if dtype.hasobject else f"has {entry.file_size} bytes, its header says {needed}"
+        raise ValueError(f"{place}: {entry.filename} {why}; save it again as an array of numbers")
+    return shape
+
+
+def _checked(place: Path, pixels: np.ndarray) -> np.ndarray:
+    """The images as [N, h, w, 3] or [N, h, w, 1], a view; ValueError where they are not images."""
+    shape = pixels.shape
+    if pixels.ndim == 3 and shape[2] not in (1, 3, 4):
+        pixels = pixels[:, :, :, None]
+    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
+        ways = {1: "channels first: transpose them to the end", 3: "channels first: transpose them to the end"}
+        told = ways.get(shape[1], "take away a fourth, transparent channel") if len(shape) == 4 else "a single image is [1, h, w, 3]"
+        raise ValueError(f"images must be [N, h, w, 3], [N, h, w, 1] or [N, h, w], got {shape} in {place}; {told}")
+    if 0 in pixels.shape:
+        raise ValueError(f"there are no images in {place}: the shape is {shape}")
+    if pixels.dtype != np.uint8:
+        told = "round values between 0 and 1 after multiplying by 255" if pixels.dtype.kind == "f" else "scale them to 0 to 255"
+        raise ValueError(f"images must be uint8, 0 to 255, got {pixels.dtype} in {place}: {told}, and save them as uint8")
+    return pixels
+
+
+def _labels(place: Path, found: np.ndarray | None, size: int) -> np.ndarray:
+    if found is None:
+        return np.full(size, -1, np.int32)
+    if found.shape == (size, 1):
+        found = found[:, 0]
+    if found.shape != (size,) or found.dtype.kind not in "iu":
+        raise ValueError(f"labels of {place} must be one whole number an image, [{size}], got {found.dtype} {found.shape}")
+    if found.min() < -1 or found.max() >= 2**31 - 1:
+        raise ValueError(f"labels of {place} must be class ids from 0, or -1 for none, got {found.min()} to {found.max()}")
+    return found.astype(np.int32)
+
+
+def _texts(place: Path, name: str, found: np.ndarray, size: int | None) -> tuple[str, ...]:
+    if found.ndim != 1 or found.dtype.kind not in "USiu" or size not in (None, len(found)):
+        raise ValueError(f"{name} of {place} must be strings or whole numbers, [{size or 'C'}], got {found.dtype} {found.shape}")
+    try:
+        return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in found.tolist())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} of {place} must be UTF-8: {error}") from error
+
+
+def _read(pixels: np.ndarray, row: int) -> np.ndarray:
+    image = pixels[row]
+    return np.array(image) if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)

@@ -1,0 +1,144 @@
+"""Batches of images in order, decoded on threads ahead of whoever takes them."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Array, Int32, Int64, Integer
+
+from balal import check
+from balal.data.images import Images
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """An image that could not be read: its row, its id and why, in a few words."""
+
+    row: int
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Up to `size` images that follow each other, and what else is known of them.
+
+    rows: int64 [n], of the set. ids: n. labels: int32 [n]. images: [n, ...] where all have one shape and dtype, else a tuple of n arrays.
+    damaged: images that belong between these and could not be read.
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    ids: tuple[str, ...]
+    labels: Int32[np.ndarray, " n"]
+    images: np.ndarray | tuple[np.ndarray, ...]
+    damaged: tuple[Damage, ...] = ()
+
+
+def batches(
+    images: Images,
+    size: int,
+    *,
+    rows: Sequence[int] | Integer[Array | np.ndarray, " b"] | None = None,
+    prepare: Callable[[np.ndarray], Any] | None = None,
+    threads: int | None = None,
+    skip_damaged: bool = False,
+) -> Generator[Batch, None, None]:
+    """The images in order, `size` at a time, the last batch being shorter where they do not divide evenly.
+
+    Threads decode up to two batches ahead and begin another image only when one is taken, so at most four batches are in memory: two ahead,
+    one being put together, and the one handed out. Leaving the loop, or `close()`, ends the threads.
+
+    Args:
+      images: any `Images`.
+      size: images in a batch.
+      rows: which rows, in which order; None: all of them. `rows=range(start, len(images))` goes on where an earlier run stopped.
+      prepare: applied to every image on the threads, uint8 [h, w, 3] to an array; with one output shape for all, batches are stacked.
+      threads: how many; None: as many as there are cores that this process may use.
+      skip_damaged: leave out images that cannot be read and tell them in `Batch.damaged`, instead of raising at the first. Which rows a
+        batch covers does not change: it may be shorter, or empty.
+
+    Raises: ValueError at once for rows that are not there or come twice, and for sizes or threads below 1; from the loop one that names
+      the image that cannot be read or on which `prepare` fails, with the cause, after the batches before it.
+
+    >>> four = Images("four", tuple("abcd"), np.zeros(4, np.int32), ("cat",), lambda row: np.full((2, 2, 3), row, np.uint8), "of nothing")
+    >>> [(batch.ids, batch.images.shape) for batch in batches(four, 3)]
+    [(('a', 'b', 'c'), (3, 2, 2, 3)), (('d',), (1, 2, 2, 3))]
+    """
+    threads = usable_threads() if threads is None else threads
+    for name, value in (("size", size), ("threads", threads)):
+        if isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
+    wanted = np.arange(len(images)) if rows is None else check.indices("rows", rows, size=len(images))
+    return _batches(images, size, wanted, prepare, threads, skip_damaged)
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, waiting: int) -> Generator[Result, None, None]:
+    """`function(item)` of every item, in order, computed on threads; at most `waiting` results are begun or ready at a time.
+
+    What a call raises is raised in its place. The threads end with the generator, however that ends.
+    """
+    left = iter(items)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="balal.data")
+    try:
+        futures = deque(pool.submit(function, item) for item in islice(left, waiting))
+        while futures:
+            result = futures.popleft().result()
+            futures.extend(pool.submit(function, item) for item in islice(left, 1))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def usable_threads() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def reason(error: Exception) -> str:
+    """What an exception says, or what it is where it says nothing."""
+    return str(error) or type(error).__name__
+
+
+def _batches(images: Images, size: int, rows: np.ndarray, prepare, threads: int, skip_damaged: bool) -> Generator[Batch, None, None]:
+    def load(row: int) -> np.ndarray | Damage:
+        try:
+            image = images.read(row)
+        except Exception as error:
+            if skip_damaged:
+                return Damage(row, images.ids[row], reason(error))
+            raise ValueError(f"image {images.ids[row]!r} (row {row}) of {images.name} cannot be read: {reason(error)}") from error
+        try:
+            return image if prepare is None else np.asarray(prepare(image))
+        except Exception as error:
+            told = f"prepare fails on image {images.ids[row]!r} (row {row}, shape {image.shape}) of {images.name}"
+            raise ValueError(f"{told}: {reason(error)}") from error
+
+    loaded = ahead(load, rows.tolist(), threads=threads, waiting=2 * max(size, threads))
+    try:
+        for start in range(0, len(rows), size):
+            # A call of its own, so that nothing here holds on to the images while the consumer works.
+            yield _batch(images, rows[start : start + size], loaded)
+    finally:
+        loaded.close()
+
+
+def _batch(images: Images, rows: np.ndarray, loaded: Iterator[np.ndarray | Damage]) -> Batch:
+    results = list(islice(loaded, len(rows)))
+    arrays = tuple(result for result in results if not isinstance(result, Damage))
+    kept = rows[[not isinstance(result, Damage) for result in results]].astype(np.int64)
+    alike = len({(array.shape, array.dtype) for array in arrays}) == 1
+    return Batch(
+        rows=kept,
+        ids=tuple(images.ids[row] for row in kept),
+        labels=images.labels[kept],
+        images=np.stack(arrays) if alike else arrays,
+        damaged=tuple(result for result in results if isinstance(result, Damage)),
+    )

@@ -1,0 +1,78 @@
+"""From the bytes of an image file to its pixels, with Pillow."""
+
+import io
+
+import numpy as np
+from jaxtyping import UInt8
+
+# What photographs and web pages come in. Others are left out: some of Pillow's readers start programs, most are hardly ever tested.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# Pillow's own limit, above which it warns: 256 MiB of RGB. A file of a few kilobytes can claim to be a thousand times that.
+MOST_PIXELS = 89_478_485
+
+
+def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of an image file as a person sees them: uint8 [h, w, 3], RGB.
+
+    Turned upright by its EXIF orientation. The first frame of several. Grey and palette images become RGB, transparent parts white; CMYK is
+    converted without its colour profile, and no colour profile is applied. Of 16 bits the upper 8 are kept.
+
+    Args:
+      data: AVIF (where Pillow has it), BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF or WebP.
+      quick: only to learn whether it can be decoded: JPEG pixels are eight times smaller each way, in a fraction of the time. The data is
+        looked at to its end all the same.
+
+    Raises: ValueError, one sentence, for what is empty, not an image, cut off, of more than 89,478,485 pixels, or of a pixel type that has
+      no agreed range (32-bit and floating-point). A JPEG file damaged within may be mended in silence by libjpeg.
+
+    >>> decode(b"P6 2 1 255 abcdef").tolist()
+    [[[97, 98, 99], [100, 101, 102]]]
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not data:
+        raise ValueError("it is empty")
+    Image.init()
+    try:
+        with Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"it claims {image.width} x {image.height} pixels, more than {MOST_PIXELS} in all; make it smaller")
+            if quick:
+                image.draft(None, (1, 1))
+            image.load()
+            return _pixels(image)
+    except UnidentifiedImageError:
+        raise ValueError(f"it is not an image of a kind that is read here ({', '.join(FORMATS)})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"it claims more than {MOST_PIXELS} pixels; make it smaller") from error
+    except ValueError:
+        raise
+    # Broken files make Pillow's readers raise almost anything: struct.error, SyntaxError, KeyError, zlib.error.
+    except Exception as error:
+        raise ValueError(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+
+
+def _pixels(image) -> np.ndarray:
+    """uint8 [h, w, 3] of a loaded Pillow image."""
+    from PIL import Image
+
+    _turn_upright(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        # Pillow's own conversion would cut at 255 instead of scaling.
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are {'32-bit integers' if image.mode == 'I' else 'floating-point'}, whose range nobody knows")
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+    return np.array(image.convert("RGB"))
+
+
+def _turn_upright(image) -> None:
+    from PIL import ImageOps
+
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:
+        # An EXIF block that cannot be read is as good as none: the pixels are whole.
+        return

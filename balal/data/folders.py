@@ -1,0 +1,173 @@
+"""A folder of photographs as `Images`: one directory a class, or no classes at all."""
+
+import hashlib
+import os
+import stat
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from balal.data.batching import ahead, usable_threads
+from balal.data.decoding import decode
+from balal.data.images import Images, fingerprint, some
+
+# Far above any photograph, and read into memory whole.
+_LARGEST_FILE = 512 * 2**20
+
+
+def folder(
+    path: str | os.PathLike,
+    *,
+    labelled: bool | None = None,
+    check: bool = True,
+    skip_damaged: bool = False,
+    threads: int | None = None,
+) -> Images:
+    r"""The images under a folder, in the order of their names, as `Images`.
+
+    Ids are paths below the folder with `/` between the parts; bytes of a name that are not UTF-8 are written `\xe9` there. Names that begin
+    with a dot are ignored; links are followed.
+
+    Args:
+      path: the folder.
+      labelled: True: each directory in it is a class, however deep its images lie; sorted names give class ids 0, 1, ..., and an empty
+        directory is a class without images. False: all images below it, unlabelled. None: True where it holds only directories, False
+        where it holds only files, else refused.
+      check: True: open and decode every file once, now, on threads, so that what is damaged is known before anything is computed; JPEG
+        files take a fraction of their decoding time. False: open nothing; damaged files are found when they are read.
+      skip_damaged: leave out what cannot be used and tell it in `Images.skipped`, instead of raising.
+      threads: to check with; None: as many as there are cores that this process may use.
+
+    The fingerprint covers ids, labels, class names and the contents of all files or, with `check=False`, their sizes only; its first word
+    says which.
+
+    Raises: FileNotFoundError or NotADirectoryError for the folder; ValueError, once and by name, for all files that are damaged, no images,
+      not readable, in no class, not regular files, or links that lead nowhere or in a circle; and for a folder without images. What
+      `decode` refuses is damaged.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     (Path(place) / "cat").mkdir()
+    ...     _ = (Path(place) / "cat" / "one.ppm").write_bytes(b"P6 1 1 255 abc")
+    ...     pictures = folder(place)
+    >>> pictures.ids, pictures.class_names
+    (('cat/one.ppm',), ('cat',))
+    """
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {root}")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is a file: give the folder that holds the images")
+    files, directories, faults = _walk(root)
+    outside = [name for name in files if "/" not in name]
+    if labelled is None and outside and directories:
+        told = f"{root} holds both files ({outside[0]}, ...) and directories ({directories[0]}, ...)"
+        raise ValueError(f"{told}: pass labelled=True where the directories are classes, labelled=False where nothing is labelled")
+    labelled = bool(directories) if labelled is None else labelled
+    if labelled:
+        faults |= dict.fromkeys(outside, "it lies in no class's directory")
+    contents = _examine({name: place for name, place in files.items() if name not in faults}, check, threads or usable_threads(), faults)
+    if faults and not skip_damaged:
+        told = [f"{name} ({fault})" for name, fault in sorted(faults.items())]
+        mend = "mend or remove them, or leave them out with skip_damaged=True"
+        raise ValueError(f"{len(faults)} of what lies in {root} cannot be used: {some(told)}; {mend}")
+    classes = {name: number for number, name in enumerate(directories)} if labelled else {}
+    ids = tuple(contents)
+    labels = np.array([classes[name.split("/")[0]] if labelled else -1 for name in ids], np.int32)
+    return Images(
+        name=root.resolve().name,
+        ids=ids,
+        labels=labels,
+        class_names=tuple(classes),
+        read=partial(_read, tuple(files[name] for name in ids)),
+        fingerprint=("contents-" if check else "sizes-") + fingerprint(ids, labels, tuple(classes), contents.values()),
+        skipped=tuple(sorted(faults)),
+    )
+
+
+def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
+    """Regular files by id, sorted; the names of directories directly in the root, sorted; and what is wrong with anything else."""
+    files: dict[tuple[str, ...], str] = {}
+    directories, faults = [], {}
+    left: list[tuple[str, tuple[str, ...], frozenset]] = [(os.fspath(root), (), frozenset([_identity(os.stat(root))]))]
+    while left:
+        place, above, holders = left.pop()
+        try:
+            names = sorted(name for name in os.listdir(place) if not name.startswith("."))
+        except OSError as error:
+            faults["/".join(above)] = f"it cannot be opened: {error.strerror}"
+            continue
+        taken = set()
+        for name in names:
+            parts, full = (*above, _written(name)), os.path.join(place, name)
+            fault = None
+            try:
+                status = os.stat(full)
+            except OSError as error:
+                status, fault = None, f"it leads nowhere or may not be looked at: {error.strerror}"
+            if parts in taken:
+                fault = "another file has the same id; rename one"
+            elif status and stat.S_ISDIR(status.st_mode):
+                if _identity(status) in holders:
+                    fault = "it is a link to a folder that holds it"
+                else:
+                    left.append((full, parts, holders | {_identity(status)}))
+                    directories += [parts[0]] if not above else []
+            elif status and stat.S_ISREG(status.st_mode):
+                files[parts] = full
+            elif status:
+                fault = "it is neither a file nor a folder"
+            taken.add(parts)
+            if fault:
+                faults["/".join(parts)] = fault
+    # Sorted by parts, so that what lies in one directory stays together whatever its name.
+    return {"/".join(parts): files[parts] for parts in sorted(files)}, directories, faults
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _written(name: str) -> str:
+    """A file name as text that can be saved anywhere."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _examine(files: dict[str, str], check: bool, threads: int, faults: dict[str, str]) -> dict[str, bytes]:
+    """What the fingerprint covers of each good file, in order; the faults of the others are added to `faults`."""
+    contents = {}
+    results = ahead(_checked if check else _sized, files.values(), threads=threads, waiting=4 * threads)
+    for name, (content, fault) in zip(files, results, strict=True):
+        if fault:
+            faults[name] = fault
+        else:
+            contents[name] = content
+    return contents
+
+
+def _checked(place: str) -> tuple[bytes, str]:
+    try:
+        data = _bytes(place)
+        decode(data, quick=True)
+    except OSError as error:
+        return b"", f"it cannot be opened: {error.strerror}"
+    except ValueError as error:
+        return b"", str(error)
+    return hashlib.sha256(data).digest(), ""
+
+
+def _sized(place: str) -> tuple[bytes, str]:
+    return str(os.stat(place).st_size).encode(), ""
+
+
+def _read(places: tuple[str, ...], row: int) -> np.ndarray:
+    return decode(_bytes(places[row]))
+
+
+def _bytes(place: str) -> bytes:
+    size = os.stat(place).st_size
+    if size > _LARGEST_FILE:
+        raise ValueError(f"it has {size} bytes, more than the {_LARGEST_FILE} that are read")
+    with open(place, "rb") as file:
+        return file.read()

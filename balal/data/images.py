@@ -1,0 +1,101 @@
+"""A set of images that can be read one by one: what every source makes and everything else takes."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import Array, Int32, Integer
+
+from balal import check
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """`N` images with names and labels, each read when it is asked for.
+
+    name: of the set, for messages. ids: one a row, distinct and stable: the same image has the same id in the next run and on another
+    machine. labels: int32 [N], class ids, -1 = unlabelled. class_names: one a class id, empty where nothing is labelled. read: takes a row,
+    gives uint8 [h, w, 3]; may be called from several threads at once. fingerprint: equal for equal content; the source says what it covers.
+    skipped: names of files that were left out because they are damaged.
+
+    Raises: ValueError unless there are images, as many labels as ids, distinct ids and a name for every label.
+
+    >>> two = Images("two", ("a", "b"), np.array([0, -1], np.int32), ("cat",), lambda row: np.zeros((2, 2, 3), np.uint8), "of nothing")
+    >>> len(two), two.read(1).shape
+    (2, (2, 2, 3))
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    labels: Int32[np.ndarray, " N"]
+    class_names: tuple[str, ...]
+    read: Callable[[int], np.ndarray]
+    fingerprint: str
+    skipped: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.ids:
+            raise ValueError(f"there are no images in {self.name}")
+        if len(self.labels) != len(self.ids):
+            raise ValueError(
+                f"every image of {self.name} needs one label, -1 where it has none: {len(self.ids)} ids, {len(self.labels)} labels"
+            )
+        if len(set(self.ids)) < len(self.ids):
+            seen: set[str] = set()
+            twice = [name for name in self.ids if name in seen or seen.add(name)]
+            raise ValueError(f"ids must be distinct, but some come more than once in {self.name}: {some(twice)}; rename one of each")
+        wrong = np.flatnonzero((self.labels < -1) | (self.labels >= len(self.class_names)))
+        if wrong.size:
+            told = f"labels of {self.name} must lie between -1 and {len(self.class_names) - 1}, its last class"
+            raise ValueError(f"{told}, but {self.labels[wrong[0]]} does not; look at rows {some(wrong)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def select(images: Images, rows: Sequence[int] | Integer[Array | np.ndarray, " b"]) -> Images:
+    """The images of some rows, in that order: a pool drawn from a larger set, say. Nothing is read.
+
+    The fingerprint is made of that of the whole set and of the ids chosen.
+
+    Raises: ValueError for rows that are not there or come twice.
+
+    >>> three = Images("three", tuple("abc"), np.zeros(3, np.int32), ("cat",), lambda row: np.full((1, 1, 3), row, np.uint8), "of nothing")
+    >>> last = select(three, [2, 0])
+    >>> last.ids, int(last.read(0)[0, 0, 0])
+    (('c', 'a'), 2)
+    """
+    chosen = check.indices("rows", rows, size=len(images))
+    ids, labels = tuple(images.ids[row] for row in chosen), images.labels[chosen]
+    mark = fingerprint(ids, labels, images.class_names, [images.fingerprint.encode()])
+    return Images(images.name, ids, labels, images.class_names, partial(_read_chosen, images.read, chosen), mark, images.skipped)
+
+
+def fingerprint(ids: Sequence[str], labels: np.ndarray, class_names: Sequence[str], contents: Iterable[bytes]) -> str:
+    """A hash of ids, labels, class names and what `contents` tells of the images: the first 16 hex digits of SHA-256.
+
+    contents: one piece of bytes an image, usually its digest.
+    """
+    digest = hashlib.sha256(json.dumps([list(ids), list(class_names)]).encode())
+    digest.update(np.asarray(labels, "<i4").tobytes())
+    for piece in contents:
+        # The length keeps two pieces from being taken for one.
+        digest.update(len(piece).to_bytes(8, "little") + piece)
+    return digest.hexdigest()[:16]
+
+
+def some(values: Sequence | np.ndarray, *, shown: int = 5) -> str:
+    """The first few of the offending values and, where there are more, how many: for messages.
+
+    >>> some("abcdefg")
+    'a, b, c, d, e, ... (7 in all)'
+    """
+    first = ", ".join(str(value) for value in values[:shown])
+    return f"{first}, ... ({len(values)} in all)" if len(values) > shown else first
+
+
+def _read_chosen(read: Callable[[int], np.ndarray], chosen: np.ndarray, row: int) -> np.ndarray:
+    return read(int(chosen[row]))
