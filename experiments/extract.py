@@ -10,3 +10,33 @@ what it was made from (network, sha256 of the weights, preprocessing, images), a
 
 Read it with `balal.data.cache.read(folder)`, or let `experiments.one_shot` and `experiments.pick` do all of it.
 """
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments.common import pictures, program
+
+_SPLIT = flags.DEFINE_enum(
+    "split", "pool", ["pool", "test"], "Of a data set of the paper: the pool before it is made unbalanced, or the test."
+)
+_OUT = flags.DEFINE_string("out", None, "Folder for this feature cache. Default: one below --cache, named after what it is made from.")
+
+
+def main(_: Sequence[str]) -> None:
+    images = pictures.test() if _SPLIT.value == "test" else pictures.pool()
+    if images is None:
+        raise ValueError(f"--dataset={pictures.DATASET.value} has no test split: name the folder or file of those images with --data_dir")
+    folder, cache = pictures.features(images, folder=None if _OUT.value is None else Path(_OUT.value))
+    features, predicted, weights = cache.columns["features"], cache.columns["predicted"], cache.manifest["weights"]
+    print(
+        f"{len(cache.ids)} images of {images.name}: features {list(features.shape)} in {features.dtype}, {len(np.unique(predicted))} of the "
+        f"source model's classes predicted; weights {weights['file']}, sha256 {weights['sha256'][:12]}. Everything is in {folder}."
+    )
+    pictures.tell_skipped(images)
+
+
+if __name__ == "__main__":
+    program.run(main)

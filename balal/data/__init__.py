@@ -6,8 +6,8 @@
     for batch in data.batches(pictures, 32):
         ...
 
-`cache` keeps what a source model made of the images. Nothing here is imported by `import balal`, and nothing heavier than NumPy before a function that needs it is called: Pillow to decode,
-tensorflow_datasets to find a prepared data set. TensorFlow itself is never needed.
+`cache` keeps what a source model made of the images. Nothing here is imported by `import balal`, and nothing heavier than NumPy before a
+function that needs it is called: Pillow to decode, tensorflow_datasets to find a prepared data set. TensorFlow itself is never needed.
 """
 
 from balal.data.array_files import arrays

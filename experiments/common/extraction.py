@@ -1,5 +1,8 @@
 """Images to features: a feature cache, made once on all local devices while threads decode, and read from then on."""
 
+import hashlib
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -48,25 +51,38 @@ def manifest(source: sources.Source, name: str, weights: Path, images: data.Imag
     )
 
 
+def folder_name(manifest: dict[str, Any], dtype: str) -> str:
+    """A name for the feature cache of a manifest, another for each: what one wants to read of it, and a part of its sha256."""
+    digest = hashlib.sha256(json.dumps([manifest, dtype]).encode()).hexdigest()
+    return f"{re.sub('[^A-Za-z0-9_.-]', '_', manifest['images']['name'])}-{manifest['source']}-{digest[:8]}"
+
+
 def extract(
-    source: sources.Source, name: str, weights: Path, images: data.Images, folder: Path, *, batch: int = 32, dtype: str = "float16"
+    source: sources.Source,
+    weights: Path,
+    images: data.Images,
+    folder: Path,
+    made_from: dict[str, Any],
+    *,
+    batch: int = 32,
+    dtype: str = "float16",
 ) -> cache.Cache:
     """The feature cache of all images at `folder`, made or finished first where need be.
 
     Args:
-      source, name, weights: from `source` above.
+      source, weights, made_from: from `source` and `manifest` above.
       batch: images on each device at a time.
       dtype: of the stored features, float16 or float32; they are computed, and scores taken, in float32.
 
     Raises: ValueError where the folder holds something else, or features overflow, with the images.
     """
-    made_from, total = manifest(source, name, weights, images), len(images.ids)
+    total = len(images)
     size = jax.eval_shape(source.apply, sources.shapes(source), jnp.zeros((1, source.size, source.size, 3)))[0].shape[1]
     columns = dict(features=((size,), dtype)) | {score: ((), "int32" if score == "predicted" else "float32") for score in SCORES}
     done = cache.begin(folder, made_from, columns, ids=images.ids, labels=images.labels, class_names=images.class_names)
     if done < total:
         params = sources.load(source, weights)
-        with tqdm(total=total, initial=done, unit="image", desc=f"{name} sees {images.name}", disable=None) as progress:
+        with tqdm(total=total, initial=done, unit="image", desc=f"{made_from['source']} sees {images.name}", disable=None) as progress:
             for first, shard in _shards(_seen(source, params, images, done, batch, progress), done):
                 bad = np.flatnonzero(~np.isfinite(shard["features"].astype(dtype)).all(axis=1))
                 if bad.size:

@@ -13,13 +13,15 @@ from experiments.common import extraction
 
 PROFILES = ("cifar100", "food101", "mit67", "imagenet100")
 
-DATASET = flags.DEFINE_string(
-    "dataset", None, f"Where the images come from: folder, arrays (.npz, .npy), or a data set of the paper: {', '.join(PROFILES)}."
+DATASET = flags.DEFINE_enum(
+    "dataset", "folder", ["folder", "arrays", *PROFILES], "What is at --data_dir: images, an array file, or a data set of the paper."
 )
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Their folder or file; of cifar100 and food101 the data directory of TensorFlow Datasets.")
 _SOURCE = flags.DEFINE_string("source", "efficientnet_lite0", "The source model that sees the images.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Its weights, .safetensors or .pth. Default: those of an installed package.")
-_CROP = flags.DEFINE_float("crop", None, "Share of the shorter side that the source model sees. Default: as it was trained, or all of CIFAR.")
+_CROP = flags.DEFINE_float(
+    "crop", None, "Share of the shorter side that the source model sees. Default: as it was trained, or all of CIFAR."
+)
 _CACHE = flags.DEFINE_string("cache", "results/features", "Folder for computed features; a set of images is seen once by each model.")
 _SKIP = flags.DEFINE_bool("skip_damaged", False, "Leave out damaged files, and say which, instead of stopping.")
 _BATCH = flags.DEFINE_integer("batch", 32, "Images on each device at a time.", lower_bound=1)
@@ -62,13 +64,20 @@ def held_out(key: jax.Array, images: data.Images, *, share: float) -> tuple[data
     return data.select(images, kept), data.select(images, sorted(aside))
 
 
-def features(images: data.Images) -> Cache:
-    """What the source model makes of images, from the cache where they have been seen."""
+def features(images: data.Images, *, folder: Path | None = None) -> tuple[Path, Cache]:
+    """What the source model makes of images, and the folder where it is kept: made first where it has not seen them yet."""
     whole = DATASET.value in PROFILES and data.profile(DATASET.value).crop == "whole"
     source, weights = extraction.source(_SOURCE.value, _WEIGHTS.value, crop=1.0 if _CROP.value is None and whole else _CROP.value)
     made_from = extraction.manifest(source, _SOURCE.value, weights, images)
-    folder = Path(_CACHE.value) / extraction.folder_name(made_from)
-    return extraction.extract(source, _SOURCE.value, weights, images, folder, batch=_BATCH.value, dtype=_DTYPE.value)
+    if folder is None:
+        folder = Path(_CACHE.value) / extraction.folder_name(made_from, _DTYPE.value)
+    return folder, extraction.extract(source, weights, images, folder, made_from, batch=_BATCH.value, dtype=_DTYPE.value)
+
+
+def tell_skipped(images: data.Images) -> None:
+    """Prints what was left out, where something was."""
+    if images.skipped:
+        print(f"\nLeft out as damaged or no image, {len(images.skipped)} files: {', '.join(images.skipped)}.")
 
 
 def scores(cache: Cache) -> balal.Scores:
@@ -77,9 +86,6 @@ def scores(cache: Cache) -> balal.Scores:
 
 
 def _place() -> tuple[str, Path]:
-    known = ("folder", "arrays", *PROFILES)
-    if DATASET.value not in known:
-        raise ValueError(f"--dataset must be one of {', '.join(known)}, got {DATASET.value}")
     if DATA_DIR.value is None:
-        raise ValueError(f"--dataset={DATASET.value} needs --data_dir, the place of its images")
+        raise ValueError("--data_dir is missing: the folder or file with the images")
     return DATASET.value, Path(DATA_DIR.value).expanduser()
