@@ -19,10 +19,14 @@ from absl import flags
 
 from experiments.common import pictures, program
 
+# Apart from the other programs' flags, which have the same names.
+FLAGS = flags.FlagValues()
 _SPLIT = flags.DEFINE_enum(
-    "split", "pool", ["pool", "test"], "Of a data set of the paper: the pool before it is made unbalanced, or the test."
+    "split", "pool", ["pool", "test"], "Of a data set of the paper: the pool before it is made unbalanced, or the test.", flag_values=FLAGS
 )
-_OUT = flags.DEFINE_string("out", None, "Folder for this feature cache. Default: one below --cache, named after what it is made from.")
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder for this feature cache. Default: one below --cache, named after what it is made from.", flag_values=FLAGS
+)
 
 
 def main(_: Sequence[str]) -> None:
@@ -32,11 +36,11 @@ def main(_: Sequence[str]) -> None:
     folder, cache = pictures.features(images, folder=None if _OUT.value is None else Path(_OUT.value))
     features, predicted, weights = cache.columns["features"], cache.columns["predicted"], cache.manifest["weights"]
     print(
-        f"{len(cache.ids)} images of {images.name}: features {list(features.shape)} in {features.dtype}, {len(np.unique(predicted))} of the "
-        f"source model's classes predicted; weights {weights['file']}, sha256 {weights['sha256'][:12]}. Everything is in {folder}."
+        f"{len(cache.ids)} images of {images.name}: features {list(features.shape)} in {features.dtype}; {len(np.unique(predicted))} of "
+        f"the source model's classes predicted; weights {weights['file']}, sha256 {weights['sha256'][:12]}. Everything is in {folder}."
     )
     pictures.tell_skipped(images)
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, FLAGS)

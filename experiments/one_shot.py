@@ -7,6 +7,8 @@ and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu, Hudelot, WACV 202
     python -m experiments.one_shot --strategies=all --rules=none,balance,balance_printed --out=results/all
     python -m experiments.one_shot --strategies=ent_inv_div --budgets=250 --seeds=1 --out=results/quick
     python -m experiments.one_shot --features=mine.npz --classifier=my_network.safetensors --full --out=results/mine
+    python -m experiments.one_shot --dataset=cifar100 --data_dir=~/tensorflow_datasets --source=efficientnet_lite0 --out=results/cifar100
+    python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --full --out=results/photos     a directory for each class
 
 Expect, from the first: `ent` finds the fewest classes and is the least balanced; `ent_inv_div` is four points more accurate than `random`
 at 500 labels; balancing lowers the imbalance ratio everywhere, by a third to a half, and adds up to ten points of accuracy, most to `ent`;
@@ -31,7 +33,7 @@ from tqdm import tqdm
 
 import balal
 from balal.strategies import RULES, STRATEGIES
-from experiments.common import cells, data, paper, plots, program, report, simulation, summary, workers
+from experiments.common import cells, data, paper, pictures, plots, program, report, simulation, summary, workers
 
 _DEFAULT = ["random", "ent", "ent_inv", "ent_inv_div", "lc_inv_div", "core_set"]
 _STRATEGIES = flags.DEFINE_list("strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.")
@@ -43,6 +45,9 @@ _FEATURES = flags.DEFINE_string("features", None, "Full features, or the pool fi
 _TEST = flags.DEFINE_string("test_features", None, "Test file of compact features. Default: as --features with `test` for `pool`.")
 _SCORES = flags.DEFINE_string("scores", None, "An npz file with entropy, margin, least_confidence and predicted of the same rows.")
 _CLASSIFIER = flags.DEFINE_string("classifier", None, "The source classifier's weight [K, D] and bias [K] (npz, safetensors or PyTorch).")
+_TEST_SHARE = flags.DEFINE_float(
+    "test_share", 0.2, "Of images without a test set: the share of every class that is held out for one.", 0, 0.9
+)
 _POOL_ROWS = flags.DEFINE_integer("pool_rows", None, "Keep only the first so many rows of the pool, for a quick look.", lower_bound=1)
 _C = flags.DEFINE_list("C", ["10"], "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for each head.")
 _FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)
@@ -72,9 +77,7 @@ def main(_: Sequence[str]) -> None:
     clock = [time.perf_counter()]
     names, rules = program.listed("strategies", _STRATEGIES.value, STRATEGIES), program.listed("rules", _RULES.value, ("none", *RULES))
     budgets = program.numbers("budgets", _BUDGETS.value, int)
-    dataset = data.load(
-        _FEATURES.value, test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value, pool_rows=_POOL_ROWS.value
-    )
+    dataset = _dataset()
     _check_pool(dataset, names, budgets)
     head = workers.Setting(
         dataset.num_classes, tuple(program.numbers("C", _C.value, float)), _FOLDS.value, _SEED.value, _THRESHOLDING.value
@@ -135,6 +138,19 @@ def main(_: Sequence[str]) -> None:
         f"\nTime: load {load} s, select and compile {selection} s, wait for heads {waiting} s (fitting took {seconds_of_fitting:.0f} s "
         f"in {processes} workers), files {writing} s; together {clock[-1] - clock[0]:.0f} s. Everything is in {out}."
     )
+
+
+def _dataset() -> data.Dataset:
+    """The features that were named, or those of the images that were, or the embedded ones."""
+    files = dict(test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value)
+    if pictures.DATA_DIR.value is None:
+        return data.load(_FEATURES.value, **files, pool_rows=_POOL_ROWS.value)
+    if named := [name for name, value in (files | dict(features=_FEATURES.value)).items() if value]:
+        raise ValueError(
+            f"--data_dir says that the features are those of images, and --{named[0]} that they are in a file: give one of them"
+        )
+    dataset = pictures.dataset(seed=_SEED.value, test_share=_TEST_SHARE.value)
+    return dataset if _POOL_ROWS.value is None else data.first_rows(dataset, _POOL_ROWS.value)
 
 
 def select(

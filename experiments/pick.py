@@ -28,12 +28,18 @@ import balal
 from balal import data
 from experiments.common import cells, pictures, program, report
 
-_BUDGET = flags.DEFINE_integer("budget", 50, "How many images to pick.", lower_bound=1)
-_STRATEGY = flags.DEFINE_string("strategy", None, "What picks. Default: ent_inv_div, and posterior once there are answers.")
-_ANSWERS = flags.DEFINE_string("answers", None, "A picks.csv whose column `label` has been filled in, in part or whole.")
-_SOURCE_CLASSES = flags.DEFINE_string("source_classes", None, "A text file with the name of a source class on each line, for the reasons.")
-_SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0)
-_OUT = flags.DEFINE_string("out", "results/pick", "Folder for everything that is written.")
+# Apart from the other programs' flags, which have the same names.
+FLAGS = flags.FlagValues()
+_BUDGET = flags.DEFINE_integer("budget", 50, "How many images to pick.", lower_bound=1, flag_values=FLAGS)
+_STRATEGY = flags.DEFINE_string(
+    "strategy", None, "What picks. Default: ent_inv_div, and posterior once there are answers.", flag_values=FLAGS
+)
+_ANSWERS = flags.DEFINE_string("answers", None, "A picks.csv whose column `label` has been filled in, in part or whole.", flag_values=FLAGS)
+_SOURCE_CLASSES = flags.DEFINE_string(
+    "source_classes", None, "A text file with the name of a source class on each line, for the reasons.", flag_values=FLAGS
+)
+_SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0, flag_values=FLAGS)
+_OUT = flags.DEFINE_string("out", "results/pick", "Folder for everything that is written.", flag_values=FLAGS)
 _THUMBNAIL = 200
 
 
@@ -206,4 +212,4 @@ _PAGE = """<!doctype html>
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, FLAGS)

@@ -25,13 +25,16 @@ _MANIFEST, _ROWS, _PROGRESS = "manifest.json", "rows.json", "progress.json"
 
 @dataclass(frozen=True)
 class Cache:
-    """A whole feature cache. columns: arrays of N entries, memory-mapped, `features` [N, D] among them. labels: int32 [N], -1: unknown."""
+    """A whole feature cache. labels: int32 [N], -1: unknown. columns: arrays of N entries, memory-mapped, `features` [N, D] among them.
+
+    sha256: of the file of every column."""
 
     manifest: dict[str, Any]
     ids: tuple[str, ...]
     labels: Int[np.ndarray, " N"]
     class_names: tuple[str, ...]
     columns: dict[str, Num[np.ndarray, "N ..."]]
+    sha256: dict[str, str]
 
 
 def begin(
@@ -125,7 +128,7 @@ def read(folder: Path | str, *, manifest: Mapping[str, Any] | None = None, verif
         wrong = columns[name].shape != (len(ids), *shape) or columns[name].dtype != np.dtype(dtype)
         if wrong or (verify and _sha256(path) != progress["sha256"][name]):
             raise ValueError(f"{path} is not what the extraction wrote: it is damaged or was changed; delete the folder and extract again")
-    return Cache(found, ids, np.array(rows["labels"], np.int32), tuple(rows["class_names"]), columns)
+    return Cache(found, ids, np.array(rows["labels"], np.int32), tuple(rows["class_names"]), columns, progress["sha256"])
 
 
 def _rows(ids, labels, class_names) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def load(
         logits = _logits(Path(classifier), dataset.features)
         files = {**dataset.files, Path(classifier).name: weights.sha256(Path(classifier))}
         dataset = replace(dataset, scores=balal.pool(None, logits=logits).scores, files=files)
-    return dataset if pool_rows is None else _first_rows(dataset, pool_rows)
+    return dataset if pool_rows is None else first_rows(dataset, pool_rows)
 
 
 def pool(dataset: Dataset, *, typicality: bool = False) -> balal.Pool:
@@ -223,7 +223,8 @@ def _logits(path: Path, features: np.ndarray) -> jax.Array:
     return jnp.matmul(jnp.asarray(features, jnp.float32), weight.T, precision="highest") + bias[None, :]
 
 
-def _first_rows(dataset: Dataset, rows: int) -> Dataset:
+def first_rows(dataset: Dataset, rows: int) -> Dataset:
+    """The same with only so many rows of the pool, the first ones."""
     if not 1 <= rows <= len(dataset.labels):
         raise ValueError(f"--pool_rows must lie between 1 and the {len(dataset.labels)} rows of the pool, got {rows}")
     scores = None if dataset.scores is None else jax.tree.map(lambda values: values[:rows], dataset.scores)

