@@ -4,8 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-pytest.importorskip("flax", reason="fine-tuning needs the extra `models`")
-
 from balal.heads import finetune
 from balal.models import sources
 from balal.models.mobile import MOBILENET_V2, Mobile

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_networks as reference
-
-pytest.importorskip("flax", reason="source models need the extra `models`")
+from small_network import save, state_dict
 
 from balal.models import preprocessing, sources, weights
 from balal.models.layers import convolve, pads
@@ -19,25 +18,9 @@ from balal.models.sources import SOURCES, Source
 PAPER = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def state_dict(source: Source, layout: str = "torchvision", *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random tensors with the names and shapes of a layout, such that activations neither vanish nor grow."""
-    rng = np.random.default_rng(seed)
-    places, found = sources._places(source, layout), {}
-    for path, leaf in jax.tree.leaves_with_path(sources.shapes(source)):
-        name, axes = places[sources._keys(path)]
-        shape = tuple(leaf.shape[axis] for axis in np.argsort(axes))
-        if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
-            values = rng.uniform(0.5, 1.5, shape)
-        else:
-            values = rng.normal(size=shape) * np.sqrt(1.5 / max(1, np.prod(shape[1:])))
-        found[name] = values.astype(np.float32)
-    return found
-
-
 def parameters(source: Source, tensors: dict[str, np.ndarray], tmp_path) -> sources.Params:
     """What `load` makes of a state dict."""
-    numpy = pytest.importorskip("safetensors.numpy")
-    numpy.save_file(tensors, tmp_path / "weights.safetensors")
+    save(tensors, tmp_path / "weights.safetensors")
     return sources.load(source, tmp_path / "weights.safetensors")
 
 

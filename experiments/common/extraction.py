@@ -84,7 +84,7 @@ def extract(
         params = sources.load(source, weights)
         with tqdm(total=total, initial=done, unit="image", desc=f"{made_from['source']} sees {images.name}", disable=None) as progress:
             for first, shard in _shards(_seen(source, params, images, done, batch, progress), done):
-                bad = np.flatnonzero(~np.isfinite(shard["features"].astype(dtype)).all(axis=1))
+                bad = np.flatnonzero(~(np.abs(shard["features"]) <= np.finfo(dtype).max).all(axis=1))
                 if bad.size:
                     named = ", ".join(images.ids[first + row] for row in bad[:5])
                     raise ValueError(f"{bad.size} images have features that {dtype} cannot hold, the first are {named}: use float32")

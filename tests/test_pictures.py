@@ -1,0 +1,224 @@
+"""From images to feature caches and to picks: what is stored, what a kill costs, and what the user is told."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from small_network import SMALL, photographs, save, state_dict
+
+from balal import data
+from balal.data import cache
+from balal.models import preprocessing, sources, weights
+from experiments import extract, one_shot, pick
+from experiments.common import extraction
+
+pytestmark = pytest.mark.xdist_group("pictures")
+ROOT = Path(__file__).parent.parent
+ROWS = 70
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """The small network under a name of its own, and the flags that name it and its weights."""
+    path = tmp_path_factory.mktemp("network") / "small.safetensors"
+    save(state_dict(SMALL), path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sources.SOURCES, "small", SMALL)
+        patch.setattr(extraction, "SHARD", 32)
+        yield path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("pictures") / "photos"
+    photographs(place, ROWS)
+    return place
+
+
+def run(program, network, out: Path, *arguments: str) -> None:
+    """A program in this process."""
+    own = getattr(program, "FLAGS", flags.FLAGS)
+    saved = [(values, flagsaver.save_flag_values(values)) for values in (own, flags.FLAGS)]
+    try:
+        # Its own flags, and those that it shares.
+        rest = own(["program", f"--out={out}", "--source=small", f"--weights={network}", "--batch=2", *arguments], known_only=True)
+        flags.FLAGS(rest)
+        program.main([])
+    finally:
+        for values, before in saved:
+            flagsaver.restore_flag_values(before, values)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def seen(network, images: data.Images, folder: Path) -> cache.Cache:
+    made_from = extraction.manifest(SMALL, "small", network, images)
+    return extraction.extract(SMALL, network, images, folder, made_from, batch=2)
+
+
+def test_features_are_those_of_the_network_and_say_what_made_them(network, folder, tmp_path):
+    images = data.folder(folder)
+    found = seen(network, images, tmp_path / "cache")
+    rows = [0, 31, ROWS - 1]
+    prepared = np.stack([preprocessing.prepare(images.read(row), SMALL) for row in rows])
+    features, logits = SMALL.apply(sources.load(SMALL, network), prepared)
+    np.testing.assert_allclose(found.columns["features"][rows], features, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(found.columns["predicted"][rows], np.argmax(logits, axis=1))
+    assert found.columns["features"].dtype == np.float16
+    assert found.ids == images.ids
+    assert found.manifest["weights"] == dict(file=network.name, sha256=weights.sha256(network))
+    assert found.manifest["preprocessing"]["padding"] == "same"
+    assert found.manifest["images"] == dict(name="photos", fingerprint=images.fingerprint)
+
+
+def test_one_that_was_killed_goes_on_and_ends_byte_for_byte_the_same(network, folder, tmp_path, monkeypatch):
+    images = data.folder(folder)
+    seen(network, images, tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    write = cache.write
+
+    def killed(place, first, shard):
+        if first:
+            raise Killed
+        write(place, first, shard)
+
+    monkeypatch.setattr(cache, "write", killed)
+    with pytest.raises(Killed):
+        seen(network, images, tmp_path / "killed")
+    monkeypatch.setattr(cache, "write", write)
+    begun = json.loads((tmp_path / "killed" / "progress.json").read_text())["rows"]
+    assert 0 < begun < ROWS
+    read = []
+    images = data.Images(
+        images.name, images.ids, images.labels, images.class_names, lambda row: read.append(row) or images_read(row), images.fingerprint
+    )
+    images_read = data.folder(folder).read
+    seen(network, images, tmp_path / "killed")
+    assert sorted(read) == list(range(begun, ROWS))
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+
+
+def test_the_batch_is_spread_over_all_local_devices_with_the_features_of_one(network, folder, tmp_path, monkeypatch):
+    assert len(jax.local_devices()) == 8
+    many = seen(network, data.folder(folder), tmp_path / "many")
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    one = seen(network, data.folder(folder), tmp_path / "one")
+    np.testing.assert_array_equal(many.columns["features"], one.columns["features"])
+    np.testing.assert_array_equal(many.columns["entropy"], one.columns["entropy"])
+
+
+def test_features_that_the_stored_kind_cannot_hold_are_told_by_name(network, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "_seen", lambda *_: iter([dict(features=np.full((ROWS, 2), 1e6, np.float32))]))
+    with pytest.raises(ValueError, match=r"float16 cannot hold, the first are 000\.png, 001\.png"):
+        seen(network, data.folder(folder), tmp_path / "cache")
+
+
+def test_a_program_extracts_once_and_says_where(network, folder, tmp_path, capsys):
+    run(extract, network, tmp_path / "cache", f"--data_dir={folder}")
+    assert "70 images of photos: features [70, 1280] in float16" in capsys.readouterr().out
+    before = content(tmp_path / "cache")
+    run(extract, network, tmp_path / "cache", f"--data_dir={folder}")
+    assert content(tmp_path / "cache") == before
+    with pytest.raises(ValueError, match=r"preprocessing.crop was 0.875 and is 1.0"):
+        run(extract, network, tmp_path / "cache", f"--data_dir={folder}", "--crop=1")
+
+
+def test_picks_come_in_order_with_reasons_and_a_page_to_look_at(network, folder, tmp_path, capsys):
+    run(pick, network, tmp_path / "out", f"--data_dir={folder}", "--budget=12", f"--cache={tmp_path / 'features'}")
+    out = capsys.readouterr().out
+    with (tmp_path / "out" / "picks.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["rank"] for line in lines] == [str(rank) for rank in range(1, 13)]
+    assert len({line["file"] for line in lines} & {f"{row:03}.png" for row in range(ROWS)}) == 12
+    assert lines[0]["reason"].startswith(f"1st of {lines[0]['source_class']}; entropy")
+    assert lines[0]["reason"] in out
+    page = (tmp_path / "out" / "contact_sheet.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 12
+    assert all(line["file"] in page for line in lines)
+    assert [line["file"] for line in json.loads((tmp_path / "out" / "results.json").read_text())["picks"]] == [
+        line["file"] for line in lines
+    ]
+    # Once more: nothing is seen again, and every file is the same.
+    before = content(tmp_path / "out")
+    run(pick, network, tmp_path / "out", f"--data_dir={folder}", "--budget=12", f"--cache={tmp_path / 'features'}")
+    assert content(tmp_path / "out") == before
+
+    # Half of them are labelled: none of these is asked again, and what is asked now says which class it resembles.
+    for line in lines[::2]:
+        line["label"] = "cat" if int(line["file"][:3]) % 2 else "dog"
+    with (tmp_path / "answers.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    answered = (f"--data_dir={folder}", "--budget=5", f"--cache={tmp_path / 'features'}", f"--answers={tmp_path / 'answers.csv'}")
+    run(pick, network, tmp_path / "second", *answered)
+    assert "by posterior, after 6 answers" in capsys.readouterr().out
+    with (tmp_path / "second" / "picks.csv").open() as file:
+        second = list(csv.DictReader(file))
+    assert len(second) == 5
+    assert not {line["file"] for line in second} & {line["file"] for line in lines[::2]}
+    assert all(line["reason"].startswith("worth most now") for line in second)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("file,reason\n000.png,x\n", "the columns file and label"),
+        ("file,label\n000.png,\n", "has no label yet"),
+        ("file,label\nother.png,cat\n", "1 files that are not in photos: other.png"),
+    ],
+)
+def test_answers_that_cannot_be_meant_are_told(text, told, folder, tmp_path):
+    (tmp_path / "answers.csv").write_text(text)
+    with pytest.raises(ValueError, match=told):
+        pick.read_answers(tmp_path / "answers.csv", data.folder(folder, check=False))
+
+
+def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
+    photographs(tmp_path / "photos", 90, classes=3)
+    arguments = (
+        "--budgets=9,18",
+        "--strategies=ent_inv_div",
+        "--rules=none",
+        "--workers=0",
+        "--seeds=1",
+        f"--cache={tmp_path / 'features'}",
+    )
+    run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", *arguments)
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert result["class_sizes"] == [24, 24, 24]
+    assert [run["budget"] for run in result["runs"]] == [9, 18]
+    assert list(result["configuration"]["files"]) == ["photos, pool, by small", "photos, test, by small"]
+    with pytest.raises(ValueError, match="give one of them"):
+        run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--features=x.npz", *arguments)
+
+
+def test_photographs_without_labels_are_no_experiment(network, folder, tmp_path):
+    with pytest.raises(ValueError, match="must have a label for every image"):
+        run(one_shot, network, tmp_path / "out", f"--data_dir={folder}", f"--cache={tmp_path / 'features'}")
+
+
+def test_a_program_ends_in_one_sentence_where_something_is_missing(tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    for arguments, told in (
+        ((), "--data_dir is missing"),
+        ((f"--data_dir={tmp_path / 'nowhere'}",), "there is no folder"),
+        ((f"--data_dir={tmp_path}",), "notes.txt"),
+    ):
+        command = [sys.executable, "-m", "experiments.pick", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert done.stderr.count("\n") == 1
