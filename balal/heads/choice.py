@@ -1,0 +1,53 @@
+"""Which head? The one that is best on labelled rows that it has not seen."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Array, Int, Integer
+from sklearn.model_selection import KFold
+
+Predict = Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " held"]], np.ndarray]
+"""Fits a head to the first rows and gives the classes it predicts for the second ones."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """name: of the best head. accuracies: of every head, the share of the labelled rows that it predicted right unseen."""
+
+    name: str
+    accuracies: dict[str, float]
+
+
+def choose(heads: Mapping[str, Predict], labels: Integer[Array | np.ndarray, " B"], *, folds: int = 10, seed: int = 0) -> Choice:
+    """The head with the best accuracy in cross-validation on the labelled set; of equals the first. All see the same folds.
+
+    Args:
+      heads: by name, for example of a linear SVM on frozen features and of a fine-tuned network: functions of two arrays of places in
+        the labelled set, those to fit to and those to predict.
+      labels: int [B].
+      folds: as many as there are rows where there are fewer; shuffled, not stratified, as many classes may have a single label.
+      seed: of the folds.
+
+    Raises: ValueError for no heads, fewer than 2 labels or folds, or predictions that are not one a row.
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 3.4 (transfer or fine-tuning, whichever is better in cross-validation).
+
+    >>> labels = np.array([0, 1, 1, 1])
+    >>> choose({"zeros": lambda rows, held: 0 * held, "ones": lambda rows, held: 0 * held + 1}, labels, folds=2)
+    Choice(name='ones', accuracies={'zeros': 0.25, 'ones': 0.75})
+    """
+    answers = np.asarray(labels)
+    if not heads or len(answers) < 2 or folds < 2:
+        raise ValueError(f"a choice takes a head, 2 labels and 2 folds at least, got {len(heads)}, {len(answers)} and {folds}")
+    splits = list(KFold(min(folds, len(answers)), shuffle=True, random_state=seed).split(answers))
+    accuracies = {}
+    for name, predict in heads.items():
+        right = 0
+        for rows, held in splits:
+            predicted = np.asarray(predict(rows, held))
+            if predicted.shape != held.shape:
+                raise ValueError(f"head {name} must predict one class for each of {len(held)} rows, got shape {predicted.shape}")
+            right += int(np.sum(predicted == answers[held]))
+        accuracies[name] = right / len(answers)
+    return Choice(max(accuracies, key=lambda name: accuracies[name]), accuracies)
