@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from balal.data.batching import ahead, usable_threads
+from balal.data.batching import ahead, thread_count
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint, some
 
@@ -67,7 +67,7 @@ def folder(
     labelled = bool(directories) if labelled is None else labelled
     if labelled:
         faults |= dict.fromkeys(outside, "it lies in no class's directory")
-    contents = _examine({name: place for name, place in files.items() if name not in faults}, check, threads or usable_threads(), faults)
+    contents = _examine({name: place for name, place in files.items() if name not in faults}, check, thread_count(threads), faults)
     if faults and not skip_damaged:
         told = [f"{name} ({fault})" for name, fault in sorted(faults.items())]
         mend = "mend or remove them, or leave them out with skip_damaged=True"
@@ -158,7 +158,10 @@ def _checked(place: str) -> tuple[bytes, str]:
 
 
 def _sized(place: str) -> tuple[bytes, str]:
-    return str(os.stat(place).st_size).encode(), ""
+    try:
+        return str(os.stat(place).st_size).encode(), ""
+    except OSError as error:
+        return b"", f"it may not be looked at: {error.strerror}"
 
 
 def _read(places: tuple[str, ...], row: int) -> np.ndarray:

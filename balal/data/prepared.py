@@ -23,8 +23,8 @@ def tfds(
 ) -> Images:
     """One split of a prepared TensorFlow Data Set as `Images`. TensorFlow is neither needed nor imported, and nothing is downloaded.
 
-    Records are read at random from ArrayRecord files; their images are decoded by `decode`, as those of folders are. To know ids and labels,
-    every record is read once, without decoding its image.
+    Records are read at random from ArrayRecord files; their images are decoded by `decode`, as those of folders are. To know ids and
+    labels, every record is read once, without decoding its image.
 
     Args:
       name: as TensorFlow Datasets has it: `cifar100`, `name/config`, `name:1.0.0`.
