@@ -281,6 +281,13 @@ def test_links_are_followed_but_not_in_circles(pets):
     assert found.skipped == ("cat/circle", "cat/nowhere", "cat/self")
 
 
+def test_a_file_far_larger_than_a_photograph_is_not_read(pets):
+    with (pets / "cat" / "huge.jpg").open("wb") as file:
+        file.truncate(600 * 2**20)
+    with pytest.raises(ValueError, match=r"cat/huge\.jpg \(it has 629145600 bytes, more than the 536870912 that are read\)"):
+        data.folder(pets)
+
+
 def test_pipes_are_not_waited_for(pets):
     os.mkfifo(pets / "cat" / "pipe.jpg")
     assert data.folder(pets, skip_damaged=True).skipped == ("cat/pipe.jpg",)

@@ -96,7 +96,7 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
         try:
             names = sorted(name for name in os.listdir(place) if not name.startswith("."))
         except OSError as error:
-            faults["/".join(above)] = f"it cannot be opened: {error.strerror}"
+            faults["/".join(above) or "."] = f"it cannot be opened: {error.strerror}"
             continue
         taken = set()
         for name in names:
@@ -122,7 +122,7 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
             if fault:
                 faults["/".join(parts)] = fault
     # Sorted by parts, so that what lies in one directory stays together whatever its name.
-    return {"/".join(parts): files[parts] for parts in sorted(files)}, directories, faults
+    return {"/".join(parts): files[parts] for parts in sorted(files)}, sorted(directories), faults
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

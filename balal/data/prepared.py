@@ -40,6 +40,8 @@ def tfds(
       prepared in another format; ValueError for a split or a feature that it does not have.
     """
     try:
+        # Otherwise asked for only when the first record is read.
+        import array_record.python.array_record_data_source  # noqa: F401  # pyright: ignore[reportMissingImports]
         import tensorflow_datasets  # pyright: ignore[reportMissingImports]
         from tensorflow_datasets.core import read_only_builder, registered  # pyright: ignore[reportMissingImports]
     except ImportError as error:
