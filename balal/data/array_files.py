@@ -1,6 +1,7 @@
 """Images that lie in a NumPy file as one array."""
 
 import hashlib
+import math
 import os
 import zipfile
 from functools import partial
@@ -68,10 +69,12 @@ def arrays(
 
 
 def _mapped(place: Path) -> np.ndarray:
+    with place.open("rb") as file:
+        _shape(str(place), place.stat().st_size, file)
     try:
         return np.load(place, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{place} is no whole .npy file of numbers: {error}") from error
+        raise ValueError(f"{place} cannot be read: {error}") from error
 
 
 def _unpacked(place: Path, images: str | None, labels: str | None, largest: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -106,24 +109,26 @@ def _shapes(place: Path, largest: int) -> dict[str, tuple[int, ...]]:
             shapes = {}
             for entry in entries:
                 with file.open(entry) as member:
-                    shapes[entry.filename.removesuffix(".npy")] = _shape(place, entry, member)
+                    shapes[entry.filename.removesuffix(".npy")] = _shape(f"{place}: {entry.filename}", entry.file_size, member)
             return shapes
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{place} is no whole .npz file: {error}") from error
 
 
-def _shape(place: Path, entry: zipfile.ZipInfo, member: Any) -> tuple[int, ...]:
+def _shape(name: str, size: int, file: Any) -> tuple[int, ...]:
+    """What the header of an .npy file of `size` bytes says its shape is; ValueError where its bytes cannot hold that."""
     try:
-        version = np.lib.format.read_magic(member)
+        version = np.lib.format.read_magic(file)
         read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
+        shape, _, dtype = read(file)
     except ValueError as error:
-        raise ValueError(f"{place}: {entry.filename} is not an array: {error}") from error
-    # NumPy would reserve what the header says before it reads anything.
-    needed = dtype.itemsize * int(np.prod([int(side) for side in shape], dtype=object))
-    if dtype.hasobject or needed > entry.file_size:
-        why = "holds Python objects" if dtype.hasobject else f"has {entry.file_size} bytes, its header says {needed}"
-        raise ValueError(f"{place}: {entry.filename} {why}; save it again as an array of numbers")
+        raise ValueError(f"{name} is not an array: {error}") from error
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects; save it again as an array of numbers")
+    # Whole numbers of Python, which do not overflow: NumPy would reserve what the header says before it reads anything.
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > size or min(shape, default=0) < 0:
+        raise ValueError(f"{name} has {size} bytes, its header says {needed} for the shape {shape}; is it whole?")
     return shape
 
 

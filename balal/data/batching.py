@@ -72,12 +72,10 @@ def batches(
     >>> [(batch.ids, batch.images.shape) for batch in batches(four, 3)]
     [(('a', 'b', 'c'), (3, 2, 2, 3)), (('d',), (1, 2, 2, 3))]
     """
-    threads = usable_threads() if threads is None else threads
-    for name, value in (("size", size), ("threads", threads)):
-        if isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
+    if isinstance(size, bool) or size < 1:
+        raise ValueError(f"size must be a whole number of at least 1, got {size}")
     wanted = np.arange(len(images)) if rows is None else check.indices("rows", rows, size=len(images))
-    return _batches(images, size, wanted, prepare, threads, skip_damaged)
+    return _batches(images, size, wanted, prepare, thread_count(threads), skip_damaged)
 
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, waiting: int) -> Generator[Result, None, None]:
@@ -97,9 +95,13 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item], *, threads:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def usable_threads() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def thread_count(threads: int | None) -> int:
+    """`threads`, or as many as there are cores that this process may use where that is None; ValueError below 1."""
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(threads, bool) or threads < 1:
+        raise ValueError(f"threads must be a whole number of at least 1, got {threads}")
+    return threads
 
 
 def reason(error: Exception) -> str:

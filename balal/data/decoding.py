@@ -34,22 +34,30 @@ def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
         raise ValueError("it is empty")
     Image.init()
     try:
-        with Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"it claims {image.width} x {image.height} pixels, more than {MOST_PIXELS} in all; make it smaller")
-            if quick:
-                image.draft(None, (1, 1))
-            image.load()
-            return _pixels(image)
+        image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
-        raise ValueError(f"it is not an image of a kind that is read here ({', '.join(FORMATS)})") from None
+        raise ValueError("it is not an image of a kind that is read here") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"it claims more than {MOST_PIXELS} pixels; make it smaller") from error
-    except ValueError:
-        raise
-    # Broken files make Pillow's readers raise almost anything: struct.error, SyntaxError, KeyError, zlib.error.
     except Exception as error:
-        raise ValueError(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+        raise _undecodable(error) from error
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"it claims {image.width} x {image.height} pixels, more than {MOST_PIXELS} in all; make it smaller")
+    # PNG and PPM files of 16 bits are such in older Pillows.
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        raise ValueError(f"its pixels are {'32-bit integers' if image.mode == 'I' else 'floating-point'}, whose range nobody knows")
+    try:
+        if quick:
+            image.draft(None, (1, 1))
+        image.load()
+        return _pixels(image)
+    except Exception as error:
+        raise _undecodable(error) from error
+
+
+def _undecodable(error: Exception) -> ValueError:
+    """Broken files make Pillow's readers raise almost anything: struct.error, SyntaxError, KeyError, zlib.error, OSError."""
+    return ValueError(f"it cannot be decoded: {str(error) or type(error).__name__}")
 
 
 def _pixels(image) -> np.ndarray:
@@ -57,11 +65,9 @@ def _pixels(image) -> np.ndarray:
     from PIL import Image
 
     _turn_upright(image)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+    if image.mode.startswith("I"):
         # Pillow's own conversion would cut at 255 instead of scaling.
         return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are {'32-bit integers' if image.mode == 'I' else 'floating-point'}, whose range nobody knows")
     if image.has_transparency_data:
         seen = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from balal.data.batching import ahead, usable_threads
+from balal.data.batching import ahead, thread_count
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint, some
 
@@ -67,7 +67,7 @@ def folder(
     labelled = bool(directories) if labelled is None else labelled
     if labelled:
         faults |= dict.fromkeys(outside, "it lies in no class's directory")
-    contents = _examine({name: place for name, place in files.items() if name not in faults}, check, threads or usable_threads(), faults)
+    contents = _examine({name: place for name, place in files.items() if name not in faults}, check, thread_count(threads), faults)
     if faults and not skip_damaged:
         told = [f"{name} ({fault})" for name, fault in sorted(faults.items())]
         mend = "mend or remove them, or leave them out with skip_damaged=True"
@@ -96,7 +96,7 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
         try:
             names = sorted(name for name in os.listdir(place) if not name.startswith("."))
         except OSError as error:
-            faults["/".join(above)] = f"it cannot be opened: {error.strerror}"
+            faults["/".join(above) or "."] = f"it cannot be opened: {error.strerror}"
             continue
         taken = set()
         for name in names:
@@ -122,7 +122,7 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
             if fault:
                 faults["/".join(parts)] = fault
     # Sorted by parts, so that what lies in one directory stays together whatever its name.
-    return {"/".join(parts): files[parts] for parts in sorted(files)}, directories, faults
+    return {"/".join(parts): files[parts] for parts in sorted(files)}, sorted(directories), faults
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -158,7 +158,10 @@ def _checked(place: str) -> tuple[bytes, str]:
 
 
 def _sized(place: str) -> tuple[bytes, str]:
-    return str(os.stat(place).st_size).encode(), ""
+    try:
+        return str(os.stat(place).st_size).encode(), ""
+    except OSError as error:
+        return b"", f"it may not be looked at: {error.strerror}"
 
 
 def _read(places: tuple[str, ...], row: int) -> np.ndarray:

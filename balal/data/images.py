@@ -39,6 +39,10 @@ class Images:
     def __post_init__(self):
         if not self.ids:
             raise ValueError(f"there are no images in {self.name}")
+        if not isinstance(self.labels, np.ndarray) or self.labels.dtype != np.int32:
+            raise ValueError(
+                f"labels of {self.name} must be a NumPy array of int32, got {getattr(self.labels, 'dtype', type(self.labels))}"
+            )
         if len(self.labels) != len(self.ids):
             raise ValueError(
                 f"every image of {self.name} needs one label, -1 where it has none: {len(self.ids)} ids, {len(self.labels)} labels"

@@ -12,18 +12,27 @@ from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
 
 
-def tfds(name: str, *, split: str, data_dir: str | os.PathLike | None = None, image: str = "image", label: str = "label") -> Images:
+def tfds(
+    name: str,
+    *,
+    split: str,
+    data_dir: str | os.PathLike | None = None,
+    image: str = "image",
+    label: str | None = "label",
+    ids: str | None = "id",
+) -> Images:
     """One split of a prepared TensorFlow Data Set as `Images`. TensorFlow is neither needed nor imported, and nothing is downloaded.
 
-    Records are read at random from ArrayRecord files; their images are decoded by `decode`, as those of folders are. Ids are the data set's
-    own where it has an `id`, else `<split>/<row>`. To know the labels, every record is read once, without decoding its image.
+    Records are read at random from ArrayRecord files; their images are decoded by `decode`, as those of folders are. To know ids and
+    labels, every record is read once, without decoding its image.
 
     Args:
       name: as TensorFlow Datasets has it: `cifar100`, `name/config`, `name:1.0.0`.
       split: `train`, `test`, `train[:1000]`, `train+test`.
       data_dir: where it was prepared; None: `~/tensorflow_datasets`.
       image: the name of the feature that holds the image.
-      label: the name of the class label; where there is none, the images are unlabelled.
+      label: the name of the class label; where there is no such feature, the images are unlabelled.
+      ids: the name of the feature that holds ids; where there is none, an id is `<split>/<row>`.
 
     The fingerprint covers ids, labels, class names and the encoded bytes of every image.
 
@@ -31,6 +40,8 @@ def tfds(name: str, *, split: str, data_dir: str | os.PathLike | None = None, im
       prepared in another format; ValueError for a split or a feature that it does not have.
     """
     try:
+        # Otherwise asked for only when the first record is read.
+        import array_record.python.array_record_data_source  # noqa: F401  # pyright: ignore[reportMissingImports]
         import tensorflow_datasets  # pyright: ignore[reportMissingImports]
         from tensorflow_datasets.core import read_only_builder, registered  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -52,15 +63,14 @@ def tfds(name: str, *, split: str, data_dir: str | os.PathLike | None = None, im
     except ValueError as error:
         told = f"split must be of {', '.join(builder.info.splits)}, in the notation of TensorFlow Datasets, got {split!r} for {name}"
         raise ValueError(told) from error
-    own_ids = "id" in builder.info.features
-    ids, labels, digests = [], np.full(len(records), -1, np.int32), []
+    found, labels, digests = [], np.full(len(records), -1, np.int32), []
     for row in range(len(records)):
         record = records[row]
-        ids.append(_text(record["id"]) if own_ids else f"{split}/{row}")
+        found.append(_text(record[ids]) if ids in record else f"{split}/{row}")
         labels[row] = record[label] if classes else -1
         digests.append(hashlib.sha256(record[image]).digest())
-    mark = "contents-" + fingerprint(ids, labels, classes, digests)
-    return Images(f"{name} {split}", tuple(ids), labels, classes, partial(_read, records, image), mark)
+    mark = "contents-" + fingerprint(found, labels, classes, digests)
+    return Images(f"{name} {split}", tuple(found), labels, classes, partial(_read, records, image), mark)
 
 
 def _how(name: str, place: str) -> str:
@@ -68,7 +78,7 @@ def _how(name: str, place: str) -> str:
     return f"prepare it once, in any environment that has TensorFlow (reading it needs none): {command}"
 
 
-def _class_names(name: str, features: Any, image: str, label: str) -> tuple[str, ...]:
+def _class_names(name: str, features: Any, image: str, label: str | None) -> tuple[str, ...]:
     """The names of the classes, none where there is no label; ValueError where image or label are not what they should be."""
     kinds = {key: type(feature).__name__ for key, feature in features.items()}
     if kinds.get(image) != "Image" or features[image].np_dtype != np.uint8:

@@ -45,8 +45,8 @@ def profile(name: str) -> Profile:
         pictures = data.load(known, "~/tensorflow_datasets", part="pool")
         pool = data.select(pictures, balal.imbalance.subsample(key, pictures.labels, known.counts))
 
-    `mit67` is unbalanced as it is: its 15,620 images less 20 for testing a class are one less than Table 1 counts. Take that pool whole; its
-    counts are for comparison, a class need not have as many. Test sets are balanced: 100 images a class in `cifar100`, 250 in
+    `mit67` is unbalanced as it is: its 15,620 images less 20 for testing a class are one less than Table 1 counts. Take that pool whole;
+    its counts are for comparison, a class need not have as many. Test sets are balanced: 100 images a class in `cifar100`, 250 in
     `food101`, 20 in `mit67`, and what you put there in `imagenet100`.
 
     Raises: ValueError for another name.
