@@ -1,7 +1,9 @@
 """Coverage of the pool: exact greedy k-center, the core-set strategy's kernel (Eq. 7)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -159,6 +161,8 @@ _SIZES = _Sizes()
 
 # Rows of which the middle is the mean.
 _SPREAD = 1024
+# Numbers of pools that are multiplied whole for each centre: they stay in a CPU's cache.
+_SMALL = 2**22
 # Numbers that are summed in one go, and in how large tiles more of them are. XLA's library for sums on CPUs takes memory of its own for all
 # that it is given inside a loop; with much it is many times slower.
 _WHOLE, _TILE = 2**25, 2**20
@@ -213,6 +217,8 @@ def _k_center(features, budget, labelled, candidates, start, key, sizes: _Sizes 
     centres, left = _first(centres, left, start, key)
     if sizes:
         centres, left = _lazily(features, centres, left, goal, sizes)
+    elif features.size <= _SMALL and sharding.devices() == 1:
+        centres, left = _together(features, centres, left, goal)
     centres = _plainly(features, centres, left, goal)
     indices = jax.lax.dynamic_slice(centres.rows, (labels,), (budget,))
     radii = jnp.sqrt(jax.lax.dynamic_slice(centres.values, (labels + 1,), (budget,)))
@@ -254,6 +260,31 @@ def _plainly(features, centres: _Centres, left, goal) -> _Centres:
     passes = jnp.where(centres.count < goal, centres.count - 1, 0)
     nearest = jax.lax.fori_loop(0, passes, nearer, jnp.full(len(left), jnp.inf, jnp.float32))
     return jax.lax.while_loop(lambda carry: carry[0].count < goal, pick, (centres, nearest, left))[0]
+
+
+def _together(features, centres: _Centres, left, goal) -> tuple[_Centres, Bool[Array, " N"]]:
+    """Picks among all rows of a small pool by one product with the features for each centre, until there are `goal` or it cannot resolve
+    what comes next. Returns the rows still left, too."""
+    rows = jnp.arange(len(left), dtype=jnp.int32)
+    points = _centred(features, middle(features, left), rows)
+    lengths = _squares(points)
+
+    def between(place):
+        products = jnp.matmul(points, points[place], precision=jax.lax.Precision.HIGHEST)
+        return jnp.maximum((1 + product_error(points.shape[1])) * (lengths + lengths[place]) - 2 * products, 0)
+
+    def nearer(number, carry):
+        values, owners = carry
+        row = centres.rows[number]
+        others = between(row)
+        closer = others < values
+        return jnp.where(closer, others, values), jnp.where(closer, row, owners)
+
+    begin = jnp.where(left, jnp.inf, -jnp.inf), jnp.broadcast_to(centres.rows[0], rows.shape)
+    values, owners = jax.lax.fori_loop(0, jnp.where(centres.count < goal, centres.count, 0), nearer, begin)
+    nothing = jnp.float32(-jnp.inf), jnp.int32(len(left))
+    centres, values, _ = _greedily(features, centres, goal, rows, lengths, values, owners, nothing, between)
+    return centres, values > -jnp.inf
 
 
 def _lazily(features, centres: _Centres, left, goal, sizes: _Sizes) -> tuple[_Centres, Bool[Array, " N"]]:
@@ -364,6 +395,21 @@ def _picked(features, mean, centres: _Centres, bounds: _Bounds, stop, sizes: _Si
     lengths, between = _squares(points), _upper_bounds(points, points)
     before = centres.count
 
+    values, owners = fresh[rows], bounds.owners[rows]
+    centres, values, owners = _greedily(features, centres, stop, rows, lengths, values, owners, limit, lambda place: between[place])
+    # A block may hold rows that are not up to date where few are: they keep what they had.
+    kept = _Bounds(values, owners, jnp.full_like(rows, 0) + centres.count)
+    kept = jax.tree.map(lambda new, old: jnp.where(bounds.seen[rows] == before, new, old[rows]), kept, bounds)
+    return centres, _put(bounds, rows, kept)
+
+
+def _greedily(features, centres: _Centres, stop, rows, lengths, values, owners, limit, between: Callable[[Any], Any]):
+    """Picks among some rows while one of them goes before the limit, a value and a row: the centres, and what the rows' bounds are then.
+
+    rows: rising. lengths: squared, from the mean. values, owners: upper bounds, and the centres that they are from. between: upper bounds
+    of all of the rows to the one at a place.
+    """
+
     def exceeds(carry):
         centres, (value, place), *_ = carry
         return (centres.count < stop) & centres.resolved & _before(value, rows[place], *limit)
@@ -379,17 +425,14 @@ def _picked(features, mean, centres: _Centres, bounds: _Bounds, stop, sizes: _Si
         resolved = (measured < jnp.inf) & (measured >= _RESOLVED * lengths[place])
         picked = stays & resolved
         centres = replace(_append(centres, row, measured, picked), resolved=resolved | ~stays)
-        closer = picked & (between[place] < values)
-        values = jnp.where(closer, between[place], values)
+        others = between(place)
+        closer = picked & (others < values)
+        values = jnp.where(closer, others, values)
         values = values.at[place].set(jnp.where(picked, -jnp.inf, values[place]))
         return centres, _top(values), values, jnp.where(closer, row, owners)
 
-    values = fresh[rows]
-    centres, _, values, owners = jax.lax.while_loop(exceeds, turn, (centres, _top(values), values, bounds.owners[rows]))
-    # A block may hold rows that are not up to date where few are: they keep what they had.
-    kept = _Bounds(values, owners, jnp.full_like(rows, 0) + centres.count)
-    kept = jax.tree.map(lambda new, old: jnp.where(bounds.seen[rows] == before, new, old[rows]), kept, bounds)
-    return centres, _put(bounds, rows, kept)
+    centres, _, values, owners = jax.lax.while_loop(exceeds, turn, (centres, _top(values), values, owners))
+    return centres, values, owners
 
 
 def _upper_bounds(points: Float[Array, "n D"], others: Float[Array, "m D"]) -> Float[Array, "n m"]:
