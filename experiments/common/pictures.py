@@ -40,7 +40,10 @@ def pool(*, key: jax.Array | None = None, labelled: bool | None = None) -> data.
     """
     name, place = _place()
     if name == "folder":
-        return data.folder(place, labelled=labelled, skip_damaged=_SKIP.value)
+        try:
+            return data.folder(place, labelled=labelled, skip_damaged=_SKIP.value)
+        except ValueError as error:
+            raise ValueError(str(error).replace("skip_damaged=True", "--skip_damaged")) from error
     if name == "arrays":
         return data.arrays(place)
     known = data.profile(name)
