@@ -168,39 +168,37 @@ def _in_dual(kernel: Callable, goal: Array, block: Block, active: Array) -> Arra
 
     values = jnp.where(active, block.point, 0.0)
     residual = jnp.where(active, block.signs, 0.0) - times(values)
-    return _conjugate_gradients(times, going, values, residual, jnp.ones_like(values))
+    return _conjugate_gradients(times, going, values, residual)
 
 
 def _in_primal(rows: Array, block: Block, gradient: Array, busy: Array, goal: Array) -> Array:
     """Points [lanes, D], as exact as the goal asks for, or exact enough where the rows inside the margin still change."""
     curvature = 2 * block.bounds * inside(block)
-    scale = 1 / (1 + product(curvature, jnp.square(rows)))
-    first = jnp.sum(jnp.square(gradient) * scale, axis=1)
+    first = jnp.sum(jnp.square(gradient), axis=1)
     objective = 0.5 * jnp.sum(jnp.square(block.point), axis=1) + loss(block)
     limit = 0.2 * goal * objective
 
     def times(values: Array) -> Array:
         return values + product(curvature * product(values, rows.T), rows)
 
-    def going(_: Array, residual: Array, square: Array) -> Array:
-        return busy & (square > _LEFT**2 * first) & (jnp.sum(jnp.square(residual), axis=1) > limit)
+    def going(_: Array, __: Array, square: Array) -> Array:
+        return busy & (square > _LEFT**2 * first) & (square > limit)
 
-    return block.point + _conjugate_gradients(times, going, jnp.zeros_like(gradient), -gradient, scale)
+    return block.point + _conjugate_gradients(times, going, jnp.zeros_like(gradient), -gradient)
 
 
-def _conjugate_gradients(times: Callable, going: Callable, values: Array, residual: Array, scale: Array) -> Array:
-    """Solutions of one system a lane from `values` on, with a diagonal preconditioner, while they are `going`."""
+def _conjugate_gradients(times: Callable, going: Callable, values: Array, residual: Array) -> Array:
+    """Solutions of one system a lane from `values` on, while they are `going`."""
 
     def turn(state):
         values, residual, direction, square, busy, turns = state
         image = times(direction)
         length = jnp.where(busy, square / jnp.maximum(jnp.sum(direction * image, axis=1), 1e-30), 0)[:, None]
         values, residual = values + length * direction, residual - length * image
-        scaled = scale * residual
-        now = jnp.sum(scaled * residual, axis=1)
-        direction = scaled + (now / jnp.maximum(square, 1e-30))[:, None] * direction
+        now = jnp.sum(jnp.square(residual), axis=1)
+        direction = residual + (now / jnp.maximum(square, 1e-30))[:, None] * direction
         return values, residual, direction, now, busy & going(values, residual, now), turns + 1
 
-    square = jnp.sum(scale * jnp.square(residual), axis=1)
-    state = values, residual, scale * residual, square, going(values, residual, square), 0
+    square = jnp.sum(jnp.square(residual), axis=1)
+    state = values, residual, residual, square, going(values, residual, square), 0
     return lax.while_loop(lambda state: jnp.any(state[4]) & (state[5] < _TURNS), turn, state)[0]

@@ -6,19 +6,15 @@ predicted = svm.predict(head, test_features)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
-from scipy.optimize import minimize_scalar
-from sklearn.model_selection import KFold
 
-from balal.heads import solver
+from balal.heads import solver, validation
 
 # Largest duality gaps, as shares of the objective: what the solver is asked for, and what `Head.converged` promises.
 _TOLERANCE, _PROMISED = 1e-4, 1e-3
-_LARGEST = 1e17
 _LADDER = 4
 
 
@@ -77,22 +73,18 @@ def fit(
     >>> predict(head, np.array([[-3.0], [3.0]])).tolist()
     [4, 7]
     """
-    rows, answers = _checked(features, labels, num_classes)
-    choices = sorted({float(value) for value in (C if isinstance(C, Sequence) else [C])})
-    if not choices or not all(0 < value < np.inf for value in choices):
-        raise ValueError(f"C must be positive and finite, got {C}")
-    if folds < 2:
-        raise ValueError(f"cross-validation needs at least 2 folds, got {folds}")
+    rows, answers = validation.checked(features, labels, num_classes)
+    choices = validation.choices(C, folds)
 
     classes, answers, counts = np.unique(answers, return_inverse=True, return_counts=True)
     place, accuracies, temperature = 0, (), 1.0 if calibrate else None
     held_out = len(answers) > 1 and (len(choices) > 1 or calibrate)
-    fold = _folds(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
-    margins, solution = _solved(rows, answers, fold, choices, max(_power_of_two(len(classes)), 8))
+    fold = validation.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
+    margins, solution = _solved(rows, answers, fold, choices, max(validation.power_of_two(len(classes)), 8))
     if held_out:
         correct = [float(np.mean(values.argmax(axis=1) == answers)) for values in margins]
         place, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
-        temperature = _temperature(margins[place], answers) if calibrate else None
+        temperature = validation.temperature(margins[place], answers) if calibrate else None
 
     coef = np.asarray(solution.coef, np.float64)[place, : len(classes), : rows.shape[1]]
     intercept = np.asarray(solution.intercept, np.float64)[place, : len(classes)]
@@ -133,18 +125,10 @@ def margins(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.n
     return rows @ head.coef.T + head.intercept
 
 
-def _folds(size: int, folds: int, seed: int) -> np.ndarray:
-    """The fold that holds each row out: int [B]."""
-    fold = np.empty(size, np.int64)
-    for number, (_, left) in enumerate(KFold(min(folds, size), shuffle=True, random_state=seed).split(fold)):
-        fold[left] = number
-    return fold
-
-
 def _solved(rows, answers, fold, choices: list[float], num_classes: int) -> tuple[np.ndarray, solver.Solution]:
     """Margins of held-out rows [G, B, k], -inf for classes that their run did not know, and everything that the solver found."""
     size, num_folds = len(answers), int(fold.max()) + 1
-    more, columns = _bucket(size) - size, -rows.shape[1] % 8
+    more, columns = validation.bucket(size) - size, -rows.shape[1] % 8
     # Steps of ten from where even a row of ordinary length has little say.
     strengths = np.concatenate([choices[0] * 10.0 ** np.arange(-_LADDER, 0), choices])
     begin = np.searchsorted(strengths[:_LADDER], 0.1 / (1 + np.mean(np.sum(np.square(rows), axis=1))))
@@ -160,46 +144,6 @@ def _solved(rows, answers, fold, choices: list[float], num_classes: int) -> tupl
         num_folds=num_folds,
         ladder=_LADDER,
     )
-    known = np.array([np.bincount(answers[fold != number], minlength=num_classes) > 0 for number in fold])
+    known = validation.known(answers, fold, num_classes)
     margins = np.where(known[None], np.asarray(found.held_out)[:, :, :size].transpose(0, 2, 1), -np.inf)
     return margins, found
-
-
-def _bucket(size: int) -> int:
-    """The next number of at least 128 that is an eighth, or less, above the one before it."""
-    step = max(_power_of_two(size) // 16, 16)
-    return max(-(-size // step) * step, 128)
-
-
-def _power_of_two(size: int) -> int:
-    return 1 << (size - 1).bit_length()
-
-
-def _temperature(values, answers) -> float:
-    """The temperature under which held-out margins, as logits, are likeliest. Rows of classes their head did not know have no say."""
-    known = np.isfinite(values[np.arange(len(answers)), answers])
-    if not known.any():
-        return 1.0
-    values, answers = values[known], answers[known]
-
-    def loss(logarithm: float) -> float:
-        logits = values / np.exp(logarithm)
-        return float(np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(answers)), answers]))
-
-    found: Any = minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded")
-    return float(np.exp(found.x))
-
-
-def _checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    rows, answers = np.asarray(features, np.float64), np.asarray(labels, np.int64)
-    if len(rows) == 0:
-        raise ValueError("there are no labelled rows to fit a head to")
-    if len(rows) != len(answers):
-        raise ValueError(f"features have {len(rows)} rows and labels {len(answers)}: give one label for each row")
-    wrong = np.flatnonzero((answers < 0) | (answers >= num_classes))
-    if wrong.size:
-        raise ValueError(f"labels must lie in [0, {num_classes}), but {wrong.size} do not: rows {wrong[:5].tolist()}")
-    wrong = np.flatnonzero(~(np.abs(rows) < _LARGEST).all(axis=1))
-    if wrong.size:
-        raise ValueError(f"features must be finite and within {_LARGEST:g}, but {wrong.size} rows are not: rows {wrong[:5].tolist()}")
-    return rows, answers

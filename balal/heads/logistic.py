@@ -1,0 +1,141 @@
+"""Softmax regression on frozen features, L2-penalised: the objective of scikit-learn's `LogisticRegression`.
+
+head = logistic.fit(features[indices], labels[indices], num_classes=100)
+predicted = logistic.predict(head, test_features)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer, Real
+from scipy.special import softmax as _softmax
+
+from balal.heads import softmax, validation
+
+# What another Newton step may still take off the objective, as a share of it, and what `Head.converged` promises of it.
+_TOLERANCE, _PROMISED = 1e-5, 1e-4
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted softmax regression, as plain arrays. `k` is the number of classes seen among the labels.
+
+    coef: float64 [k, D] and intercept: float64 [k], one row a class seen. classes: int [k], their ids, rising. counts: int [k], labels of
+    each. C: of the fit, the chosen one where there was a choice. accuracies: (C, held-out accuracy) of every C tried, empty where none
+    was held out. temperature: what logits are divided by, 1 where the head was not calibrated. converged: whether the solver reached its
+    tolerance in the fit and in the folds of the chosen C.
+    """
+
+    coef: Float[np.ndarray, "k D"]
+    intercept: Float[np.ndarray, " k"]
+    classes: Int[np.ndarray, " k"]
+    counts: Int[np.ndarray, " k"]
+    num_classes: int
+    C: float
+    accuracies: tuple[tuple[float, float], ...]
+    temperature: float
+    converged: bool
+
+
+def fit(
+    features: Real[Array | np.ndarray, "B D"],
+    labels: Integer[Array | np.ndarray, " rows"],
+    *,
+    num_classes: int,
+    C: float | int | Sequence[float | int] = 10.0,
+    folds: int = 10,
+    seed: int = 0,
+    calibrate: bool = False,
+    balanced: bool = False,
+    weights: Real[Array | np.ndarray, " rows"] | None = None,
+    adjustment: Real[Array | np.ndarray, " C"] | None = None,
+) -> Head:
+    """A `Head` fitted to labelled features. Same input, same head. Folds and values of `C` are solved by one program in float32.
+
+    Args:
+      features: [B, D].
+      labels: int [B], in [0, num_classes); any part of the classes may be absent and is never predicted.
+      num_classes: how many target classes there are.
+      C: inverse strength of the L2 penalty. Of several, the one with the best accuracy on held-out rows is taken, the smallest of equals.
+      folds: of that cross-validation, shuffled; as many as there are rows where there are fewer.
+      seed: of the folds.
+      calibrate: also fit a temperature to the held-out logits.
+      balanced: choose `C` by the mean accuracy of the classes, not of the rows.
+      weights: [B], what each row counts in the loss; see `balal.heads.rebalance` for weights of classes. None: 1.
+      adjustment: [num_classes], added to the logits in the loss alone, as `rebalance.adjustment(counts)` for the balanced softmax.
+
+    Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite or beyond 1e17, a `C` that is not
+      positive, fewer than 2 folds, or weights that are negative or all 0.
+
+    >>> head = fit(np.array([[-1.0], [1.0], [2.0]]), np.array([4, 7, 7]), num_classes=10)
+    >>> predict(head, np.array([[-3.0], [3.0]])).tolist()
+    [4, 7]
+    """
+    rows, answers = validation.checked(features, labels, num_classes)
+    choices = validation.choices(C, folds)
+    counted = np.ones(len(answers)) if weights is None else np.asarray(weights, np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(counted) & (counted >= 0)))
+    if len(counted) != len(answers) or wrong.size or not counted.any():
+        raise ValueError(f"weights must be one number a row, none negative and not all 0, got {len(counted)}; wrong: {wrong[:5].tolist()}")
+    shift = np.zeros(num_classes) if adjustment is None else np.asarray(adjustment, np.float64)
+    if len(shift) != num_classes:
+        raise ValueError(f"adjustment must have one number a class, {num_classes} of them, got {len(shift)}")
+
+    classes, answers, counts = np.unique(answers, return_inverse=True, return_counts=True)
+    place, accuracies, temperature = 0, (), 1.0
+    held_out = len(answers) > 1 and (len(choices) > 1 or calibrate)
+    fold = validation.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
+    values, solution = _solved(rows, answers, counted, fold, choices, shift[classes])
+    if held_out:
+        each = 1 / counts[answers] if balanced else np.ones(len(answers))
+        correct = [float(np.average(logits.argmax(axis=1) == answers, weights=each)) for logits in values]
+        place, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
+        temperature = validation.temperature(values[place], answers) if calibrate else 1.0
+    coef = np.asarray(solution.coef, np.float64)[place, : len(classes), : rows.shape[1]]
+    intercept = np.asarray(solution.intercept, np.float64)[place, : len(classes)]
+    converged = bool(np.all(np.asarray(solution.decrease)[:, place] <= _PROMISED))
+    return Head(coef, intercept, classes, counts, num_classes, choices[place], accuracies, temperature, converged)
+
+
+def predict(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Int[np.ndarray, " M"]:
+    """The class of every row: int64 [M], only classes that the head has seen.
+
+    For labels that are not balanced: `head.classes[rebalance.adjust(logits(head, features), head.counts).argmax(axis=1)]`.
+    """
+    return head.classes[np.argmax(logits(head, features), axis=1)]
+
+
+def probabilities(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.ndarray, "M k"]:
+    """The chance of every class that was seen: float64 [M, k], rows sum to 1, columns in the order of `head.classes`."""
+    return _softmax(logits(head, features), axis=1)
+
+
+def logits(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.ndarray, "M k"]:
+    """Logits over the temperature: float64 [M, k], columns in the order of `head.classes`.
+
+    Raises: ValueError where the number of columns differs from that of `fit`.
+    """
+    rows = np.asarray(features, np.float64)
+    if rows.shape[1] != head.coef.shape[1]:
+        raise ValueError(f"the head was fitted on {head.coef.shape[1]} columns, and these features have {rows.shape[1]}")
+    return (rows @ head.coef.T + head.intercept) / head.temperature
+
+
+def _solved(rows, answers, weights, fold, choices: list[float], shift) -> tuple[np.ndarray, softmax.Solution]:
+    """Logits of held-out rows [G, B, k], -inf for classes that their run did not know, and everything that the solver found."""
+    size, num_classes = len(answers), max(validation.power_of_two(len(shift)), 8)
+    more, columns = validation.bucket(size) - size, -rows.shape[1] % 8
+    found = softmax.solve(
+        jnp.asarray(np.pad(rows, ((0, more), (0, columns))), jnp.float32),
+        jnp.asarray(np.pad(answers, (0, more)), jnp.int32),
+        jnp.asarray(np.pad(weights, (0, more)), jnp.float32),
+        jnp.asarray(np.pad(fold, (0, more), constant_values=-1), jnp.int32),
+        jnp.asarray(choices, jnp.float32),
+        jnp.asarray(np.pad(shift, (0, num_classes - len(shift))), jnp.float32),
+        jnp.float32(_TOLERANCE),
+        num_folds=int(fold.max()) + 1,
+    )
+    known = validation.known(answers, fold, num_classes)
+    return np.where(known[None], np.asarray(found.held_out)[:, :size], -np.inf), found

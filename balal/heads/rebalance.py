@@ -1,0 +1,231 @@
+"""What to do about labels of which some classes have many and others few: weights, adjustments and losses, each a small function.
+
+They compose with `balal.heads.logistic`: `fit(..., weights=effective_weights(counts)[labels])`, or `adjustment=adjustment(counts)`, or
+`adjust(...)` of its logits afterwards. `counts` are labels of each class; a class without any is not known, gets weight 0 and is never
+predicted.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer, Real
+
+# The logit of a class that is not known: its probability is 0, and its gradient, unlike that of -inf, too.
+UNKNOWN = -1e30
+
+
+def priors(counts: Real[Array | np.ndarray, " C"], *, smoothing: float | int = 0.0) -> Float[np.ndarray, " C"]:
+    """The share of each known class, `(n_c + a) / sum (n_c + a)`, 0 for the others: float64 [C].
+
+    Raises: ValueError where counts are negative or no class has any; so do all functions of counts.
+
+    >>> priors(np.array([3, 0, 1])).tolist()
+    [0.75, 0.0, 0.25]
+    """
+    counts = _checked(counts)
+    raised = np.where(counts > 0, counts + smoothing, 0)
+    return raised / raised.sum()
+
+
+def adjustment(
+    counts: Real[Array | np.ndarray, " C"], *, strength: float | int = 1.0, smoothing: float | int = 0.0
+) -> Float[np.ndarray, " C"]:
+    """What is added to the logits within the loss: `strength` times the logarithm of the priors, `UNKNOWN` for unknown classes.
+
+    With strength 1 it makes the balanced softmax. A head that was fitted so is used as it is, not adjusted once more.
+
+    Source: Menon et al., ICLR 2021 (logit adjustment); Ren et al., NeurIPS 2020 (balanced softmax).
+
+    >>> adjustment(np.array([1, 1])).round(4).tolist()
+    [-0.6931, -0.6931]
+    """
+    shares = priors(counts, smoothing=smoothing)
+    return np.where(shares > 0, strength * np.log(np.where(shares > 0, shares, 1)), UNKNOWN)
+
+
+def adjust(
+    logits: Float[Array | np.ndarray, "M C"],
+    counts: Real[Array | np.ndarray, " C"],
+    *,
+    strength: float | int = 1.0,
+    smoothing: float | int = 0.0,
+) -> Float[np.ndarray, "M C"]:
+    """Logits of a head that knows nothing of the imbalance, less `strength` times the logarithm of the priors: [M, C].
+
+    Source: Menon et al., ICLR 2021, Section 4.1. With strength 1, the argument of the maximum is that of `threshold`.
+
+    >>> adjust(np.array([[0.0, 0.0]]), np.array([3, 1])).argmax(axis=1).tolist()
+    [1]
+    """
+    known = _checked(counts) > 0
+    shift = np.where(known, adjustment(counts, strength=strength, smoothing=smoothing), 0)
+    return np.where(known[None, :], np.asarray(logits, np.float64) - shift[None, :], UNKNOWN)
+
+
+def threshold(
+    probabilities: Float[Array | np.ndarray, "M C"],
+    counts: Real[Array | np.ndarray, " C"],
+    *,
+    target: Float[Array | np.ndarray, " C"] | None = None,
+    smoothing: float | int = 0.0,
+) -> Float[np.ndarray, "M C"]:
+    """Probabilities divided by the priors of the labels and multiplied by those of the `target` (None: uniform), which sum to 1: [M, C].
+
+    Source: Buda, Maki, Mazurowski, Neural Networks 2018.
+
+    >>> threshold(np.array([[0.5, 0.5]]), np.array([3, 1])).tolist()
+    [[0.25, 0.75]]
+    """
+    shares = priors(counts, smoothing=smoothing)
+    wanted = np.ones(len(shares)) if target is None else np.asarray(target, np.float64)
+    ratio = np.where(shares > 0, wanted / np.where(shares > 0, shares, 1), 0)
+    moved = np.asarray(probabilities, np.float64) * ratio[None, :]
+    return moved / moved.sum(axis=1, keepdims=True)
+
+
+def effective_weights(counts: Real[Array | np.ndarray, " C"], *, beta: float | int = 0.99) -> Float[np.ndarray, " C"]:
+    """Weights of classes by the effective number of their labels, `E = (1 - beta^n) / (1 - beta)`: float64 [C], 1 on average.
+
+    beta: in [0, 1]; 0 weighs all alike, 1 by the inverse frequency, which .99 nearly does already with fewer than 100 labels a class.
+
+    Source: Cui et al., CVPR 2019, Equation 3.
+
+    >>> effective_weights(np.array([100, 10, 1]), beta=0.9).round(3).tolist()
+    [0.239, 0.367, 2.393]
+    """
+    counts = _checked(counts)
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta must lie between 0 and 1, got {beta}")
+    # At the ends the formula is 0/0 or takes the logarithm of 0; both limits are known.
+    effective = np.ones(len(counts)) if beta == 0 else counts if beta == 1 else np.expm1(counts * np.log(beta)) / (beta - 1)
+    weights = np.where(counts > 0, 1 / np.where(counts > 0, effective, 1), 0)
+    return weights * np.sum(counts > 0) / weights.sum()
+
+
+def sampling(counts: Real[Array | np.ndarray, " C"], *, power: float | int = 0.0, progress: float | int = 1.0) -> Float[np.ndarray, " C"]:
+    """How often each class is drawn when oversampling, in proportion to `n_c^power`: float64 [C].
+
+    power: 0 draws all classes alike, .5 by the square root, 1 rows alike. progress: from 0, rows alike, to 1, as `power` says; in between
+    both are mixed, which is progressively balanced sampling.
+
+    Source: Kang et al., ICLR 2020, Section 3.
+
+    >>> sampling(np.array([4, 1]), power=0.5).round(3).tolist()
+    [0.667, 0.333]
+    """
+    counts = _checked(counts)
+    powers = np.where(counts > 0, counts**power, 0)
+    return (1 - progress) * counts / counts.sum() + progress * powers / powers.sum()
+
+
+def sampling_weights(
+    counts: Real[Array | np.ndarray, " C"], *, power: float | int = 0.0, progress: float | int = 1.0
+) -> Float[np.ndarray, " C"]:
+    """Weights of classes that do on average what drawing by `sampling` does, `n P(c) / n_c`: float64 [C]; the rows' sum to `n`.
+
+    With power 0 they retrain a classifier on frozen features as cRT does (Kang et al., ICLR 2020).
+
+    >>> sampling_weights(np.array([3, 1])).round(3).tolist()
+    [0.667, 2.0]
+    """
+    counts = _checked(counts)
+    return np.where(counts > 0, sampling(counts, power=power, progress=progress) * counts.sum() / np.where(counts > 0, counts, 1), 0)
+
+
+def deferred(weights: Float[Array | np.ndarray, " C"], *, progress: float | int, start: float | int = 0.8) -> Float[np.ndarray, " C"]:
+    """Deferred re-weighting: weight 1 for every class before the share `start` of the training is over, and `weights` from then on.
+
+    It makes a difference only where training stops short: what converges forgets where it came from.
+
+    Source: Cao et al., NeurIPS 2019, Algorithm 1.
+
+    >>> deferred(np.array([0.5, 1.5]), progress=0.5).tolist()
+    [1.0, 1.0]
+    """
+    weights = np.asarray(weights, np.float64)
+    return weights if progress >= start else np.ones_like(weights)
+
+
+def ldam_margins(counts: Real[Array | np.ndarray, " C"], *, largest: float | int = 0.5) -> Float[np.ndarray, " C"]:
+    """Margins in proportion to `n_c^(-1/4)`, the rarest class's `largest`, 0 for unknown classes: float64 [C].
+
+    Source: Cao et al., NeurIPS 2019, Equation 13.
+
+    >>> ldam_margins(np.array([16, 1])).tolist()
+    [0.25, 0.5]
+    """
+    counts = _checked(counts)
+    margins = np.where(counts > 0, np.where(counts > 0, counts, 1) ** -0.25, 0)
+    return margins * largest / margins.max()
+
+
+def ldam_losses(
+    cosines: Float[Array | np.ndarray, "B C"],
+    labels: Integer[Array | np.ndarray, " B"],
+    margins: Float[Array | np.ndarray, " C"],
+    *,
+    scale: float | int = 30.0,
+) -> Float[Array, " B"]:
+    """The label-distribution-aware margin loss of each row: its own cosine is lessened by its margin, all are scaled. [B].
+
+    Source: Cao et al., NeurIPS 2019, Equation 12, with the normalised classifier of its experiments.
+
+    >>> ldam_losses(np.array([[0.5, 0.5]]), np.array([0]), np.array([0.0, 0.0])).shape
+    (1,)
+    """
+    cosines, margins = jnp.asarray(cosines), jnp.asarray(margins)
+    own = jax.nn.one_hot(jnp.asarray(labels), cosines.shape[1], dtype=cosines.dtype)
+    return losses(scale * (cosines - own * margins[None, :].astype(cosines.dtype)), labels)
+
+
+def losses(
+    logits: Float[Array | np.ndarray, "B C"],
+    labels: Integer[Array | np.ndarray, " B"],
+    *,
+    adjustment: Float[Array | np.ndarray, " C"] | None = None,
+) -> Float[Array, " B"]:
+    """The cross-entropy of each row, of logits that are adjusted first: [B].
+
+    >>> losses(np.zeros((1, 4)), np.array([2])).shape
+    (1,)
+    """
+    values = jnp.asarray(logits)
+    if adjustment is not None:
+        values = values + jnp.asarray(adjustment, values.dtype)[None, :]
+    own = jnp.take_along_axis(values, jnp.asarray(labels)[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(values, axis=1) - own
+
+
+def tau_normalise(coef: Float[Array | np.ndarray, "C D"], *, strength: float | int = 1.0) -> Float[np.ndarray, "C D"]:
+    """Weights of a linear head with the norm of each row taken to the power `1 - strength`; its intercepts are to be dropped: [C, D].
+
+    Rows of classes with many labels are longer, and win for that. strength: in [0, 1], chosen on held-out labels.
+
+    Source: Kang et al., ICLR 2020, Equation 4.
+
+    >>> tau_normalise(np.array([[3.0, 4.0]])).tolist()
+    [[0.6, 0.8]]
+    """
+    coef = np.asarray(coef, np.float64)
+    norms = np.linalg.norm(coef, axis=1, keepdims=True)
+    return coef / np.where(norms > 0, norms, 1) ** strength
+
+
+def counts_of(labels: Integer[Array | np.ndarray, " B"], *, num_classes: int) -> Int[np.ndarray, " C"]:
+    """Labels of each class: int64 [C]; labels of -1 count for none.
+
+    >>> counts_of(np.array([2, 2, -1]), num_classes=3).tolist()
+    [0, 0, 2]
+    """
+    labels = np.asarray(labels)
+    return np.bincount(labels[labels >= 0], minlength=num_classes)
+
+
+def _checked(counts) -> np.ndarray:
+    counts = np.asarray(counts, np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(counts) & (counts >= 0)))
+    if wrong.size:
+        raise ValueError(f"counts must be numbers of labels, not negative, but {wrong.size} are not: classes {wrong[:5].tolist()}")
+    if not counts.any():
+        raise ValueError("no class has a label: counts are 0 throughout, so there is nothing to balance")
+    return counts
