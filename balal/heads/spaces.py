@@ -11,12 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-# Systems of up to so many rows are solved by factors, in the smallest of these sizes that holds them; larger ones by conjugate gradients.
+# Systems of up to so many rows are copied out, in the smallest of these sizes that holds them.
 _SIZES = (128, 256, 384)
 # What is left over of a step: where the hinges bend, more than this is seldom worth it.
 _LEFT = 0.1
@@ -78,9 +77,9 @@ def dual(rows: Float[Array, "B D"]) -> Space:
 
     def aim(block: Block, busy: Array, goal: Array) -> Array:
         active = inside(block) & busy[:, None]
-        ways = [partial(_by_factors, gram, most) for most in sizes]
+        ways = [partial(_gathered, gram, goal, most) for most in sizes]
         if size > sizes[-1]:
-            ways.append(partial(_in_dual, kernel, goal))
+            ways.append(partial(_in_dual, kernel, _limit(block, goal)))
         largest = jnp.max(jnp.sum(active, axis=1))
         return lax.switch(jnp.sum(largest > jnp.array(sizes, jnp.int32)), ways, block, active)
 
@@ -133,30 +132,33 @@ def _ridge(block: Block) -> Float[Array, "lanes B"]:
     return jnp.where(block.bounds > 0, 0.5 / block.bounds, 0.0)
 
 
-def _by_factors(gram: Array, most: int, block: Block, active: Array) -> Array:
-    """Solutions [lanes, B] of systems of at most so many rows, which are gathered and factored."""
+def _gathered(gram: Array, goal: Array, most: int, block: Block, active: Array) -> Array:
+    """Solutions [lanes, B] of systems of at most so many rows, which are copied out first, so that a turn is that much less work."""
     size = active.shape[1]
     lanes, columns = jnp.arange(len(active))[:, None], jnp.arange(size)[None, :]
     place = jnp.where(active, jnp.cumsum(active, axis=1) - 1, most)
     index = jnp.zeros((len(active), most), jnp.int32).at[lanes, place].set(jnp.broadcast_to(columns, active.shape), mode="drop")
     used = jnp.arange(most)[None, :] < jnp.sum(active, axis=1, keepdims=True)
-    parts = _ridge(block), block.point, block.signs
-    ridge, values, wanted = (jnp.where(used, jnp.take_along_axis(part, index, axis=1), 0.0) for part in parts)
     matrix = jnp.where(used[:, :, None] & used[:, None, :], gram[index[:, :, None], index[:, None, :]], 0.0)
-    # Solved for the change, so that neither rounding nor what is added to keep copies of a row apart moves the point it ends at.
-    residual = wanted - ridge * values - jnp.einsum("pij,pj->pi", matrix, values, precision=lax.Precision.HIGHEST)
-    diagonal = jnp.where(used, ridge + 1e-6 * jnp.max(jnp.diagonal(gram)), 1.0)
-    factor = jnp.linalg.cholesky(matrix + diagonal[:, :, None] * jnp.eye(most, dtype=jnp.float32)[None], symmetrize_input=False)
-    change = jax.scipy.linalg.cho_solve((factor, True), residual[:, :, None])[:, :, 0]
-    return jnp.zeros_like(block.point).at[lanes, jnp.where(used, index, size)].set(values + change, mode="drop")
+
+    def kernel(values: Array) -> Array:
+        # Plain sums: a product of one vector a matrix is no work for a library of products.
+        return jnp.sum(matrix * values[:, :, None], axis=1)
+
+    small = Block(*(jnp.where(used, jnp.take_along_axis(part, index, axis=1), 0.0) for part in block))
+    solved = _in_dual(kernel, _limit(block, goal), small, used)
+    return jnp.zeros_like(block.point).at[lanes, jnp.where(used, index, size)].set(solved, mode="drop")
 
 
-def _in_dual(kernel: Callable, goal: Array, block: Block, active: Array) -> Array:
-    """Solutions [lanes, B] of systems of any size, as exact as a step downhill and the goal ask for."""
-    ridge = _ridge(block)
-    # The gap of a system that is solved up to a residual r is at least the sum of c r^2.
+def _limit(block: Block, goal: Array) -> Float[Array, " lanes"]:
+    """Squared residuals of a system that are small enough: the gap of the solution is at least the sum of c r^2."""
     objective = 0.5 * jnp.sum(block.point * block.margins, axis=1) + loss(block)
-    limit = 0.05 * goal * objective / jnp.max(block.bounds, axis=1)
+    return 0.05 * goal * objective / jnp.max(block.bounds, axis=1)
+
+
+def _in_dual(kernel: Callable, limit: Array, block: Block, active: Array) -> Array:
+    """Solutions [lanes, B] of systems of any size, as exact as a step downhill and the limit ask for."""
+    ridge = _ridge(block)
 
     def times(values: Array) -> Array:
         return jnp.where(active, kernel(values) + ridge * values, 0.0)
