@@ -52,7 +52,7 @@ def test_every_value_of_C_and_every_fold_is_as_good_as_scikit_learns(embedded):
     left = np.setdiff1d(rows, kept)
     classes, answers = np.unique(labels, return_inverse=True)
     values, found = svm._solved(features, answers, validation.folds_of(400, 3, 0), choices, 128)
-    assert np.max(found.gap) <= 2e-4
+    assert np.max(found.gap) <= 1e-3
     for machine, margins, (_, accuracy) in zip(machines, values, head.accuracies, strict=True):
         assert np.mean(classes[margins[left].argmax(axis=1)] == machine.predict(features[left])) >= 0.985
         assert accuracy == np.mean(margins.argmax(axis=1) == answers)
@@ -111,7 +111,7 @@ def test_cross_validation_takes_the_best_C_and_tells_all():
     head = svm.fit(features, labels, num_classes=2, C=[100.0, 0.001])
     assert [value for value, _ in head.accuracies] == [0.001, 100.0]
     assert head.C == 0.001 == max(head.accuracies, key=lambda pair: pair[1])[0]
-    np.testing.assert_array_equal(head.coef, svm.fit(features, labels, num_classes=2, C=0.001).coef)
+    np.testing.assert_allclose(head.coef, svm.fit(features, labels, num_classes=2, C=0.001).coef, atol=1e-6)
 
 
 def test_a_tie_between_values_of_C_goes_to_the_smallest():
