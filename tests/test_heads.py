@@ -52,7 +52,7 @@ def test_every_value_of_C_and_every_fold_is_as_good_as_scikit_learns(embedded):
     left = np.setdiff1d(rows, kept)
     classes, answers = np.unique(labels, return_inverse=True)
     values, found = svm._solved(features, answers, validation.folds_of(400, 3, 0), choices, 128)
-    assert np.max(found.gap) <= 2e-4
+    assert np.max(found.gap) <= 1e-3
     for machine, margins, (_, accuracy) in zip(machines, values, head.accuracies, strict=True):
         assert np.mean(classes[margins[left].argmax(axis=1)] == machine.predict(features[left])) >= 0.985
         assert accuracy == np.mean(margins.argmax(axis=1) == answers)
