@@ -1,47 +1,45 @@
-"""Pseudo-labels of the unlabelled pool."""
+"""Pseudo-labels: which rows are taken, and what a head learns from them."""
 
 import numpy as np
+import pytest
 
-from balal import metrics
-from balal.heads import logistic, pseudo
-
-
-def test_the_surest_of_each_class_are_taken_as_many_of_each_at_most():
-    rng = np.random.default_rng(0)
-    shares = rng.dirichlet(np.full(4, 0.05), 400)
-    counts = np.array([9, 3, 0, 5])
-    rows, classes = pseudo.propose(shares, counts, confidence=0.9)
-    assert np.all(np.diff(rows) > 0)
-    for label in range(4):
-        mine = rows[classes == label]
-        sure = np.flatnonzero((np.where(counts > 0, shares, 0).argmax(axis=1) == label) & (shares[:, label] >= 0.9))
-        assert len(mine) == (min(5, len(sure)) if counts[label] else 0)
-        if len(mine):
-            assert shares[mine, label].min() >= np.sort(shares[sure, label])[-5]
+from balal.heads import logistic, pseudo, rebalance
 
 
-def test_nothing_is_sure_enough():
-    rows, classes = pseudo.propose(np.full((3, 2), 0.5), np.array([1, 1]))
-    assert (len(rows), len(classes)) == (0, 0)
+def test_the_surest_rows_are_taken_as_many_of_each_class():
+    probabilities = np.array([[0.96, 0.04], [0.99, 0.01], [0.98, 0.02], [0.01, 0.99], [0.6, 0.4], [0.04, 0.96]])
+    found = pseudo.choose(probabilities, most=2)
+    assert found.rows.tolist() == [1, 2, 3, 5]
+    assert found.labels.tolist() == [0, 0, 1, 1]
+    assert found.confidence.tolist() == [0.99, 0.98, 0.99, 0.96]
 
 
-def test_a_pool_of_clear_clusters_helps_a_few_labels_and_is_not_counted():
-    rng = np.random.default_rng(0)
-    centres = 0.55 * rng.normal(size=(3, 30))
+def test_equals_go_to_the_lowest_row_and_nobody_sure_gives_none():
+    assert pseudo.choose(np.array([[1.0, 0.0]] * 3), most=2).rows.tolist() == [0, 1]
+    assert pseudo.choose(np.full((4, 2), 0.5), most=2).rows.tolist() == []
 
-    def drawn(sizes):
+
+def test_a_pool_of_clusters_teaches_a_head_more_than_its_few_labels():
+    chance = np.random.default_rng(0)
+    centres = 2.5 * np.eye(3, 16)
+
+    def draw(sizes):
         labels = np.repeat(np.arange(3), sizes)
-        return centres[labels] + rng.normal(size=(len(labels), 30)), labels
+        return centres[labels] + chance.normal(size=(len(labels), 16)), labels
 
-    features, labels = drawn([6, 3, 3])
-    pool, _ = drawn([300, 100, 60])
-    test, answers = drawn([200, 200, 200])
-    plain = logistic.fit(features, labels, num_classes=4)
-    head = pseudo.fit(features, labels, pool, num_classes=4, confidence=0.8, rounds=2)
-    assert head.counts.tolist() == [6, 3, 3]
-    assert 3 not in head.classes
+    (features, labels), (pool, _), (test, answers) = draw([30, 12, 10]), draw([600, 200, 60]), draw([500] * 3)
+    shift = rebalance.adjustment(rebalance.counts_of(labels, num_classes=5))
+    alone = logistic.fit(features, labels, num_classes=5, C=0.1, adjustment=shift)
+    head, found = pseudo.fit(features, labels, pool, num_classes=5, C=0.1, most=50, confidence=0.8)
+    assert np.bincount(found.labels, minlength=5).max() <= 50
+    assert set(found.labels.tolist()) <= {0, 1, 2}
+    assert np.mean(logistic.predict(head, test) == answers) > np.mean(logistic.predict(alone, test) == answers)
 
-    def accuracy(head):
-        return float(metrics.balanced_accuracy(answers, logistic.predict(head, test), num_classes=3))
 
-    assert accuracy(head) > accuracy(plain)
+def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="confidence must be a probability, got 2"):
+        pseudo.choose(np.eye(2), most=1, confidence=2.0)
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        pseudo.choose(np.eye(2), most=-1)
+    with pytest.raises(ValueError, match="at least one round, got 0"):
+        pseudo.fit(np.eye(2), np.arange(2), np.eye(2), num_classes=2, rounds=0)

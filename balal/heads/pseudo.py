@@ -1,10 +1,9 @@
-"""Pseudo-labels: what a head is sure of in the unlabelled pool is taken for labels, the same number of each class at most.
+"""Pseudo-labels: a head labels the rows of the pool that it is sure of, as many of each class, and is fitted to them as well.
 
-rows, classes = pseudo.propose(probabilities, counts)
-head = pseudo.fit(features[indices], labels[indices], features, num_classes=100)
+They never are labels that somebody gave: they spend no budget, find no class, and count for no strategy.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
@@ -12,88 +11,92 @@ from jaxtyping import Array, Float, Int, Integer, Real
 from balal.heads import logistic, rebalance
 
 
-def propose(
-    probabilities: Float[Array | np.ndarray, "N C"],
-    counts: Integer[Array | np.ndarray, " C"],
-    *,
-    confidence: float = 0.95,
-    cap: int | None = None,
-) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Rows of the pool that may be taken for labelled, and their classes: int64 [n] each, rows rising.
-
-    Args:
-      probabilities: [N, C], as if all classes were alike frequent; of rows that have labels already 0.
-      counts: [C], labels of each class. One that has none gets none.
-      confidence: the least probability.
-      cap: rows of a class at most, its surest; None: the median number of labels of a class that has any.
-
-    Source: Yang, Xu, NeurIPS 2020. Differs from the authors' code in the confidence and the cap: there every row is taken, and a pool that
-      is not balanced makes the labels less so.
-
-    >>> rows, classes = propose(np.array([[0.99, 0.01], [0.97, 0.03], [0.6, 0.4]]), np.array([1, 1]))
-    >>> rows.tolist(), classes.tolist()
-    ([0], [0])
+@dataclass(frozen=True)
+class PseudoLabels:
+    """rows: int [P], of the pool, the surest first within a class. labels: int [P], places among the columns of the probabilities, or
+    class ids where `fit` gives them. confidence: [P], the probabilities of these labels.
     """
-    shares, known = np.asarray(probabilities, np.float64), np.asarray(counts) > 0
-    shares = np.where(known[None, :], shares, 0)
-    most = int(np.median(np.asarray(counts)[known])) if cap is None else cap
-    guess, sure = shares.argmax(axis=1), shares.max(axis=1, initial=0)
-    taken = []
-    for label in np.flatnonzero(known):
-        rows = np.flatnonzero((guess == label) & (sure >= confidence))
-        taken.extend(rows[np.argsort(-sure[rows], kind="stable")[:most]].tolist())
-    rows = np.array(sorted(taken), np.int64)
-    return rows, guess[rows]
+
+    rows: Int[np.ndarray, " P"]
+    labels: Int[np.ndarray, " P"]
+    confidence: Float[np.ndarray, " P"]
+
+
+def choose(probabilities: Real[Array | np.ndarray, "M k"], *, most: int, confidence: float = 0.95) -> PseudoLabels:
+    """The rows that one class is sure of, at most `most` of each class, the surest first and of equals the lowest row.
+
+    The same bound for every class keeps what is frequent in the pool, or easy, from drowning the rest.
+
+    Raises: ValueError for a confidence that is not a probability, or a negative bound.
+
+    >>> choose(np.array([[0.97, 0.03], [0.99, 0.01], [0.5, 0.5]]), most=1).rows.tolist()
+    [1]
+    """
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence must be a probability, got {confidence}")
+    if most < 0:
+        raise ValueError(f"the most rows of a class must not be negative, got {most}")
+    values = np.asarray(probabilities, np.float64)
+    labels, sure = values.argmax(axis=1), values.max(axis=1)
+    order = np.lexsort((-sure, labels))
+    order = order[sure[order] >= confidence]
+    first = np.searchsorted(labels[order], labels[order])
+    order = order[np.arange(len(order)) - first < most]
+    return PseudoLabels(order, labels[order], sure[order])
 
 
 def fit(
     features: Real[Array | np.ndarray, "B D"],
-    labels: Integer[Array | np.ndarray, " rows"],
-    pool: Real[Array | np.ndarray, "N D"],
+    labels: Integer[Array | np.ndarray, " B"],
+    pool: Real[Array | np.ndarray, "M D"],
     *,
     num_classes: int,
-    C: float | int | Sequence[float | int] = 10.0,
-    folds: int = 10,
-    seed: int = 0,
+    C: float | int = 10.0,
     confidence: float = 0.95,
+    most: int | None = None,
     weight: float = 0.5,
     rounds: int = 1,
-) -> logistic.Head:
-    """A logistic head fitted to the labels and to pseudo-labels of the pool, with the balanced softmax. Same input, same head.
+    folds: int = 10,
+    seed: int = 0,
+) -> tuple[logistic.Head, PseudoLabels]:
+    """A head fitted to labels, and again to labels and pseudo-labels; and the pseudo-labels of the last round.
 
-    A first head, calibrated on held-out labels, proposes; the next is fitted to both. `counts` of the head are of the true labels: pseudo
-    ones are neither bought nor found.
+    Every fit has the loss of the balanced softmax, so that its probabilities are those of a balanced pool; in the last one the counts
+    include pseudo-labels at their weight.
 
     Args:
-      features, labels, num_classes, C, folds, seed: as of `balal.heads.logistic.fit`.
-      pool: [N, D], the unlabelled rows.
-      confidence: as of `propose`. weight: what a pseudo-label counts. rounds: of proposing and fitting.
+      features: [B, D] with labels [B].
+      pool: [M, D], rows without labels.
+      num_classes: how many target classes there are. Pseudo-labels are of classes among the labels only.
+      C: inverse strength of the penalty.
+      confidence: the least probability of a pseudo-label, after a temperature was fitted to held-out rows.
+      most: pseudo-labels of a class (None: the median number of labels of the classes seen).
+      weight: what a pseudo-label counts beside a label.
+      rounds: how often pseudo-labels are chosen anew, by the head before.
+      folds, seed: of the held-out rows for the temperature.
 
-    Raises: what `balal.heads.logistic.fit` raises.
+    Source: after Yang, Xu, NeurIPS 2020 (the value of labels), who take every row of the pool, whatever its confidence.
 
-    Source: Yang, Xu, NeurIPS 2020 (the value of labels), on frozen features.
+    >>> head, pseudo = fit(np.array([[-1.0], [1.0]] * 4), np.array([0, 1] * 4), np.array([[-9.0], [0.0]]), num_classes=2)
+    >>> pseudo.rows.tolist(), pseudo.labels.tolist()
+    ([0], [0])
     """
-    features, labels, pool = np.asarray(features), np.asarray(labels), np.asarray(pool)
-    counts = rebalance.counts_of(labels, num_classes=num_classes)
-
-    def fitted(rows, classes):
-        more = rebalance.counts_of(classes, num_classes=num_classes)
-        return logistic.fit(
-            np.concatenate([features, pool[rows]]),
-            np.concatenate([labels, classes]),
-            num_classes=num_classes,
-            C=C,
-            folds=folds,
-            seed=seed,
-            calibrate=True,
-            weights=np.concatenate([np.ones(len(labels)), np.full(len(rows), weight)]),
-            adjustment=rebalance.adjustment(counts + weight * more),
-        )
-
-    none = np.zeros(0, np.int64)
-    head = fitted(none, none)
+    if rounds < 1:
+        raise ValueError(f"there must be at least one round, got {rounds}")
+    rows, answers, others = np.asarray(features, np.float64), np.asarray(labels, np.int64), np.asarray(pool, np.float64)
+    shift = rebalance.adjustment(rebalance.counts_of(answers, num_classes=num_classes))
+    # What is checked of labels and features is checked here, by the first fit.
+    head = logistic.fit(rows, answers, num_classes=num_classes, C=C, folds=folds, seed=seed, calibrate=True, adjustment=shift)
+    bound = int(np.median(head.counts)) if most is None else most
+    pseudo = PseudoLabels(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     for _ in range(rounds):
-        shares = np.zeros((len(pool), num_classes))
-        shares[:, head.classes] = logistic.probabilities(head, pool)
-        head = fitted(*propose(shares, counts, confidence=confidence))
-    return logistic.Head(**{**vars(head), "counts": counts[head.classes]})
+        found = choose(logistic.probabilities(head, others), most=bound, confidence=confidence)
+        pseudo = PseudoLabels(found.rows, head.classes[found.labels], found.confidence)
+        weights = np.concatenate([np.ones(len(answers)), np.full(len(pseudo.rows), weight)])
+        together = np.concatenate([answers, pseudo.labels])
+        shift = rebalance.adjustment(np.bincount(together, weights=weights, minlength=num_classes))
+        everything = np.concatenate([rows, others[pseudo.rows]])
+        head = logistic.fit(
+            everything, together, num_classes=num_classes, C=C, folds=folds, seed=seed, calibrate=True, weights=weights, adjustment=shift
+        )
+    return head, pseudo

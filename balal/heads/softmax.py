@@ -57,7 +57,7 @@ def solve(
     Args:
       rows: [B, D], labels: int [B], in [0, k). Rows with weight 0 and columns of zeros are padding and change nothing.
       weights: [B], what each row counts in the objective, not negative.
-      fold: int [B], the run that leaves the row out, in [0, num_folds), or any other number for none.
+      fold: int [B], the run that leaves the row out, in [0, num_folds), or -1 for none.
       strengths: [G], values of `C`, rising: each is started from the one before.
       adjustment: [k], added to the logits of every row. A class without a row in a run has no part in it.
       tolerance: share of the objective that one more step may still take off.

@@ -66,7 +66,7 @@ def solve(
     Args:
       rows: [B, D], labels: int [B], in [0, num_classes). Rows with weight 0 and columns of zeros are padding and change nothing.
       weights: [B], what each row counts in the objective, not negative.
-      fold: int [B], the run that leaves the row out, in [0, num_folds), or any other number for none.
+      fold: int [B], the run that leaves the row out, in [0, num_folds), or -1 for none.
       strengths: [ladder + G], values of `C`, rising.
       tolerance: largest relative duality gap of a problem that is done, for the `G` strengths; on the ladder a tenth will do.
       begin: the first strength to solve.

@@ -1,7 +1,7 @@
 """Heads fitted in worker processes, beside the selection in the main one.
 
-Processes and not threads: liblinear's random generator belongs to the process, so that fits in threads would not repeat themselves.
-Spawned and not forked: JAX runs threads of its own.
+Processes and not threads: they leave an accelerator to the selection, and give way to it where cores are few. Spawned and not forked:
+JAX runs threads of its own.
 """
 
 import hashlib
