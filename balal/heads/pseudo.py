@@ -3,6 +3,7 @@
 They never are labels that somebody gave: they spend no budget, find no class, and count for no strategy.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ def fit(
     pool: Real[Array | np.ndarray, "M D"],
     *,
     num_classes: int,
-    C: float | int = 10.0,
+    C: float | int | Sequence[float | int] = 10.0,
     confidence: float = 0.95,
     most: int | None = None,
     weight: float = 0.5,
@@ -68,7 +69,7 @@ def fit(
       features: [B, D] with labels [B].
       pool: [M, D], rows without labels.
       num_classes: how many target classes there are. Pseudo-labels are of classes among the labels only.
-      C: inverse strength of the penalty.
+      C: inverse strength of the penalty; of several, cross-validation takes the best in every fit.
       confidence: the least probability of a pseudo-label, after a temperature was fitted to held-out rows.
       most: pseudo-labels of a class (None: the median number of labels of the classes seen).
       weight: what a pseudo-label counts beside a label.
