@@ -164,8 +164,8 @@ def main(_: Sequence[str]) -> None:
     report.write_csv(out / "results.csv", runs)
     cells.write_text(out / "table.md", text + "\n")
     print(
-        f"Balanced test accuracy in percent, mean ± standard deviation over {_SEEDS.value} seeds for strategies that use chance, one run for "
-        f"the others. Pool: {', '.join(dataset.files)}.\n"
+        f"Balanced test accuracy in percent, mean ± standard deviation over {_SEEDS.value} seeds for strategies that use chance, one run "
+        f"for the others. Pool: {', '.join(dataset.files)}.\n"
     )
     print(f"{text}\n\nEverything is in {out}.")
 
