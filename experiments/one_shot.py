@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 import balal
 from balal.strategies import RULES, STRATEGIES
-from experiments.common import cells, data, paper, pictures, plots, program, report, simulation, summary, workers
+from experiments.common import cells, classifiers, data, paper, pictures, plots, program, report, simulation, summary, workers
 
 _DEFAULT = ["random", "ent", "ent_inv", "ent_inv_div", "lc_inv_div", "core_set"]
 _STRATEGIES = flags.DEFINE_list("strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.")
@@ -49,6 +49,8 @@ _TEST_SHARE = flags.DEFINE_float(
     "test_share", 0.2, "Of images without a test set: the share of every class that is held out for one.", 0, 0.9
 )
 _POOL_ROWS = flags.DEFINE_integer("pool_rows", None, "Keep only the first so many rows of the pool, for a quick look.", lower_bound=1)
+_HEAD = flags.DEFINE_enum("head", "svm", ["svm", "logistic", "ldam"], "The classifier that is fitted to the labels.")
+_REBALANCE = flags.DEFINE_string("rebalance", "none", "A rule against imbalance that goes with the head, as in experiments.heads.")
 _C = flags.DEFINE_list("C", ["10"], "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for each head.")
 _FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)
 _THRESHOLDING = flags.DEFINE_bool("thresholding", False, "Also report accuracy with probabilities divided by the priors of the labels.")
@@ -79,14 +81,19 @@ def main(_: Sequence[str]) -> None:
     budgets = program.numbers("budgets", _BUDGETS.value, int)
     dataset = _dataset()
     _check_pool(dataset, names, budgets)
-    head = workers.Setting(
-        dataset.num_classes, tuple(program.numbers("C", _C.value, float)), _FOLDS.value, _SEED.value, _THRESHOLDING.value
+    choices, name = (
+        tuple(program.numbers("C", _C.value, float)),
+        _HEAD.value + (f"+{_REBALANCE.value}" if _REBALANCE.value != "none" else ""),
     )
+    if _THRESHOLDING.value and name != "svm":
+        raise ValueError(f"--thresholding is of the SVM; with --head={_HEAD.value} it is --rebalance=thresholding")
+    head = workers.Setting(dataset.num_classes, choices, _FOLDS.value, _SEED.value, _THRESHOLDING.value, head=classifiers.known(name))
     configuration = dict(
         files=dataset.files,
         pool_rows=_POOL_ROWS.value,
         C=head.C,
         folds=head.folds,
+        head=head.head,
         thresholding=head.thresholding,
         seed=_SEED.value,
         device=report.device(),
@@ -189,7 +196,7 @@ def simulate(name: str, pool: balal.Pool, dataset: data.Dataset, budget: int, se
 def full_accuracy(dataset: data.Dataset, head: workers.Setting, submit: Callable[[np.ndarray], Future]) -> Future | None:
     """Accuracy of the same head with every label: known, or fitted now under --full, or None."""
     known = FULL_ACCURACY.get(dataset.origin)
-    if known is not None and head.C == (10.0,) and _POOL_ROWS.value is None and not _FULL.value:
+    if known is not None and head.C == (10.0,) and head.head == "svm" and _POOL_ROWS.value is None and not _FULL.value:
         return workers.ready(dict(accuracy=known))
     return submit(np.arange(len(dataset.labels))) if _FULL.value else None
 
@@ -229,8 +236,9 @@ def tables(result: dict[str, Any]) -> str:
     """One Markdown table a metric, and in words where balancing did not help."""
     configuration, entries, full = result["configuration"], result["summary"], result["full_accuracy"]
     chancy = " and ".join(name for name in configuration["strategies"] if name in USE_CHANCE) or "strategies that use chance"
+    head = "linear SVM" if configuration["head"] == "svm" else configuration["head"]
     parts = [
-        f"Pool: {', '.join(configuration['files'])}. Head: linear SVM, C = {', '.join(f'{value:g}' for value in configuration['C'])}. "
+        f"Pool: {', '.join(configuration['files'])}. Head: {head}, C = {', '.join(f'{value:g}' for value in configuration['C'])}. "
         f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {chancy}, one run for the others."
         + (f" In brackets: printed in the paper for {result['paper']}, {summary.DASH} where it has none." if result["paper"] else "")
     ]

@@ -17,7 +17,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import balal
-from balal.heads import svm
+from balal.heads import logistic, rebalance, svm
 from balal.strategies import STRATEGIES
 from experiments import one_shot
 from experiments.common import cells, data, paper, report, simulation, summary, workers
@@ -337,6 +337,31 @@ def test_wrong_numbers_and_unknown_flags_are_absls_to_refuse(tmp_path):
 def test_the_program_ends_in_one_sentence_and_exit_code_2(arguments, sentence):
     done = program(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)
+
+
+def test_another_head_is_fitted_with_a_rule_against_imbalance(tmp_path):
+    arguments = (
+        "--pool_rows=1500",
+        "--budgets=100",
+        "--strategies=ent_inv_div",
+        "--rules=none",
+        "--head=logistic",
+        "--rebalance=balanced_softmax",
+    )
+    result = run(tmp_path / "softmax", *arguments)
+    features, labels = data.scaled(data.load(pool_rows=1500))[0]
+    tests, answers = data.scaled(data.load(pool_rows=1500))[1]
+    rows = np.sort(result["runs"][0]["indices"])
+    counts = np.bincount(labels[rows], minlength=100)
+    head = logistic.fit(features[rows], labels[rows], num_classes=100, C=10.0, adjustment=rebalance.adjustment(counts))
+    accuracy = 100 * float(balal.metrics.balanced_accuracy(answers, logistic.predict(head, tests), num_classes=100))
+    assert result["runs"][0]["accuracy"] == pytest.approx(accuracy, abs=1e-3)
+    assert "Head: logistic+balanced_softmax, C = 10" in (tmp_path / "softmax" / "table.md").read_text()
+    assert result["full_accuracy"]["mean"] is None
+    with pytest.raises(ValueError, match=r"the nearest are .*logistic\+crt"):
+        run(tmp_path / "other", *arguments[:-1], "--rebalance=crt2")
+    with pytest.raises(ValueError, match="--rebalance=thresholding"):
+        run(tmp_path / "other", *arguments[:-1], "--thresholding")
 
 
 def test_help_teaches_by_example():

@@ -23,12 +23,13 @@ import numpy as np
 
 from balal import metrics
 from balal.heads import svm
-from experiments.common import cells
+from experiments.common import cells, classifiers
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How heads are fitted: what `svm.fit` is told, and whether prior thresholding and the recall of every class are reported as well."""
+    """How heads are fitted: which (a name of `classifiers`), what it is told, and whether prior thresholding of an SVM and the recall of
+    every class are reported as well."""
 
     num_classes: int
     C: tuple[float, ...] = (10.0,)
@@ -36,6 +37,7 @@ class Setting:
     seed: int = 0
     thresholding: bool = False
     recalls: bool = False
+    head: str = "svm"
 
 
 def name(indices: np.ndarray) -> str:
@@ -130,32 +132,31 @@ def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray) -> d
     features, labels, test_features, test_labels = (
         np.load(shared / f"{part}.npy", mmap_mode="r") for part in ("pool_features", "pool_labels", "test_features", "test_labels")
     )
-    head = svm.fit(
-        features[rows],
-        labels[rows],
-        num_classes=setting.num_classes,
-        C=setting.C,
-        folds=setting.folds,
-        seed=setting.seed,
-        calibrate=setting.thresholding,
-    )
+    options = dict(num_classes=setting.num_classes, C=setting.C, folds=setting.folds, seed=setting.seed)
+    task = classifiers.Task(features[rows], labels[rows], None, test_features, options)
+    if setting.thresholding:
+        # One fit for both figures.
+        head = svm.fit(task.features, task.labels, calibrate=True, **options)
+        predicted, moved = svm.predict(head, test_features), svm.predict(head, test_features, thresholding=True)
+    else:
+        head, predicted = classifiers.fit(setting.head, task)
+        moved = None
 
-    def percent(metric, **options) -> float:
-        predicted = svm.predict(head, test_features, **options)
+    def percent(metric, predicted) -> float:
         return round(100 * float(metric(np.asarray(test_labels), predicted, num_classes=setting.num_classes)), 4)
 
     def recalls() -> list[float | None]:
-        table = np.asarray(metrics.confusion(np.asarray(test_labels), svm.predict(head, test_features), num_classes=setting.num_classes))
+        table = np.asarray(metrics.confusion(np.asarray(test_labels), predicted, num_classes=setting.num_classes))
         return [round(100 * float(row[place] / row.sum()), 4) if row.sum() else None for place, row in enumerate(table)]
 
     cell = dict(
-        accuracy=percent(metrics.balanced_accuracy),
-        accuracy_thresholded=percent(metrics.balanced_accuracy, thresholding=True) if setting.thresholding else None,
-        macro_f1=percent(metrics.macro_f1),
+        accuracy=percent(metrics.balanced_accuracy, predicted),
+        accuracy_thresholded=None if moved is None else percent(metrics.balanced_accuracy, moved),
+        macro_f1=percent(metrics.macro_f1, predicted),
         **(dict(recalls=recalls()) if setting.recalls else {}),
-        C=head.C,
-        converged=head.converged,
-        temperature=head.temperature,
+        C=getattr(head, "C", None),
+        converged=getattr(head, "converged", True),
+        temperature=getattr(head, "temperature", None),
         seconds=round(time.perf_counter() - started, 3),
     )
     cells.write(folder, name(indices), cell)

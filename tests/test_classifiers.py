@@ -1,0 +1,71 @@
+"""Heads on the same labelled sets: every one of them fits, and the program prints them side by side."""
+
+import json
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from balal import metrics
+from experiments import heads
+from experiments.common import classifiers
+
+
+@pytest.fixture(scope="module")
+def long_tailed(tmp_path_factory):
+    """Four classes of which one has most rows: a file in the full layout, and its arrays."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 8))
+
+    def drawn(sizes):
+        labels = np.repeat(np.arange(4), sizes)
+        return (centres[labels] + 0.8 * rng.normal(size=(len(labels), 8))).astype(np.float32), labels
+
+    pool, test = drawn([200, 30, 20, 10]), drawn([50] * 4)
+    path = tmp_path_factory.mktemp("features") / "pool.npz"
+    np.savez(path, pool_features=pool[0], pool_labels=pool[1], test_features=test[0], test_labels=test[1])
+    return path, pool, test
+
+
+def test_every_head_predicts_and_no_rule_makes_rare_classes_worse(long_tailed):
+    _, (features, labels), (tests, answers) = long_tailed
+    rows = np.random.default_rng(1).permutation(len(labels))[:120]
+    rest = np.setdiff1d(np.arange(len(labels)), rows)
+    task = classifiers.Task(features[rows], labels[rows], features[rest], tests, dict(num_classes=4, C=(1.0,), folds=5, seed=0))
+    accuracies = {}
+    for name in classifiers.HEADS:
+        head, predicted = classifiers.fit(name, task)
+        assert set(predicted) <= set(head.classes)
+        accuracies[name] = float(metrics.balanced_accuracy(answers, predicted, num_classes=4))
+    plain = accuracies["logistic"]
+    assert all(accuracy >= plain - 0.01 for name, accuracy in accuracies.items() if name.startswith("logistic"))
+    assert accuracies["logistic+balanced_softmax"] > plain + 0.02
+    assert accuracies["pseudo"] > plain
+
+
+def test_a_head_that_is_not_there_is_told_with_the_nearest():
+    with pytest.raises(ValueError, match=r"no head 'logistic\+cr'; the nearest are logistic\+crt"):
+        classifiers.known("logistic+cr")
+
+
+def test_the_program_puts_heads_side_by_side_and_goes_on_where_it_was(long_tailed, tmp_path, capsys):
+    def run(*arguments):
+        saved = flagsaver.save_flag_values(heads.FLAGS)
+        try:
+            heads.FLAGS(
+                ["heads", f"--features={long_tailed[0]}", f"--out={tmp_path}", "--strategies=random,core_set", "--seeds=2", *arguments]
+            )
+            heads.main([])
+        finally:
+            flagsaver.restore_flag_values(saved, heads.FLAGS)
+        return json.loads((tmp_path / "results.json").read_text())["runs"]
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["heads"])
+    first = run("--budgets=30", "--heads=svm,ldam")
+    assert len(first) == 8
+    assert "| svm  |" in capsys.readouterr().out
+    more = run("--budgets=30", "--heads=svm,ldam,logistic+crt")
+    assert [entry for entry in more if entry["head"] != "logistic+crt"] == first
+    assert (tmp_path / "table.md").read_text().startswith("| head         | random, 30 |")
