@@ -1,11 +1,19 @@
 """What every test runs under: strict shapes, eight virtual devices, derandomised hypothesis."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
-# Most of the suite's time is compilation, and a third of that LLVM's optimisations, which change no decision of ours.
+# Most of the suite's time is compilation. A third of that are LLVM's optimisations, which change no decision of ours; and what one test or
+# process has compiled is kept for the others, until the last one ends.
 if not os.environ.get("BALAL_TEST_OPTIMISED"):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="balal-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import hypothesis
 import jax
