@@ -160,6 +160,33 @@ def test_rows_that_are_no_candidates_may_hold_anything():
     assert pool.size == 4
 
 
+@pytest.mark.parametrize("size", [3, 16, 64, 1000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_nan_is_told_in_rows_of_any_width(size, dtype):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(300, size)).astype(dtype)
+    logits[2, size // 2] = np.nan
+    with pytest.raises(ValueError, match=r"logits may be -inf but not NaN.* row 2 is so"):
+        balal.pool(None, logits=logits)
+    with pytest.raises(ValueError, match="features must be finite, but row 2 has NaN"):
+        balal.pool(logits)
+    probs = np.full((300, size), 1 / size, np.float32)
+    probs[2, size // 2] = np.nan
+    with pytest.raises(ValueError, match="probs must be finite, and row 2 is not"):
+        balal.pool(None, probs=probs)
+
+
+@pytest.mark.parametrize("same", [8, 300])
+def test_features_are_constant_only_where_all_rows_are(same):
+    features = np.ones((300, 5), np.float32)
+    features[same:] = 2
+    pool = balal.pool(features)
+    if same < 300:
+        return balal.check.pool(pool, needs=("features",))
+    with pytest.raises(ValueError, match="features are constant"):
+        balal.check.pool(pool, needs=("features",))
+
+
 def test_inputs_are_left_as_they_were():
     features, logits = np.arange(12.0).reshape(6, 2), np.arange(18.0).reshape(6, 3)
     before = features.copy(), logits.copy()

@@ -134,10 +134,13 @@ def _add(memory: Memory, features: Float[Array, "N D"], index: Int[Array, ""], l
     before = memory.means[label]
     mean = before + (sharding.fetch(features, index).astype(jnp.float32) - before) / jnp.maximum(counts[label], 1)
     length = jnp.where(counts[label] == 1, jnp.inf, jnp.sqrt(jnp.sum(jnp.square(mean - before))))
+    # A loop of one round or none, which begins once nothing reads the means as they were: the compiler would copy them all otherwise.
+    rounds = ((label >= 0) & (length >= 0)).astype(jnp.int32)
+    means = jax.lax.fori_loop(0, rounds, lambda _, means: means.at[place].set(mean, mode="drop"), memory.means)
     return replace(
         memory,
         counts=counts,
-        means=memory.means.at[place].set(mean, mode="drop"),
+        means=means,
         bounds=bounds.move(memory.bounds, place, length),
     )
 
