@@ -9,6 +9,7 @@ and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu, Hudelot, WACV 202
     python -m experiments.one_shot --features=mine.npz --classifier=my_network.safetensors --full --out=results/mine
     python -m experiments.one_shot --dataset=cifar100 --data_dir=~/tensorflow_datasets --source=efficientnet_lite0 --out=results/cifar100
     python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --full --out=results/photos     a directory for each class
+    python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --head=auto --epochs=20     SVM or fine-tuning, as is better
 
 Expect, from the first: `ent` finds the fewest classes and is the least balanced; `ent_inv_div` is four points more accurate than `random`
 at 500 labels; balancing lowers the imbalance ratio everywhere, by a third to a half, and adds up to ten points of accuracy, most to `ent`;
@@ -22,6 +23,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +51,21 @@ _TEST_SHARE = flags.DEFINE_float(
     "test_share", 0.2, "Of images without a test set: the share of every class that is held out for one.", 0, 0.9
 )
 _POOL_ROWS = flags.DEFINE_integer("pool_rows", None, "Keep only the first so many rows of the pool, for a quick look.", lower_bound=1)
-_HEAD = flags.DEFINE_enum("head", "svm", ["svm", "logistic", "ldam"], "The classifier that is fitted to the labels.")
+_HEAD = flags.DEFINE_enum(
+    "head",
+    "svm",
+    ["svm", "logistic", "ldam", "finetune", "auto"],
+    "The classifier that is fitted to the labels: finetune trains the whole network on the images, auto is the svm or that, whichever "
+    "cross-validation on the labelled set prefers.",
+)
 _REBALANCE = flags.DEFINE_string("rebalance", "none", "A rule against imbalance that goes with the head, as in experiments.heads.")
 _C = flags.DEFINE_list("C", ["10"], "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for each head.")
 _FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)
+_EPOCHS = flags.DEFINE_integer("epochs", 60, "Of fine-tuning: passes over the labelled images.", lower_bound=1)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.01, "Of fine-tuning: the learning rate at first.", 0)
+_TUNED_SIZE = flags.DEFINE_integer(
+    "tuned_size", None, "Of fine-tuning: pixels of a side that the network sees. Default: as the source model; fewer are faster.", 32
+)
 _THRESHOLDING = flags.DEFINE_bool("thresholding", False, "Also report accuracy with probabilities divided by the priors of the labels.")
 _FULL = flags.DEFINE_bool("full", False, "Fit the head to the whole pool too: G_AL needs it where it is not known yet. Takes minutes.")
 _OUT = flags.DEFINE_string("out", "results/one_shot", "Folder for everything that is written.")
@@ -66,12 +79,14 @@ USE_CHANCE = ("random", "core_set", "posterior")
 # (`Dataset.origin`). `--full --strategies=random --rules=none --seeds=1` computes it anew.
 FULL_ACCURACY = {"99c88c48+67ecd5a2": 58.62, "ce1d09aa+cb96a35f": 50.65, "66fbc133": 59.54}
 
-# What is told: title, digits, and whether more is better.
+# What is told where it was measured: title, digits, and whether a rule should raise it (None: neither).
 METRICS = {
     "accuracy": ("Balanced test accuracy, %", 1, True),
     "accuracy_thresholded": ("Balanced test accuracy with prior thresholding, %", 1, True),
     "classes_found": ("Classes found", 1, True),
     "imbalance_ratio": ("Imbalance ratio of the labelled set", 3, False),
+    "unseen_svm": ("Accuracy of the SVM in cross-validation on the labelled set, %", 1, None),
+    "unseen_finetune": ("Accuracy of fine-tuning in cross-validation on the labelled set, %", 1, None),
 }
 
 
@@ -81,10 +96,8 @@ def main(_: Sequence[str]) -> None:
     budgets = program.numbers("budgets", _BUDGETS.value, int)
     dataset = _dataset()
     _check_pool(dataset, names, budgets)
-    choices, name = (
-        tuple(program.numbers("C", _C.value, float)),
-        _HEAD.value + (f"+{_REBALANCE.value}" if _REBALANCE.value != "none" else ""),
-    )
+    choices = tuple(program.numbers("C", _C.value, float))
+    name = _HEAD.value + (f"+{_REBALANCE.value}" if _REBALANCE.value != "none" else "")
     if _THRESHOLDING.value and name != "svm":
         raise ValueError(f"--thresholding is of the SVM; with --head={_HEAD.value} it is --rebalance=thresholding")
     head = workers.Setting(dataset.num_classes, choices, _FOLDS.value, _SEED.value, _THRESHOLDING.value, head=classifiers.known(name))
@@ -100,18 +113,23 @@ def main(_: Sequence[str]) -> None:
         versions=report.versions(),
         code=report.code(),
     )
+    network = _network(dataset) if head.head in classifiers.OF_IMAGES else None
+    if network:
+        configuration |= dict(recipe=asdict(network.recipe), tuned_size=network.source.size)
     out = Path(_OUT.value)
     folder = cells.folder(out / "cells", configuration, fresh=_FRESH.value)
+    network = network and replace(network, folder=folder)
     pool = data.pool(dataset, typicality="posterior" in (*names, *rules))
     seeds = {name: range(_SEEDS.value if name in USE_CHANCE else 1) for name in names}
     total = sum(len(summary.rules_of(name, rules)) * len(budgets) * len(seeds[name]) for name in names)
-    processes = workers.cores() if _WORKERS.value is None else _WORKERS.value
+    # A network is trained in this process, with whatever accelerator there is.
+    processes = 0 if network else workers.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.
     with (
         workers.processes(processes) as executor,
-        workers.fitting(head, folder, *data.scaled(dataset), executor=executor) as submit,
+        workers.fitting(head, folder, *data.scaled(dataset), executor=executor, network=network) as submit,
         tqdm(total=total, unit="run", disable=None) as progress,
     ):
         jobs, full = [], full_accuracy(dataset, head, submit)
@@ -160,6 +178,15 @@ def _dataset() -> data.Dataset:
     return dataset if _POOL_ROWS.value is None else data.first_rows(dataset, _POOL_ROWS.value)
 
 
+def _network(dataset: data.Dataset) -> Any:
+    """The source model with its images, as the flags have it trained on."""
+    if dataset.network is None:
+        raise ValueError(f"--head={_HEAD.value} trains on the images themselves: give --data_dir instead of features")
+    network = dataset.network
+    recipe = replace(network.recipe, epochs=_EPOCHS.value, learning_rate=_LEARNING_RATE.value)
+    return replace(network, recipe=recipe, source=replace(network.source, size=_TUNED_SIZE.value or network.source.size))
+
+
 def select(
     name: str, rule: str, budgets: Sequence[int], seeds: Sequence[int], pool: balal.Pool, dataset: data.Dataset, folder: Path
 ) -> list[dict[str, Any]]:
@@ -204,7 +231,7 @@ def full_accuracy(dataset: data.Dataset, head: workers.Setting, submit: Callable
 def gather(configuration: dict[str, Any], dataset: data.Dataset, runs: list[dict[str, Any]], full: float | None) -> dict[str, Any]:
     """Everything that is known at the end, as JSON values."""
     figures, budgets = paper.figures(dataset), configuration["budgets"]
-    entries = summary.summarise(runs, [metric for metric in METRICS if runs[0][metric] is not None], figures)
+    entries = summary.summarise(runs, [metric for metric in METRICS if runs[0].get(metric) is not None], figures)
     gains = {}
     for name, group in itertools.groupby(entries, lambda entry: summary.full_name(entry["strategy"], entry["rule"])):
         ours, printed = zip(*((entry["accuracy"]["mean"], entry["accuracy"]["paper"]) for entry in group), strict=True)
@@ -236,7 +263,7 @@ def tables(result: dict[str, Any]) -> str:
     """One Markdown table a metric, and in words where balancing did not help."""
     configuration, entries, full = result["configuration"], result["summary"], result["full_accuracy"]
     chancy = " and ".join(name for name in configuration["strategies"] if name in USE_CHANCE) or "strategies that use chance"
-    head = "linear SVM" if configuration["head"] == "svm" else configuration["head"]
+    head = dict(svm="linear SVM", auto="linear SVM or fine-tuned network").get(configuration["head"], configuration["head"])
     parts = [
         f"Pool: {', '.join(configuration['files'])}. Head: {head}, C = {', '.join(f'{value:g}' for value in configuration['C'])}. "
         f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {chancy}, one run for the others."
@@ -251,7 +278,12 @@ def tables(result: dict[str, Any]) -> str:
             title += f"; with all labels {summary.written(full, digits, beside=beside)}"
             last = "G_AL", {name: summary.written(gain, 3, beside=beside) for name, gain in result["g_al"].items()}
         table = summary.table(entries, metric, digits=digits, baseline=baseline and ("random, expected", baseline), last=last)
-        parts += [f"### {title}", table, *summary.remarks(entries, metric, digits=digits, rises=rises)]
+        parts += [f"### {title}", table]
+        if rises is not None:
+            parts += summary.remarks(entries, metric, digits=digits, rises=rises)
+    if chosen := [run["chosen"] for run in result["runs"] if "chosen" in run]:
+        told = ", ".join(f"{name} for {chosen.count(name)}" for name in sorted(set(chosen)))
+        parts.append(f"Cross-validation on the labelled set chose, of {len(chosen)} labelled sets, {told}.")
     if hasty := sum(not run["converged"] for run in result["runs"]):
         parts.append(f"The solver stopped short of its tolerance in {hasty} of {len(result['runs'])} heads.")
     return "\n\n".join(parts)

@@ -93,6 +93,16 @@ def test_an_adjustment_lowers_what_it_was_added_to(params, pictures):
     assert finetune.logits(adjusted, images)[:, 0].mean() < finetune.logits(plain, images)[:, 0].mean() - 0.5
 
 
+def test_the_learning_rate_falls_to_a_tenth_after_shares_of_the_epochs():
+    recipe = finetune.Recipe(epochs=4, learning_rate=1.0, momentum=0.0, weight_decay=0.0, decay=(0.5, 0.75))
+    optimizer = finetune._optimizer(recipe, 3)
+    state, rates = optimizer.init(np.zeros((), np.float32)), []
+    for _ in range(12):
+        change, state = optimizer.update(np.ones((), np.float32), state, np.zeros((), np.float32))
+        rates.append(round(-float(change), 4))
+    assert rates == [1.0] * 6 + [0.1] * 3 + [0.01] * 3
+
+
 def test_augmentation_keeps_the_pixels_and_moves_them():
     images = np.arange(4 * 8 * 8 * 3, dtype=np.float32).reshape(4, 8, 8, 3)
     moved = np.asarray(finetune._augmented(images, finetune.Recipe(shift=0.25), jax.random.key(1)))

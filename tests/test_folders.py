@@ -127,6 +127,13 @@ def test_of_many_damaged_files_the_first_few_and_their_number_are_told(tmp_path)
         data.folder(tmp_path, skip_damaged=True)
 
 
+def test_how_far_the_check_is_is_told(pets):
+    told = []
+    found = data.folder(pets, skip_damaged=True, progress=lambda number, total: told.append((number, total)))
+    total = len(found) + len(found.skipped)
+    assert told == [(number, total) for number in range(1, total + 1)]
+
+
 def test_skipped_files_leave_no_hole(pets):
     (pets / "cat" / "a.jpg").write_bytes(b"")
     found = data.folder(pets, skip_damaged=True)

@@ -205,6 +205,46 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
         run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--features=x.npz", *arguments)
 
 
+def test_the_head_is_the_svm_or_the_fine_tuned_network_as_cross_validation_prefers(network, tmp_path, capsys):
+    photographs(tmp_path / "photos", 120, classes=3)
+    arguments = (
+        f"--data_dir={tmp_path / 'photos'}",
+        f"--cache={tmp_path / 'features'}",
+        "--budgets=70",
+        "--strategies=ent_inv_div",
+        "--rules=none",
+        "--folds=2",
+        "--epochs=1",
+    )
+    run(one_shot, network, tmp_path / "out", "--head=auto", *arguments)
+    (found,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert {"unseen_svm", "unseen_finetune", "chosen"} <= set(found)
+    better = "svm" if found["unseen_svm"] >= found["unseen_finetune"] else "finetune"
+    assert found["chosen"] == better
+    printed = capsys.readouterr().out
+    assert f"Cross-validation on the labelled set chose, of 1 labelled sets, {better} for 1." in printed
+    assert not list((tmp_path / "out").rglob("training-*")), "a training that has ended leaves nothing behind"
+
+    run(one_shot, network, tmp_path / better, f"--head={better}", *arguments)
+    (alone,) = json.loads((tmp_path / better / "results.json").read_text())["runs"]
+    assert alone["accuracy"] == found["accuracy"], "what was chosen is fitted to the whole labelled set"
+    with pytest.raises(ValueError, match="trains on the images themselves: give --data_dir"):
+        run(one_shot, network, tmp_path / "out", "--head=finetune")
+
+
+def test_images_to_test_on_may_be_named(network, tmp_path):
+    photographs(tmp_path / "photos", 60, classes=3)
+    photographs(tmp_path / "tests", 12, classes=3)
+    photographs(tmp_path / "others", 12, classes=2)
+    arguments = (f"--data_dir={tmp_path / 'photos'}", f"--cache={tmp_path / 'features'}", "--budgets=9", "--strategies=ent", "--rules=none")
+    run(one_shot, network, tmp_path / "out", f"--test_dir={tmp_path / 'tests'}", "--workers=0", *arguments)
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert result["class_sizes"] == [20, 20, 20], "nothing is held out"
+    assert list(result["configuration"]["files"]) == ["photos, pool, by small", "tests, test, by small"]
+    with pytest.raises(ValueError, match="must have the classes of --data_dir, but these are in one of them only: class2"):
+        run(one_shot, network, tmp_path / "out", f"--test_dir={tmp_path / 'others'}", *arguments)
+
+
 def test_photographs_without_labels_are_no_experiment(network, folder, tmp_path):
     with pytest.raises(ValueError, match="must have a label for every image"):
         run(one_shot, network, tmp_path / "out", f"--data_dir={folder}", f"--cache={tmp_path / 'features'}")

@@ -31,6 +31,7 @@ def test_a_pool_of_clusters_teaches_a_head_more_than_its_few_labels():
     shift = rebalance.adjustment(rebalance.counts_of(labels, num_classes=5))
     alone = logistic.fit(features, labels, num_classes=5, C=0.1, adjustment=shift)
     head, found = pseudo.fit(features, labels, pool, num_classes=5, C=0.1, most=50, confidence=0.8)
+    assert head.counts.sum() == len(labels), "pseudo-labels are not counted"
     assert np.bincount(found.labels, minlength=5).max() <= 50
     assert set(found.labels.tolist()) <= {0, 1, 2}
     assert np.mean(logistic.predict(head, test) == answers) > np.mean(logistic.predict(alone, test) == answers)

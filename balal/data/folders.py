@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def folder(
     check: bool = True,
     skip_damaged: bool = False,
     threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Images:
     r"""The images under a folder, in the order of their names, as `Images`.
 
@@ -38,6 +40,7 @@ def folder(
         files take a fraction of their decoding time. False: open nothing; damaged files are found when they are read.
       skip_damaged: leave out what cannot be used and tell it in `Images.skipped`, instead of raising.
       threads: to check with; None: as many as there are cores that this process may use.
+      progress: called after each file with how many have been looked at, and how many there are.
 
     The fingerprint covers ids, labels, class names and the contents of all files or, with `check=False`, their sizes only; its first word
     says which.
@@ -67,7 +70,9 @@ def folder(
     labelled = bool(directories) if labelled is None else labelled
     if labelled:
         faults |= dict.fromkeys(outside, "it lies in no class's directory")
-    contents = _examine({name: place for name, place in files.items() if name not in faults}, check, thread_count(threads), faults)
+    contents = _examine(
+        {name: place for name, place in files.items() if name not in faults}, check, thread_count(threads), faults, progress
+    )
     if faults and not skip_damaged:
         told = [f"{name} ({fault})" for name, fault in sorted(faults.items())]
         mend = "mend or remove them, or leave them out with skip_damaged=True"
@@ -134,15 +139,17 @@ def _written(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _examine(files: dict[str, str], check: bool, threads: int, faults: dict[str, str]) -> dict[str, bytes]:
+def _examine(files: dict[str, str], check: bool, threads: int, faults: dict[str, str], progress) -> dict[str, bytes]:
     """What the fingerprint covers of each good file, in order; the faults of the others are added to `faults`."""
     contents = {}
     results = ahead(_checked if check else _sized, files.values(), threads=threads, waiting=4 * threads)
-    for name, (content, fault) in zip(files, results, strict=True):
+    for number, (name, (content, fault)) in enumerate(zip(files, results, strict=True), start=1):
         if fault:
             faults[name] = fault
         else:
             contents[name] = content
+        if progress is not None:
+            progress(number, len(files))
     return contents
 
 

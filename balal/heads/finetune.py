@@ -153,17 +153,19 @@ def _begin(source: Any, params: Any, recipe: Recipe, steps: int) -> tuple:
     return trainable, statistics, _optimizer(recipe, steps).init(trainable)
 
 
-def _optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
-    falls = {int(share * recipe.epochs) * steps: 0.1 for share in recipe.decay}
+def _optimizer(recipe: Recipe, steps: Int[Array, ""] | int) -> optax.GradientTransformation:
+    def schedule(count):
+        return recipe.learning_rate * 0.1 ** sum(count >= int(share * recipe.epochs) * steps for share in recipe.decay)
+
     return optax.chain(
         # Kernels, of convolutions and of the classifier, have two axes or more.
         optax.add_decayed_weights(recipe.weight_decay, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)),
-        optax.sgd(optax.piecewise_constant_schedule(recipe.learning_rate, falls), recipe.momentum, nesterov=True),
+        optax.sgd(schedule, recipe.momentum, nesterov=True),
     )
 
 
-@partial(jax.jit, static_argnames=("source", "recipe", "steps"), donate_argnames="state")
-def _step(source: Any, recipe: Recipe, steps: int, state, images, labels, key, weights, adjustment):
+@partial(jax.jit, static_argnames=("source", "recipe"), donate_argnames="state")
+def _step(source: Any, recipe: Recipe, steps, state, images, labels, key, weights, adjustment):
     trainable, statistics, memory = state
     graph, _ = nnx.split(nnx.eval_shape(partial(source.module, dtype=jnp.bfloat16 if recipe.bfloat16 else jnp.float32)))
     images = source.normalised(_augmented(images.astype(jnp.float32), recipe, key))

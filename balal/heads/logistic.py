@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer, Real
+from jaxtyping import Array, Bool, Float, Int, Integer, Real
 from scipy.special import softmax as _softmax
 
 from balal.heads import softmax, validation
@@ -51,6 +51,7 @@ def fit(
     balanced: bool = False,
     weights: Real[Array | np.ndarray, " rows"] | None = None,
     adjustment: Real[Array | np.ndarray, " C"] | None = None,
+    given: Bool[Array | np.ndarray, " rows"] | None = None,
 ) -> Head:
     """A `Head` fitted to labelled features. Same input, same head. Folds and values of `C` are solved by one program in float32.
 
@@ -65,6 +66,8 @@ def fit(
       balanced: choose `C` by the mean accuracy of the classes, not of the rows.
       weights: [B], what each row counts in the loss; see `balal.heads.rebalance` for weights of classes. None: 1.
       adjustment: [num_classes], added to the logits in the loss alone, as `rebalance.adjustment(counts)` for the balanced softmax.
+      given: bool [B], labels that somebody gave (None: all); the others, pseudo-labels say, do not judge `C` or the temperature, and are
+        not counted.
 
     Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite or beyond 1e17, a `C` that is not
       positive, fewer than 2 folds, or weights that are negative or all 0.
@@ -83,16 +86,22 @@ def fit(
     if len(shift) != num_classes:
         raise ValueError(f"adjustment must have one number a class, {num_classes} of them, got {len(shift)}")
 
-    classes, answers, counts = np.unique(answers, return_inverse=True, return_counts=True)
+    real = np.ones(len(answers), bool) if given is None else np.asarray(given, bool)
+    if len(real) != len(answers) or not real.any():
+        raise ValueError(f"given must be one true or false a row, some of them true, got {len(real)} for {len(answers)} rows")
+
+    classes, answers = np.unique(answers, return_inverse=True)
+    counts = np.bincount(answers[real], minlength=len(classes))
     place, accuracies, temperature = 0, (), 1.0
     held_out = len(answers) > 1 and (len(choices) > 1 or calibrate)
     fold = validation.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
     values, solution = _solved(rows, answers, counted, fold, choices, shift[classes])
     if held_out:
-        each = 1 / counts[answers] if balanced else np.ones(len(answers))
-        correct = [float(np.average(logits.argmax(axis=1) == answers, weights=each)) for logits in values]
+        values, judges = [logits[real] for logits in values], answers[real]
+        each = 1 / counts[judges] if balanced else np.ones(len(judges))
+        correct = [float(np.average(logits.argmax(axis=1) == judges, weights=each)) for logits in values]
         place, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
-        temperature = validation.temperature(values[place], answers) if calibrate else 1.0
+        temperature = validation.temperature(values[place], judges) if calibrate else 1.0
     coef = np.asarray(solution.coef, np.float64)[place, : len(classes), : rows.shape[1]]
     intercept = np.asarray(solution.intercept, np.float64)[place, : len(classes)]
     converged = bool(np.all(np.asarray(solution.decrease)[:, place] <= _PROMISED))

@@ -5,6 +5,7 @@ They never are labels that somebody gave: they spend no budget, find no class, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
@@ -62,8 +63,8 @@ def fit(
 ) -> tuple[logistic.Head, PseudoLabels]:
     """A head fitted to labels, and again to labels and pseudo-labels; and the pseudo-labels of the last round.
 
-    Every fit has the loss of the balanced softmax, so that its probabilities are those of a balanced pool; in the last one the counts
-    include pseudo-labels at their weight.
+    Every fit has the loss of the balanced softmax, so that its probabilities are those of a balanced pool; in the last one its priors
+    include pseudo-labels at their weight. `C` and the temperature are judged by labels only, and only these are in `head.counts`.
 
     Args:
       features: [B, D] with labels [B].
@@ -86,8 +87,9 @@ def fit(
         raise ValueError(f"there must be at least one round, got {rounds}")
     rows, answers, others = np.asarray(features, np.float64), np.asarray(labels, np.int64), np.asarray(pool, np.float64)
     shift = rebalance.adjustment(rebalance.counts_of(answers, num_classes=num_classes))
+    fit_head = partial(logistic.fit, num_classes=num_classes, C=C, folds=folds, seed=seed, calibrate=True)
     # What is checked of labels and features is checked here, by the first fit.
-    head = logistic.fit(rows, answers, num_classes=num_classes, C=C, folds=folds, seed=seed, calibrate=True, adjustment=shift)
+    head = fit_head(rows, answers, adjustment=shift)
     bound = int(np.median(head.counts)) if most is None else most
     pseudo = PseudoLabels(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     for _ in range(rounds):
@@ -97,7 +99,6 @@ def fit(
         together = np.concatenate([answers, pseudo.labels])
         shift = rebalance.adjustment(np.bincount(together, weights=weights, minlength=num_classes))
         everything = np.concatenate([rows, others[pseudo.rows]])
-        head = logistic.fit(
-            everything, together, num_classes=num_classes, C=C, folds=folds, seed=seed, calibrate=True, weights=weights, adjustment=shift
-        )
+        given = np.arange(len(together)) < len(answers)
+        head = fit_head(everything, together, weights=weights, adjustment=shift, given=given)
     return head, pseudo

@@ -1,32 +1,47 @@
-"""Every head with every rule against imbalance that goes with it, under names such as `svm`, `logistic+balanced_softmax`."""
+"""Every head with every rule against imbalance that goes with it, under names such as `svm`, `logistic+balanced_softmax`.
+
+`finetune` trains the whole source network on the images instead, and `auto` is the SVM or that, whichever cross-validation prefers.
+"""
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from balal.heads import ldam, logistic, pseudo, rebalance, svm
+from balal.heads import choice, ldam, logistic, pseudo, rebalance, svm
 
 
 @dataclass(frozen=True)
 class Task:
-    """A labelled set, the rest of the pool (None: nothing there), a test set, and what `fit` is told beside them."""
+    """A labelled set, the rest of the pool (None: nothing there), a test set, and what `fit` is told beside them.
+
+    network: the source model with the images (`networks.Network`), and rows: those of the labelled set among them; None: only features.
+    """
 
     features: np.ndarray
     labels: np.ndarray
     pool: np.ndarray | None
     tests: np.ndarray
     options: dict[str, Any]
+    network: Any = None
+    rows: np.ndarray | None = None
 
     @property
     def counts(self) -> np.ndarray:
         return rebalance.counts_of(self.labels, num_classes=self.options["num_classes"])
 
 
-Fitted = tuple[Any, np.ndarray]
-"""A head, and the classes that it predicts for the test set."""
+@dataclass(frozen=True)
+class Fitted:
+    """A head, and the classes that it predicts for the test set. chosen: its name, where there was a choice, and accuracies: in
+    cross-validation on the labelled set, of all that there were to choose from."""
+
+    head: Any
+    predicted: np.ndarray
+    chosen: str | None = None
+    accuracies: dict[str, float] | None = None
 
 
 def fit(name: str, task: Task) -> Fitted:
@@ -44,41 +59,70 @@ def known(name: str) -> str:
 
 def _svm(task: Task, *, thresholding: bool = False) -> Fitted:
     head = svm.fit(task.features, task.labels, calibrate=thresholding, **task.options)
-    return head, svm.predict(head, task.tests, thresholding=thresholding)
+    return Fitted(head, svm.predict(head, task.tests, thresholding=thresholding))
 
 
 def _logistic(task: Task, *, weights: np.ndarray | None = None, adjustment: np.ndarray | None = None) -> Fitted:
     each = None if weights is None else weights[task.labels]
     head = logistic.fit(task.features, task.labels, weights=each, adjustment=adjustment, **task.options)
-    return head, logistic.predict(head, task.tests)
+    return Fitted(head, logistic.predict(head, task.tests))
 
 
 def _thresholding(task: Task) -> Fitted:
     head = logistic.fit(task.features, task.labels, calibrate=True, **task.options)
     shares = rebalance.threshold(logistic.probabilities(head, task.tests), head.counts, smoothing=1.0)
-    return head, head.classes[shares.argmax(axis=1)]
+    return Fitted(head, head.classes[shares.argmax(axis=1)])
 
 
 def _logit_adjustment(task: Task) -> Fitted:
     head = logistic.fit(task.features, task.labels, **task.options)
-    return head, head.classes[rebalance.adjust(logistic.logits(head, task.tests), head.counts).argmax(axis=1)]
+    return Fitted(head, head.classes[rebalance.adjust(logistic.logits(head, task.tests), head.counts).argmax(axis=1)])
 
 
 def _tau_normalised(task: Task, fit: Callable[..., Any]) -> Fitted:
     head = fit(task.features, task.labels, **task.options)
-    return head, head.classes[np.argmax(np.asarray(task.tests) @ rebalance.tau_normalise(head.coef).T, axis=1)]
+    return Fitted(head, head.classes[np.argmax(np.asarray(task.tests) @ rebalance.tau_normalise(head.coef).T, axis=1)])
 
 
 def _ldam(task: Task) -> Fitted:
     head = ldam.fit(task.features, task.labels, num_classes=task.options["num_classes"])
-    return head, ldam.predict(head, task.tests)
+    return Fitted(head, ldam.predict(head, task.tests))
 
 
 def _pseudo(task: Task) -> Fitted:
     if task.pool is None:
         raise ValueError("pseudo-labels need the unlabelled pool: use experiments.heads")
     head, _ = pseudo.fit(task.features, task.labels, task.pool, **task.options)
-    return head, logistic.predict(head, task.tests)
+    return Fitted(head, logistic.predict(head, task.tests))
+
+
+def _finetuned(task: Task, **rules: np.ndarray) -> Fitted:
+    fit, network = _tuning(task, **rules)
+    head = fit(np.arange(len(task.labels)))
+    return Fitted(head, network.predict(head))
+
+
+def _tuning(task: Task, **rules: np.ndarray) -> tuple[Callable[[np.ndarray], Any], Any]:
+    """What fine-tunes the network on some places of the labelled set, and the network."""
+    network, rows = task.network, task.rows
+    if network is None or rows is None:
+        raise ValueError("fine-tuning needs the images themselves: give --data_dir")
+    options = dict(num_classes=task.options["num_classes"], seed=task.options["seed"], **rules)
+    return lambda places: network.fit(rows[places], task.labels[places], **options), network
+
+
+def _auto(task: Task) -> Fitted:
+    fit, network = _tuning(task)
+
+    def transfer(places: np.ndarray, held: np.ndarray) -> np.ndarray:
+        return svm.predict(svm.fit(task.features[places], task.labels[places], **task.options), task.features[held])
+
+    def finetune(places: np.ndarray, held: np.ndarray) -> np.ndarray:
+        return network.predict(fit(places), task.rows[held])
+
+    folds, seed = task.options["folds"], task.options["seed"]
+    found = choice.choose(dict(svm=transfer, finetune=finetune), task.labels, folds=folds, seed=seed)
+    return replace(HEADS[found.name](task), chosen=found.name, accuracies=found.accuracies)
 
 
 HEADS: dict[str, Callable[[Task], Fitted]] = {
@@ -95,4 +139,11 @@ HEADS: dict[str, Callable[[Task], Fitted]] = {
     "logistic+tau_normalised": lambda task: _tau_normalised(task, logistic.fit),
     "ldam": _ldam,
     "pseudo": _pseudo,
+    "finetune": _finetuned,
+    "finetune+balanced_softmax": lambda task: _finetuned(task, adjustment=rebalance.adjustment(task.counts)),
+    "finetune+effective_weights": lambda task: _finetuned(task, weights=rebalance.effective_weights(task.counts, beta=0.9)),
+    "auto": _auto,
 }
+
+# Those that train the network on the images.
+OF_IMAGES = tuple(name for name in HEADS if name.split("+")[0] in ("finetune", "auto"))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
+from balal.data import select
 from balal.heads import scaling
 from balal.models import weights
 
@@ -35,7 +36,8 @@ class Dataset:
 
     features: [N, D] as they are selected by. labels: int32 [N]. test_features: [M, D]. test_labels: int32 [M]. scores: of the source model,
     or None. num_classes: `C`. compact: whether the features are whitened components already, which decides how a head has them scaled.
-    files: the name and sha256 of every file it came from.
+    files: the name and sha256 of every file it came from. network: the source model and the images (`networks.Network`), where the
+    features were made from images here.
     """
 
     features: np.ndarray
@@ -46,6 +48,7 @@ class Dataset:
     num_classes: int
     compact: bool
     files: dict[str, str]
+    network: Any = None
 
     @property
     def sizes(self) -> np.ndarray:
@@ -228,4 +231,5 @@ def first_rows(dataset: Dataset, rows: int) -> Dataset:
     if not 1 <= rows <= len(dataset.labels):
         raise ValueError(f"--pool_rows must lie between 1 and the {len(dataset.labels)} rows of the pool, got {rows}")
     scores = None if dataset.scores is None else jax.tree.map(lambda values: values[:rows], dataset.scores)
-    return replace(dataset, features=dataset.features[:rows], labels=dataset.labels[:rows], scores=scores)
+    network = dataset.network and replace(dataset.network, pool=select(dataset.network.pool, range(rows)))
+    return replace(dataset, features=dataset.features[:rows], labels=dataset.labels[:rows], scores=scores, network=network)

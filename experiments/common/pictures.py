@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
 import balal
 from balal import data
@@ -20,6 +21,9 @@ DATASET = flags.DEFINE_enum(
     "dataset", "folder", ["folder", "arrays", *PROFILES], "What is at --data_dir: images, an array file, or a data set of the paper."
 )
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Their folder or file; of cifar100 and food101 the data directory of TensorFlow Datasets.")
+_TEST_DIR = flags.DEFINE_string(
+    "test_dir", None, "Images to test on, of a folder or array file. Default: a share of every class is held out."
+)
 _SOURCE = flags.DEFINE_string("source", "efficientnet_lite0", "The source model that sees the images.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Its weights, .safetensors or .pth. Default: those of an installed package.")
 _CROP = flags.DEFINE_float(
@@ -39,13 +43,8 @@ def pool(*, key: jax.Array | None = None, labelled: bool | None = None) -> data.
       labelled: whether a folder's directories are classes; None: as it looks.
     """
     name, place = _place()
-    if name == "folder":
-        try:
-            return data.folder(place, labelled=labelled, skip_damaged=_SKIP.value)
-        except ValueError as error:
-            raise ValueError(str(error).replace("skip_damaged=True", "--skip_damaged")) from error
-    if name == "arrays":
-        return data.arrays(place)
+    if name not in PROFILES:
+        return _read(name, place, labelled=labelled)
     known = data.profile(name)
     images = data.load(known, place, part="pool", skip_damaged=_SKIP.value)
     if key is None or name == "mit67":  # which is as unbalanced as it comes
@@ -53,21 +52,29 @@ def pool(*, key: jax.Array | None = None, labelled: bool | None = None) -> data.
     return data.select(images, np.asarray(balal.imbalance.subsample(key, images.labels, np.array(known.counts))))
 
 
-def test() -> data.Images | None:
-    """The balanced test images of a data set of the paper; of others None: a part of theirs has to be held out."""
+def test(class_names: tuple[str, ...]) -> data.Images | None:
+    """The balanced test images of a data set of the paper, or those that were named; None: a part of the pool has to be held out.
+
+    Raises: ValueError where the test images that were named have other classes than the pool.
+    """
     name, place = _place()
-    return data.load(data.profile(name), place, part="test", skip_damaged=_SKIP.value) if name in PROFILES else None
+    if name in PROFILES:
+        if _TEST_DIR.value is not None:
+            raise ValueError(f"{name} has test images of its own: leave out --test_dir")
+        return data.load(data.profile(name), place, part="test", skip_damaged=_SKIP.value)
+    if _TEST_DIR.value is None:
+        return None
+    images = _read(name, Path(_TEST_DIR.value).expanduser(), labelled=True)
+    if images.class_names != class_names:
+        differ = sorted(set(images.class_names) ^ set(class_names))
+        raise ValueError(f"--test_dir must have the classes of --data_dir, but these are in one of them only: {data.images.some(differ)}")
+    return images
 
 
 def features(images: data.Images, *, folder: Path | None = None) -> tuple[Path, Cache]:
     """What the source model makes of images, and the folder where it is kept: made first where it has not seen them yet."""
-    try:
-        # Needs Flax, which a program that was given features can do without.
-        from experiments.common import extraction
-    except ModuleNotFoundError as error:
-        raise ValueError(f"images need a source model ({error}): pip install 'balal[efficientnet-lite0]'") from error
-    whole = DATASET.value in PROFILES and data.profile(DATASET.value).crop == "whole"
-    source, weights = extraction.source(_SOURCE.value, _WEIGHTS.value, crop=1.0 if _CROP.value is None and whole else _CROP.value)
+    extraction, _ = _needing_flax()
+    source, weights = _source()
     made_from = extraction.manifest(source, _SOURCE.value, weights, images)
     if folder is None:
         folder = Path(_CACHE.value) / extraction.folder_name(made_from, _DTYPE.value)
@@ -82,11 +89,12 @@ def dataset(*, seed: int, test_share: float) -> Dataset:
     Raises: ValueError where images have no labels, or none is left for one of the two.
     """
     key = jax.random.key(seed)
-    images, tests = pool(key=key), test()
+    images = pool(key=key)
     if not images.class_names or images.labels.min() < 0:
         raise ValueError(
             f"{images.name} must have a label for every image, a directory for each class; to pick among others: experiments.pick"
         )
+    tests = test(images.class_names)
     tell_skipped(images)
     _, seen = features(images)
     rows, aside = np.arange(len(images)), np.arange(0)
@@ -94,6 +102,7 @@ def dataset(*, seed: int, test_share: float) -> Dataset:
         rows, aside = held_out(key, images.labels, share=test_share)
         tested = seen
     else:
+        tell_skipped(tests)
         _, tested = features(tests)
         aside = np.arange(len(tests))
     if not len(aside):
@@ -110,6 +119,7 @@ def dataset(*, seed: int, test_share: float) -> Dataset:
             f"{cache.manifest['images']['name']}, {what}, by {cache.manifest['source']}": cache.sha256["features"]
             for what, cache in (("pool", seen), ("test", tested))
         },
+        network=_needing_flax()[1].Network(*_source(), data.select(images, rows), data.select(images if tests is None else tests, aside)),
     )
 
 
@@ -136,6 +146,36 @@ def tell_skipped(images: data.Images) -> None:
 def scores(cache: Cache, rows: Any = slice(None)) -> balal.Scores:
     """The source model's scores of some rows of a cache."""
     return balal.Scores(*(jnp.asarray(cache.columns[field.name][rows]) for field in fields(balal.Scores)))
+
+
+def _needing_flax() -> tuple[Any, Any]:
+    """The modules that need Flax, which a program that was given features can do without."""
+    try:
+        from experiments.common import extraction, networks
+    except ModuleNotFoundError as error:
+        raise ValueError(f"images need a source model ({error}): pip install 'balal[efficientnet-lite0]'") from error
+    return extraction, networks
+
+
+def _source() -> tuple[Any, Path]:
+    """The source model of the flags and the file of its weights."""
+    whole = DATASET.value in PROFILES and data.profile(DATASET.value).crop == "whole"
+    return _needing_flax()[0].source(_SOURCE.value, _WEIGHTS.value, crop=1.0 if _CROP.value is None and whole else _CROP.value)
+
+
+def _read(kind: str, place: Path, *, labelled: bool | None) -> data.Images:
+    if kind == "arrays":
+        return data.arrays(place)
+    try:
+        with tqdm(unit="file", desc=f"checking {place.name}", leave=False, disable=None) as bar:
+
+            def tell(number: int, total: int) -> None:
+                bar.total = total
+                bar.update(number - bar.n)
+
+            return data.folder(place, labelled=labelled, skip_damaged=_SKIP.value, progress=tell)
+    except ValueError as error:
+        raise ValueError(str(error).replace("skip_damaged=True", "--skip_damaged")) from error
 
 
 def _place() -> tuple[str, Path]:

@@ -60,7 +60,13 @@ def processes(count: int) -> Iterator[Executor | None]:
 
 @contextmanager
 def fitting(
-    setting: Setting, folder: Path, pool: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], *, executor: Executor | None
+    setting: Setting,
+    folder: Path,
+    pool: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    *,
+    executor: Executor | None,
+    network: Any = None,
 ) -> Iterator[Callable[[np.ndarray], Future]]:
     """A function that has a head fitted to the rows `indices` of the pool, and returns the future of its cell.
 
@@ -69,6 +75,7 @@ def fitting(
       folder: of the cells; a head that is finished there is not fitted again.
       pool, test: features and labels, `[N, D]` and `[N]`.
       executor: of `processes`; several pools may share it. None fits at once in this process.
+      network: for heads that are trained on images, in this process: there the accelerator is.
     """
     submitted: dict[str, Future] = {}
     with tempfile.TemporaryDirectory() as shared:
@@ -80,7 +87,7 @@ def fitting(
         def submit(indices: np.ndarray) -> Future:
             cell = name(indices)
             if cell not in submitted:
-                finished, job = cells.read(folder, cell), (setting, folder, Path(shared), indices)
+                finished, job = cells.read(folder, cell), (setting, folder, Path(shared), indices, network)
                 if finished is not None:
                     submitted[cell] = ready(finished | dict(seconds=0.0))
                 else:
@@ -125,7 +132,7 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray) -> dict[str, Any]:
+def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray, network: Any) -> dict[str, Any]:
     """One head, fitted, tested and stored. Rows are sorted first, so that a set of rows gives one head whatever its order."""
     started = time.perf_counter()
     rows = np.sort(indices)
@@ -133,14 +140,14 @@ def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray) -> d
         np.load(shared / f"{part}.npy", mmap_mode="r") for part in ("pool_features", "pool_labels", "test_features", "test_labels")
     )
     options = dict(num_classes=setting.num_classes, C=setting.C, folds=setting.folds, seed=setting.seed)
-    task = classifiers.Task(features[rows], labels[rows], None, test_features, options)
+    task = classifiers.Task(features[rows], labels[rows], None, test_features, options, network, rows)
     if setting.thresholding:
         # One fit for both figures.
-        head = svm.fit(task.features, task.labels, calibrate=True, **options)
-        predicted, moved = svm.predict(head, test_features), svm.predict(head, test_features, thresholding=True)
+        fitted = svm.fit(task.features, task.labels, calibrate=True, **options)
+        found, moved = classifiers.Fitted(fitted, svm.predict(fitted, test_features)), svm.predict(fitted, test_features, thresholding=True)
     else:
-        head, predicted = classifiers.fit(setting.head, task)
-        moved = None
+        found, moved = classifiers.fit(setting.head, task), None
+    head, predicted = found.head, found.predicted
 
     def percent(metric, predicted) -> float:
         return round(100 * float(metric(np.asarray(test_labels), predicted, num_classes=setting.num_classes)), 4)
@@ -157,6 +164,8 @@ def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray) -> d
         C=getattr(head, "C", None),
         converged=getattr(head, "converged", True),
         temperature=getattr(head, "temperature", None),
+        **({} if found.chosen is None else dict(chosen=found.chosen)),
+        **{f"unseen_{name}": round(100 * accuracy, 4) for name, accuracy in (found.accuracies or {}).items()},
         seconds=round(time.perf_counter() - started, 3),
     )
     cells.write(folder, name(indices), cell)
