@@ -15,7 +15,7 @@ import balal
 JOBS = [
     ("ent_inv_div", 4_000_000, 4, 2, 2, 10),
     ("core_set", 200_000, 400, 0, 2, 40),
-    ("random+balance", 200_000, 64, 0, 200, 20),
+    ("random+balance", 200_000, 64, 0, 200, 60),
     ("posterior", 40_000, 32, 0, 500, 100),
     ("random+posterior", 40_000, 256, 0, 20, 300),
 ]
@@ -55,7 +55,8 @@ def measured(name: str, rows: int, size: int, source_classes: int, num_classes: 
     before = status("VmRSS")
     pool = jax.block_until_ready(jax.tree.map(drawn, pool))
     Path("/proc/self/clear_refs").write_text("5")
-    jax.block_until_ready(program(pool, jnp.zeros(rows, jnp.int32)))
+    # Labels of many classes, so that everything a strategy may do is done.
+    jax.block_until_ready(program(pool, jnp.arange(rows, dtype=jnp.int32) % num_classes))
     return status("VmHWM") - before
 
 
