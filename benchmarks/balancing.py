@@ -2,6 +2,7 @@
 
     python -m benchmarks.balancing                          17,168 x 1,280, 100 classes, b = 2,000; some minutes on two cores
     python -m benchmarks.balancing --rows=2000 --size=64 --budget=200 --repeats=1
+    python -m benchmarks.balancing --rows=1000000 --size=512 --num_classes=1000 --budget=1000 --rules=balance --picks=20
     python -m benchmarks.balancing --features=full.npz      a file with `pool_features` or `features`, and `pool_labels` or `labels`
 
 Every rival follows the same random order until the same rule takes over: balancing (`min`, patience 3), or the posterior as it is by
@@ -23,7 +24,9 @@ flags.DEFINE_integer("rows", 17_168, "Rows of the synthetic pool.", lower_bound=
 flags.DEFINE_integer("size", 1_280, "Feature size D of the synthetic pool.", lower_bound=1)
 flags.DEFINE_integer("num_classes", 100, "Target classes C, long-tailed.", lower_bound=2)
 flags.DEFINE_integer("budget", 2_000, "Labels to buy.", lower_bound=1)
-flags.DEFINE_integer("naive_picks", 10, "Picks that the naive rival is timed on; its total is extrapolated.", lower_bound=1)
+flags.DEFINE_list("rules", ["balance", "posterior"], "Rules to time.")
+flags.DEFINE_integer("picks", None, "Balancing picks that NumPy is timed on; its total is extrapolated. Default: all.", lower_bound=1)
+flags.DEFINE_integer("naive_picks", 10, "Those that the naive rival is timed on; 0 leaves it out.", lower_bound=0)
 
 
 def synthetic(rows: int, size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,8 +34,10 @@ def synthetic(rows: int, size: int, num_classes: int) -> tuple[np.ndarray, np.nd
     rng = np.random.default_rng(0)
     share = np.exp(-2.7 * np.arange(num_classes) / num_classes)
     labels = rng.choice(num_classes, rows, p=share / share.sum())
-    means = rng.normal(size=(num_classes, size))
-    return (means[labels] + rng.normal(size=(rows, size))).astype(np.float32), labels
+    means = rng.standard_normal((num_classes, size), np.float32)
+    features = rng.standard_normal((rows, size), np.float32)
+    features += means[labels]
+    return features, labels
 
 
 def numpy_balancing(
@@ -137,7 +142,7 @@ def main(argv: list[str]) -> None:
         features, labels = synthetic(FLAGS.rows, FLAGS.size, FLAGS.num_classes)
     features -= features.mean(axis=0)
     num_classes, budget = int(labels.max()) + 1, FLAGS.budget
-    making, pool = common.timed(lambda: jax.block_until_ready(balal.pool(features, typicality=True)))
+    making, pool = common.timed(lambda: jax.block_until_ready(balal.pool(features, typicality="posterior" in FLAGS.rules)))
     key = jax.random.key(0)
 
     table_size = len(features) * num_classes * 4
@@ -152,37 +157,46 @@ def main(argv: list[str]) -> None:
         note = f"first call with compilation {compiling:.1f} s; extra memory {extra / 1e6:.1f} MB, {extra / table_size:.2f} x [N, C]"
         return run(), common.timed(run, FLAGS.repeats)[0], note
 
-    result, seconds, note = ours("balance")
-    switched_at = int(result.switched_at) if int(result.switched_at) >= 0 else budget
-    order, rule = np.asarray(result.indices), budget - switched_at
+    ran, tables = f"{len(features):,} x {features.shape[1]:,}, C = {num_classes}, b = {budget:,}", {}
+    if "balance" in FLAGS.rules:
+        result, seconds, note = ours("balance")
+        switched_at = int(result.switched_at) if int(result.switched_at) >= 0 else budget
+        order, rule = np.asarray(result.indices), budget - switched_at
 
-    def rival(naive: bool, stop: int = budget) -> np.ndarray:
-        return numpy_balancing(features, labels, order, switched_at, budget, num_classes, naive=naive, stop=stop)
+        def rival(naive: bool, few: int) -> np.ndarray:
+            stop = switched_at + few
+            return numpy_balancing(features, labels, order, switched_at, budget, num_classes, naive=naive, stop=stop)
 
-    incremental = common.timed(lambda: rival(False), FLAGS.repeats)[0]
-    same = float(np.mean(rival(False) == order))
-    few = min(FLAGS.naive_picks, rule)
-    setup = common.timed(lambda: rival(True, switched_at))[0]
-    naive = (common.timed(lambda: rival(True, switched_at + few))[0] - setup) / max(few, 1) * rule + setup
-    ran = f"{len(features):,} x {features.shape[1]:,}, C = {num_classes}, b = {budget:,}"
-    tables = {
-        f"Balancing, {ran}, from label {switched_at:,} on": [
+        setup = common.timed(lambda: rival(False, 0))[0]
+
+        def timed(naive: bool, few: int) -> tuple[float, str]:
+            seconds, picks = common.timed(lambda: rival(naive, few), 1 if naive else FLAGS.repeats)
+            same = f"{np.mean(picks == order[: switched_at + few]):.1%} of the picks at the same place"
+            return setup + (seconds - setup) / max(few, 1) * rule, same + (f" (of {few}, extrapolated)" if few < rule else "")
+
+        smart = timed(False, min(FLAGS.picks or rule, rule))
+        programs = [
             ("balal, one compiled program", seconds, rule, note),
-            ("NumPy, one matrix-vector product a pick", incremental, rule, f"{same:.1%} of the picks at the same place"),
-            (f"NumPy, all distances anew (from {few} picks)", naive, rule, "extrapolated"),
+            ("NumPy, one matrix-vector product a pick", smart[0], rule, smart[1]),
         ]
-    }
+        if FLAGS.naive_picks:
+            naive = timed(True, min(FLAGS.naive_picks, rule))
+            programs.append(("NumPy, all distances anew", naive[0], rule, naive[1]))
+        tables[f"Balancing, {ran}, from label {switched_at:,} on"] = programs
 
-    result, seconds, note = ours("posterior")
-    order, begun = np.asarray(result.indices), min(balal.Posterior().start, budget)
-    arguments = features, labels, order, np.asarray(pool.typicality), begun, budget, num_classes
-    plain = common.timed(lambda: numpy_posterior(*arguments), FLAGS.repeats)[0]
-    same = np.isin(numpy_posterior(*arguments), order).mean()
-    tables[f"Posterior, {ran}, from label {begun} on; before it, the typicality of all rows, compilation included, in {making:.1f} s"] = [
-        ("balal, one compiled program", seconds, budget, note),
-        ("NumPy, two matrix-vector products a pick", plain, budget, f"{same:.1%} of the picks the same"),
-    ]
-    common.finish("balancing", [common.table(title, rows(programs)) for title, programs in tables.items()])
+    if "posterior" in FLAGS.rules:
+        result, seconds, note = ours("posterior")
+        order, begun = np.asarray(result.indices), min(balal.Posterior().start, budget)
+        arguments = features, labels, order, np.asarray(pool.typicality), begun, budget, num_classes
+        plain = common.timed(lambda: numpy_posterior(*arguments), FLAGS.repeats)[0]
+        same = np.isin(numpy_posterior(*arguments), order).mean()
+        tables[
+            f"Posterior, {ran}, from label {begun} on; before it, the typicality of all rows, compilation included, in {making:.1f} s"
+        ] = [
+            ("balal, one compiled program", seconds, budget, note),
+            ("NumPy, two matrix-vector products a pick", plain, budget, f"{same:.1%} of the picks the same"),
+        ]
+    common.finish("balancing", [common.table(title, rows(lines)) for title, lines in tables.items()])
 
 
 if __name__ == "__main__":
