@@ -43,11 +43,10 @@ class Bounds:
 
     upper: [C, N], not below the distances there were when a class was last brought up to date. squares: [N] and lengths: [C], squared
     distances of the rows, and of the means there were then, from the middle; the squares of `upper` are too large by at most
-    `2 * coverage.product_error(D) * (squares + lengths)`. middle: [D], a point amid the rows, or
-    zero where that is as good. moved: [C], how far each mean can be from
-    where it was then: 0 for classes without a mean, infinite for those that were never looked at. far: [N], not below the denominators of
-    Eq. 9 of the classes in `counted`, of the kind that `choose` was asked for. counted: [C], how far each of them had moved then, -1 for a
-    class that is not among them.
+    `2 * coverage.product_error(D) * (squares + lengths)`. middle: [D], a point amid the rows, or zero where that is as good. moved: [C],
+    how far each mean can be from where it was then: 0 for classes without a mean, infinite for those that were never looked at. far: [N],
+    not below the denominators of Eq. 9 of the classes in `counted`, of the kind that `choose` was asked for. counted: [C], how far each of
+    them had moved then, -1 for a class that is not among them.
     """
 
     upper: Float[Array, "*S C N"]
@@ -272,7 +271,7 @@ def _refreshed(bounds: Bounds, features, means, wanted, over) -> Bounds:
             squared = jax.lax.dynamic_slice_in_dim(squares, first_row, height)
             return jax.lax.dynamic_update_slice_in_dim(block, distances(rows, squared, points), first_row, axis=1)
 
-        # Rows that need neither centring nor conversion are not copied into tiles, which takes longer than a third of the product.
+        # Rows that need neither centring nor conversion are spared the copy into tiles, which takes as long as half of the product.
         plain = (features.dtype == jnp.float32) & ~jnp.any(middle != 0)
         if features.dtype == jnp.float32:
             block = jax.lax.fori_loop(0, (many & plain).astype(jnp.int32), whole, block)

@@ -264,8 +264,10 @@ def tables(result: dict[str, Any]) -> str:
     configuration, entries, full = result["configuration"], result["summary"], result["full_accuracy"]
     chancy = " and ".join(name for name in configuration["strategies"] if name in USE_CHANCE) or "strategies that use chance"
     head = dict(svm="linear SVM", auto="linear SVM or fine-tuned network").get(configuration["head"], configuration["head"])
+    if not head.startswith("finetune"):
+        head += f", C = {', '.join(f'{value:g}' for value in configuration['C'])}"
     parts = [
-        f"Pool: {', '.join(configuration['files'])}. Head: {head}, C = {', '.join(f'{value:g}' for value in configuration['C'])}. "
+        f"Pool: {', '.join(configuration['files'])}. Head: {head}. "
         f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {chancy}, one run for the others."
         + (f" In brackets: printed in the paper for {result['paper']}, {summary.DASH} where it has none." if result["paper"] else "")
     ]
@@ -283,7 +285,7 @@ def tables(result: dict[str, Any]) -> str:
             parts += summary.remarks(entries, metric, digits=digits, rises=rises)
     if chosen := [run["chosen"] for run in result["runs"] if "chosen" in run]:
         told = ", ".join(f"{name} for {chosen.count(name)}" for name in sorted(set(chosen)))
-        parts.append(f"Cross-validation on the labelled set chose, of {len(chosen)} labelled sets, {told}.")
+        parts.append(f"Of {len(chosen)} runs, cross-validation on the labelled set chose {told}.")
     if hasty := sum(not run["converged"] for run in result["runs"]):
         parts.append(f"The solver stopped short of its tolerance in {hasty} of {len(result['runs'])} heads.")
     return "\n\n".join(parts)

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 # Most of the suite's time is compilation. A third of that are LLVM's optimisations, which change no decision of ours; and what one test or
-# process has compiled is kept for the others, until the last one ends. The older emitters (--xla_cpu_use_fusion_emitters=false) halve the
-# rest, but without optimisation they miscompile k-center in jaxlib 0.10.2.
+# process has compiled is kept for the others, until the last one ends. The older emitters (--xla_cpu_use_fusion_emitters=false) would
+# halve the rest, but with them and without optimisations k-center picks wrong rows in jaxlib 0.10.2.
 if not os.environ.get("BALAL_TEST_OPTIMISED"):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

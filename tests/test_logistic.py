@@ -112,3 +112,17 @@ def test_one_class_is_predicted_always():
 def test_what_cannot_be_fitted_is_refused_in_a_sentence(options, message):
     with pytest.raises(ValueError, match=message):
         logistic.fit(np.eye(3), np.arange(3), num_classes=3, **options)
+
+
+def test_labels_that_nobody_gave_judge_nothing_and_are_not_counted():
+    features, labels = clusters(0, [30, 30], distance=8.0)
+    given = np.arange(60) % 3 > 0
+    wrong = np.where(given, labels, 1 - labels)
+    options = dict(num_classes=2, C=[0.1, 1.0], folds=5, calibrate=True, weights=np.where(given, 1.0, 0.0))
+    head, everything = (logistic.fit(features, wrong, given=mask, **options) for mask in (given, None))
+    assert head.counts.tolist() == [20, 20]
+    assert [accuracy for _, accuracy in head.accuracies] == [1.0, 1.0]
+    assert [accuracy for _, accuracy in everything.accuracies] == pytest.approx([2 / 3] * 2)
+    assert head.temperature < everything.temperature
+    with pytest.raises(ValueError, match="given must be one true or false a row, some of them true"):
+        logistic.fit(features, labels, num_classes=2, given=np.zeros(60, bool))

@@ -222,7 +222,7 @@ def test_the_head_is_the_svm_or_the_fine_tuned_network_as_cross_validation_prefe
     better = "svm" if found["unseen_svm"] >= found["unseen_finetune"] else "finetune"
     assert found["chosen"] == better
     printed = capsys.readouterr().out
-    assert f"Cross-validation on the labelled set chose, of 1 labelled sets, {better} for 1." in printed
+    assert f"Of 1 runs, cross-validation on the labelled set chose {better} for 1." in printed
     assert not list((tmp_path / "out").rglob("training-*")), "a training that has ended leaves nothing behind"
 
     run(one_shot, network, tmp_path / better, f"--head={better}", *arguments)

