@@ -205,3 +205,20 @@ def test_extra_memory_is_below_three_tables_of_rows_and_classes():
 
     compiled = jax.jit(program).lower(jnp.zeros((rows, 1280)), jnp.zeros(rows, jnp.int32), jax.random.key(0)).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 3 * rows * num_classes * 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_distances_brought_up_to_date_together_are_bounds_and_close_ones(dtype, offset):
+    """Near zero rows enter the product as they are, far from it centred, in half precision always tile by tile."""
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(1500, 24)) + offset).astype(dtype)
+    means = (rng.normal(size=(8, 24)) + offset).astype(np.float32)
+    begun = bounds.begin(jnp.asarray(features), num_classes=8)
+    assert bool(jnp.any(begun.middle != 0)) == (offset > 0)
+    for label in range(8):
+        begun = bounds.move(begun, jnp.int32(label), jnp.inf)
+    found = bounds._refreshed(begun, jnp.asarray(features), jnp.asarray(means), jnp.int32(0), jnp.ones(8, bool))
+    exact = np.linalg.norm(features.astype(np.float64)[None] - means.astype(np.float64)[:, None], axis=2)
+    assert np.all(np.asarray(found.upper) >= exact * (1 - 1e-6))
+    assert np.all(np.asarray(found.upper) <= exact + 1e-3)
