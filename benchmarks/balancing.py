@@ -2,7 +2,7 @@
 
     python -m benchmarks.balancing                          17,168 x 1,280, 100 classes, b = 2,000; some minutes on two cores
     python -m benchmarks.balancing --rows=2000 --size=64 --budget=200 --repeats=1
-    python -m benchmarks.balancing --rows=1000000 --size=512 --num_classes=1000 --budget=1000 --rules=balance --picks=20
+    python -m benchmarks.balancing --rows=1000000 --size=512 --num_classes=1000 --budget=1000 --rule=balance --picks=20 --naive_picks=0
     python -m benchmarks.balancing --features=full.npz      a file with `pool_features` or `features`, and `pool_labels` or `labels`
 
 Every rival follows the same random order until the same rule takes over: balancing (`min`, patience 3), or the posterior as it is by
@@ -24,7 +24,7 @@ flags.DEFINE_integer("rows", 17_168, "Rows of the synthetic pool.", lower_bound=
 flags.DEFINE_integer("size", 1_280, "Feature size D of the synthetic pool.", lower_bound=1)
 flags.DEFINE_integer("num_classes", 100, "Target classes C, long-tailed.", lower_bound=2)
 flags.DEFINE_integer("budget", 2_000, "Labels to buy.", lower_bound=1)
-flags.DEFINE_list("rules", ["balance", "posterior"], "Rules to time.")
+flags.DEFINE_enum("rule", None, ["balance", "posterior"], "The rule to time (default: both).")
 flags.DEFINE_integer("picks", None, "Balancing picks that NumPy is timed on; its total is extrapolated. Default: all.", lower_bound=1)
 flags.DEFINE_integer("naive_picks", 10, "Those that the naive rival is timed on; 0 leaves it out.", lower_bound=0)
 
@@ -41,7 +41,7 @@ def synthetic(rows: int, size: int, num_classes: int) -> tuple[np.ndarray, np.nd
 
 
 def numpy_balancing(
-    features: np.ndarray, labels: np.ndarray, order: np.ndarray, switched_at: int, budget: int, num_classes: int, *, naive: bool, stop: int
+    features: np.ndarray, labels: np.ndarray, order: np.ndarray, switched_at: int, budget: int, num_classes: int, *, naive: bool
 ) -> np.ndarray:
     """The rule in plain float32 NumPy. One matrix-vector product a pick, or, naive, all distances to all means anew."""
     picks = [int(row) for row in order[:switched_at]]
@@ -59,7 +59,7 @@ def numpy_balancing(
 
     for c in np.flatnonzero(counts):
         refresh(c)
-    while len(picks) < min(budget, stop):
+    while len(picks) < budget:
         if naive:
             means = sums / np.maximum(counts, 1).astype(np.float32)[:, None]
             distances = np.maximum(norms - 2 * (means @ features.T) + np.einsum("cd,cd->c", means, means)[:, None], 0)
@@ -123,14 +123,59 @@ def rows(programs: list[tuple[str, float, int, str]]) -> list[dict[str, Any]]:
     ]
 
 
-def memory_of(strategy: balal.Strategy, pool: balal.Pool, labels: np.ndarray, budget: int, num_classes: int) -> int:
-    """Bytes that a simulation takes beside its pool."""
+def balancing_table(features: np.ndarray, labels: np.ndarray, pool: balal.Pool, num_classes: int, title: str) -> dict[str, Any]:
+    """Balancing beside NumPy, which is given the random order up to the switch."""
+    result, seconds, note = timed_simulation("balance", pool, labels, num_classes)
+    budget = FLAGS.budget
+    switched_at = int(result.switched_at) if int(result.switched_at) >= 0 else budget
+    order, left = np.asarray(result.indices), budget - switched_at
 
-    def program(pool, labels, key):
-        return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key)
+    def rival(naive: bool, picks: int) -> np.ndarray:
+        return numpy_balancing(features, labels, order, switched_at, switched_at + picks, num_classes, naive=naive)
 
-    compiled = jax.jit(program).lower(pool, labels.astype(np.int32), jax.random.key(0)).compile()
-    return common.extra_memory(compiled)
+    setup = common.timed(lambda: rival(False, 0))[0]
+    programs = [("balal, one compiled program", seconds, left, note)]
+    for name, naive, picks in (
+        ("NumPy, one matrix-vector product a pick", False, min(FLAGS.picks or left, left)),
+        ("NumPy, all distances anew", True, min(FLAGS.naive_picks, left)),
+    ):
+        if picks:
+            seconds, found = common.timed(lambda naive=naive, picks=picks: rival(naive, picks), 1 if naive else FLAGS.repeats)
+            same = f"{np.mean(found == order[: len(found)]):.1%} of the picks at the same place"
+            told = same + (f" (of {picks}, extrapolated)" if picks < left else "")
+            programs.append((name, setup + (seconds - setup) / picks * left, left, told))
+    return common.table(f"Balancing, {title}, from label {switched_at:,} on", rows(programs))
+
+
+def posterior_table(features: np.ndarray, labels: np.ndarray, pool: balal.Pool, num_classes: int, title: str) -> dict[str, Any]:
+    """The posterior beside NumPy, which is given the first labels and the typicality of all rows."""
+    result, seconds, note = timed_simulation("posterior", pool, labels, num_classes)
+    order, begun = np.asarray(result.indices), min(balal.Posterior().start, FLAGS.budget)
+    arguments = features, labels, order, np.asarray(pool.typicality), begun, FLAGS.budget, num_classes
+    plain, picks = common.timed(lambda: numpy_posterior(*arguments), FLAGS.repeats)
+    programs = [
+        ("balal, one compiled program", seconds, FLAGS.budget, note),
+        ("NumPy, two matrix-vector products a pick", plain, FLAGS.budget, f"{np.isin(picks, order).mean():.1%} of the picks the same"),
+    ]
+    return common.table(f"Posterior, {title}, from label {begun} on", rows(programs))
+
+
+def timed_simulation(rule: str, pool: balal.Pool, labels: np.ndarray, num_classes: int) -> tuple[balal.Result, float, str]:
+    """Our simulation, the median of its seconds, and a note on compilation and memory."""
+    strategy, sizes = balal.strategy(f"random+{rule}"), dict(budget=FLAGS.budget, num_classes=num_classes)
+
+    def simulate(pool, labels, key):
+        return balal.one_shot(strategy, pool, labels, key=key, **sizes)
+
+    def run():
+        return jax.block_until_ready(simulate(pool, labels, jax.random.key(0)))
+
+    compiling = common.timed(run)[0]
+    extra = common.extra_memory(jax.jit(simulate).lower(pool, labels.astype(np.int32), jax.random.key(0)).compile())
+    table = len(labels) * num_classes * 4
+    note = f"first call with compilation {compiling:.1f} s; extra memory {extra / 1e6:.1f} MB, {extra / table:.2f} x [N, C]"
+    seconds, result = common.timed(run, FLAGS.repeats)
+    return result, seconds, note
 
 
 def main(argv: list[str]) -> None:
@@ -141,62 +186,17 @@ def main(argv: list[str]) -> None:
     else:
         features, labels = synthetic(FLAGS.rows, FLAGS.size, FLAGS.num_classes)
     features -= features.mean(axis=0)
-    num_classes, budget = int(labels.max()) + 1, FLAGS.budget
-    making, pool = common.timed(lambda: jax.block_until_ready(balal.pool(features, typicality="posterior" in FLAGS.rules)))
-    key = jax.random.key(0)
-
-    table_size = len(features) * num_classes * 4
-
-    def ours(rule: str) -> tuple[balal.Result, float, str]:
-        def run():
-            strategy = balal.strategy(f"random+{rule}")
-            return jax.block_until_ready(balal.one_shot(strategy, pool, labels, budget=budget, num_classes=num_classes, key=key))
-
-        compiling = common.timed(run)[0]
-        extra = memory_of(balal.strategy(f"random+{rule}"), pool, labels, budget, num_classes)
-        note = f"first call with compilation {compiling:.1f} s; extra memory {extra / 1e6:.1f} MB, {extra / table_size:.2f} x [N, C]"
-        return run(), common.timed(run, FLAGS.repeats)[0], note
-
-    ran, tables = f"{len(features):,} x {features.shape[1]:,}, C = {num_classes}, b = {budget:,}", {}
-    if "balance" in FLAGS.rules:
-        result, seconds, note = ours("balance")
-        switched_at = int(result.switched_at) if int(result.switched_at) >= 0 else budget
-        order, rule = np.asarray(result.indices), budget - switched_at
-
-        def rival(naive: bool, few: int) -> np.ndarray:
-            stop = switched_at + few
-            return numpy_balancing(features, labels, order, switched_at, budget, num_classes, naive=naive, stop=stop)
-
-        setup = common.timed(lambda: rival(False, 0))[0]
-
-        def timed(naive: bool, few: int) -> tuple[float, str]:
-            seconds, picks = common.timed(lambda: rival(naive, few), 1 if naive else FLAGS.repeats)
-            same = f"{np.mean(picks == order[: switched_at + few]):.1%} of the picks at the same place"
-            return setup + (seconds - setup) / max(few, 1) * rule, same + (f" (of {few}, extrapolated)" if few < rule else "")
-
-        smart = timed(False, min(FLAGS.picks or rule, rule))
-        programs = [
-            ("balal, one compiled program", seconds, rule, note),
-            ("NumPy, one matrix-vector product a pick", smart[0], rule, smart[1]),
-        ]
-        if FLAGS.naive_picks:
-            naive = timed(True, min(FLAGS.naive_picks, rule))
-            programs.append(("NumPy, all distances anew", naive[0], rule, naive[1]))
-        tables[f"Balancing, {ran}, from label {switched_at:,} on"] = programs
-
-    if "posterior" in FLAGS.rules:
-        result, seconds, note = ours("posterior")
-        order, begun = np.asarray(result.indices), min(balal.Posterior().start, budget)
-        arguments = features, labels, order, np.asarray(pool.typicality), begun, budget, num_classes
-        plain = common.timed(lambda: numpy_posterior(*arguments), FLAGS.repeats)[0]
-        same = np.isin(numpy_posterior(*arguments), order).mean()
-        tables[
-            f"Posterior, {ran}, from label {begun} on; before it, the typicality of all rows, compilation included, in {making:.1f} s"
-        ] = [
-            ("balal, one compiled program", seconds, budget, note),
-            ("NumPy, two matrix-vector products a pick", plain, budget, f"{same:.1%} of the picks the same"),
-        ]
-    common.finish("balancing", [common.table(title, rows(lines)) for title, lines in tables.items()])
+    num_classes = int(labels.max()) + 1
+    making, pool = common.timed(lambda: jax.block_until_ready(balal.pool(features, typicality=FLAGS.rule != "balance")))
+    title = f"{len(features):,} x {features.shape[1]:,}, C = {num_classes}, b = {FLAGS.budget:,}"
+    arguments = features, labels, pool, num_classes, title
+    tables = []
+    if FLAGS.rule != "posterior":
+        tables.append(balancing_table(*arguments))
+    if FLAGS.rule != "balance":
+        tables.append(posterior_table(*arguments))
+        print(f"\nThe typicality of all rows, which the posterior begins with, took {making:.1f} s, compilation included.")
+    common.finish("balancing", tables)
 
 
 if __name__ == "__main__":

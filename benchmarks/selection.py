@@ -404,7 +404,7 @@ def simulation(name: str, points: np.ndarray, labels: np.ndarray, classes: int, 
             # Of a posterior from the very beginning the first row is drawn.
             begun = strategy.start if strategy.first else 1
             return balancing.numpy_posterior(points, labels, order, np.asarray(pool.typicality), begun, budget, classes)
-        return balancing.numpy_balancing(points, labels, order, switched_at, budget, classes, naive=False, stop=budget)
+        return balancing.numpy_balancing(points, labels, order, switched_at, budget, classes, naive=False)
 
     title = f"Simulate {name}, {len(points):,} x {points.shape[1]:,}, C = {classes}, b = {budget}"
 
