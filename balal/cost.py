@@ -15,8 +15,6 @@ from balal.types import Pool, Scores
 
 # Operations that one logit takes on its way into the scores, about: exponential, products, comparisons.
 _A_LOGIT = 10
-# Bytes a row that a sort takes for itself on CPUs, which the compiler does not know of (measured).
-_SORTING = 64
 
 
 @dataclass(frozen=True)
@@ -91,21 +89,12 @@ def estimate(
     if memory is None:
         raise RuntimeError(f"the compiler for {jax.default_backend()} does not say what memory a program takes")
     needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
-    if _sorts(strategy) and jax.default_backend() == "cpu":
-        needed += _SORTING * rows
     if limit is not None and needed > limit:
         raise ValueError(
             f"{rows:,} x {size:,} with {num_classes:,} classes and a budget of {budget:,} needs {needed / 1e9:.2f} GB, more than the limit "
             f"of {limit / 1e9:.2f} GB: lower the budget or num_classes, keep fewer features, or choose a strategy that needs less"
         )
     return Cost(int(needed), flops)
-
-
-def _sorts(strategy: Strategy | None) -> bool:
-    """Whether the strategy it begins with sorts the pool."""
-    if isinstance(strategy, Balanced | Posterior):
-        return _sorts(strategy.first)
-    return isinstance(strategy, Ordered) and not isinstance(strategy, CoreSet)
 
 
 def _flops(strategy: Strategy, rows: int, size: int, num_classes: int, budget: int) -> float:

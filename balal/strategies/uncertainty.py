@@ -6,12 +6,14 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key, Real
 
-from balal import chance, check, sharding
-from balal.diversity import diversify
+from balal import chance, check
+from balal.diversity import ascending, diversify
 from balal.strategies.base import Ordered
 from balal.types import Labelled, Pool, available
 
 Score = Literal["entropy", "margin", "least_confidence"]
+# Behind all that is drawn.
+_LAST = jnp.iinfo(jnp.int32).max
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Random(Ordered):
         return ()
 
     def order(self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]) -> Int[Array, " budget"]:
-        return _smallest_first(chance.per_row(key, pool.size), budget, available(pool, labelled))
+        drawn = jnp.minimum((chance.per_row(key, pool.size) >> 1).astype(jnp.int32), _LAST - 1)
+        return _smallest_first(drawn, budget, available(pool, labelled))
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,6 @@ class Uncertainty(Ordered):
 
 
 def _smallest_first(values: Real[Array, " N"], budget: int, candidates: Bool[Array, " N"]) -> Int[Array, " budget"]:
-    if jnp.issubdtype(values.dtype, jnp.floating):
-        # Without sorting all: a hundred times as fast for ten million rows.
-        _, order = sharding.top_k(jnp.where(candidates, -values, -jnp.inf), budget)
-    else:
-        order = jnp.lexsort((values, ~candidates))[:budget]
-    return jnp.where(candidates[order], order, -1).astype(jnp.int32)
+    last = jnp.inf if jnp.issubdtype(values.dtype, jnp.floating) else _LAST
+    order = ascending(jnp.where(candidates, values, last), budget)
+    return jnp.where(candidates[order], order, -1)
