@@ -24,7 +24,7 @@ def parameters(source: Source, tensors: dict[str, np.ndarray], tmp_path) -> sour
     return sources.load(source, tmp_path / "weights.safetensors")
 
 
-def close(found, expected, tolerance: float = 2e-5):
+def assert_close(found, expected, tolerance: float = 2e-5):
     for ours, right in zip(found, expected, strict=True):
         assert ours.shape == right.shape
         assert np.abs(np.asarray(ours) - right).max() <= tolerance * np.abs(right).max()
@@ -51,9 +51,9 @@ def test_residual_networks_are_those_of_plain_numpy(plan, size, tmp_path):
     exact = {name: np.float64(values) for name, values in tensors.items()}
     expected = reference.resnet(exact, normalised, plan.depths, bottleneck=plan.bottleneck)
     params = parameters(source, tensors, tmp_path)
-    close(source.apply(params, images), expected)
+    assert_close(source.apply(params, images), expected)
     if size == 33:
-        close(source.apply(sources.fold(source, params), images), expected)
+        assert_close(source.apply(sources.fold(source, params), images), expected)
 
 
 MOBILES = {
@@ -76,9 +76,9 @@ def test_mobile_networks_are_those_of_plain_numpy(stages, padding, size, tmp_pat
         {name: np.float64(values) for name, values in tensors.items()}, normalised, strides, same=padding == "same", epsilon=1e-3
     )
     params = parameters(source, tensors, tmp_path)
-    close(source.apply(params, images), expected)
+    assert_close(source.apply(params, images), expected)
     if stages is EFFICIENTNET_LITE0:
-        close(source.apply(sources.fold(source, params), images), expected)
+        assert_close(source.apply(sources.fold(source, params), images), expected)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as draws
 
-from balal.ties import largest
+from balal.ties import ascending, largest
 
 
 @given(
@@ -33,3 +33,26 @@ def test_values_within_the_tolerance_are_level():
     assert int(largest(values, all_rows, tolerance=1e-5)) == 1
     assert int(largest(values, all_rows)) == 2
     assert int(largest(-values, all_rows, tolerance=1e-5)) == 0
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16, jnp.int32])
+def test_the_smallest_come_in_a_stable_order_whether_few_or_all_are_wanted(dtype):
+    rng = np.random.default_rng(0)
+    limits = [2**31 - 1, -(2**31)] if dtype == jnp.int32 else [np.inf, -np.inf, 60_000]
+    many = rng.permutation([*limits, *[-7, 7, 1, 0, -1, 100] * 20])
+    for values in (many.astype(dtype), np.zeros(100, dtype)):
+        expected = np.argsort(values.astype(np.float64), kind="stable")
+        for k in (0, 1, len(values) // 10, len(values) // 10 + 1, len(values)):
+            assert ascending(jnp.asarray(values), k).tolist() == expected[:k].tolist()
+
+
+@pytest.mark.quick
+def test_zeros_of_either_sign_and_subnormal_numbers_are_level_whether_few_or_all_are_wanted():
+    rng = np.random.default_rng(1)
+    zeros = rng.choice(np.float32([0.0, -0.0]), 100)
+    subnormal = zeros + rng.integers(-9, 9, 100) * np.float32(1e-45)
+    for values in (zeros, subnormal):
+        whole = ascending(jnp.asarray(values), 100).tolist()
+        assert ascending(jnp.asarray(values), 10).tolist() == whole[:10]
+    assert ascending(jnp.asarray(zeros), 100).tolist() == list(range(100))

@@ -131,14 +131,14 @@ def read(tmp_path: Path, content: bytes, *, entry: str | None = None) -> dict[st
     return weights.read(path, entry=entry)
 
 
-def refuses(tmp_path: Path, content: bytes, sentence: str) -> None:
+def assert_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
     with pytest.raises(ValueError, match=rf"net\.bin cannot be read as the weights of a network: .*{sentence}") as caught:
         read(tmp_path, content)
     assert len(str(caught.value)) < 700
     assert "\n" not in str(caught.value)
 
 
-def alike(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+def assert_alike(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
     assert list(found) == list(wanted)
     for name, array in wanted.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
@@ -155,7 +155,7 @@ VIEW = Code(ONE[0]["w"].replace(code(12) + b"tQ", code(12) + code(("1", 0, 3)) +
 def test_a_checkpoint_gives_the_numbers_that_were_put_in(tmp_path, layout, dtype):
     kind = np.dtype(getattr(ml_dtypes, dtype, None) or dtype)
     wanted = {"a.weight": np.arange(6).astype(kind).reshape(2, 3), "a.bias": np.ones((), kind), "b": np.zeros((0, 4), kind)}
-    alike(read(tmp_path, stored(layout, *of_arrays(wanted), itemsize=kind.itemsize)), wanted)
+    assert_alike(read(tmp_path, stored(layout, *of_arrays(wanted), itemsize=kind.itemsize)), wanted)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -178,7 +178,7 @@ def test_views_of_one_storage_are_found_where_they_lie(tmp_path, layout):
         "any stride along one": FLOATS[None, :],
     }
     found = read(tmp_path, stored(layout, root, ONE[1]))
-    alike(found, wanted)
+    assert_alike(found, wanted)
     assert all(array.flags.c_contiguous and not array.flags.writeable for array in found.values())
     assert np.shares_memory(found["rows"], found["one"])
 
@@ -188,19 +188,19 @@ def test_parameters_ordered_dictionaries_and_versions_of_modules_are_read(tmp_pa
     parameter = called("torch._utils._rebuild_parameter", tensor("0", 12, (3, 4), (4, 1)), True, called("collections.OrderedDict"))
     entries = code("w") + parameter + b"s"
     root = Code(called("collections.OrderedDict") + entries + code({"_metadata": {"": {"version": 1}}}) + b"b")
-    alike(read(tmp_path, stored(layout, root, ONE[1])), {"w": FLOATS.reshape(3, 4)})
+    assert_alike(read(tmp_path, stored(layout, root, ONE[1])), {"w": FLOATS.reshape(3, 4)})
 
 
 def test_tensors_of_the_first_pytorch_are_read(tmp_path):
     described = code(("storage", Code(b"ctorch\nFloatStorage\n"), "0", "cpu", 12, None)) + b"Q"
     root = {"w": called("torch._utils._rebuild_tensor", Code(described), 2, called("torch.Size", (2, 2)), (4, 1))}
-    alike(read(tmp_path, legacy(root, ONE[1])), {"w": FLOATS[[[2, 3], [6, 7]]]})
+    assert_alike(read(tmp_path, legacy(root, ONE[1])), {"w": FLOATS[[[2, 3], [6, 7]]]})
 
 
 def test_pickles_of_protocol_four_are_read(tmp_path):
     frame, ordered = b"\x95" + bytes(8), b"\x8c\x0bcollections\x94\x8c\x0bOrderedDict\x94\x93\x94)R\x94"
     root = Code(frame + ordered + code("w") + ONE[0]["w"] + b"s" + code("v") + ONE[0]["w"] + b"s")
-    alike(read(tmp_path, zipped(root, ONE[1])), {"w": FLOATS.reshape(3, 4), "v": FLOATS.reshape(3, 4)})
+    assert_alike(read(tmp_path, zipped(root, ONE[1])), {"w": FLOATS.reshape(3, 4), "v": FLOATS.reshape(3, 4)})
 
 
 def test_ordered_dictionaries_of_python_two_are_read(tmp_path):
@@ -218,13 +218,13 @@ def of_bytes(dtype: str, count: int) -> Code:
 @pytest.mark.parametrize("dtype", BYTEWISE)
 def test_tensors_whose_storage_is_bytes_tell_their_dtype(tmp_path, dtype):
     wanted = np.array([1, 2, 3]).astype(getattr(ml_dtypes, dtype, None) or dtype)
-    alike(read(tmp_path, zipped({"w": of_bytes(dtype, wanted.nbytes)}, {"0": wanted.tobytes()})), {"w": wanted[1:]})
+    assert_alike(read(tmp_path, zipped({"w": of_bytes(dtype, wanted.nbytes)}, {"0": wanted.tobytes()})), {"w": wanted[1:]})
 
 
 def test_bytes_that_are_no_whole_number_of_numbers_are_refused(tmp_path):
-    refuses(tmp_path, zipped({"w": of_bytes("uint16", 7)}, {"0": bytes(7)}), "7 bytes, which is no whole number of uint16")
-    refuses(tmp_path, zipped({"w": of_bytes("qint8", 7)}, {"0": bytes(7)}), r"asks for 'torch\.qint8'")
-    refuses(tmp_path, zipped({"w": of_bytes("Size", 7)}, {"0": bytes(7)}), "calls torch._utils._rebuild_tensor_v3 with arguments")
+    assert_refused(tmp_path, zipped({"w": of_bytes("uint16", 7)}, {"0": bytes(7)}), "7 bytes, which is no whole number of uint16")
+    assert_refused(tmp_path, zipped({"w": of_bytes("qint8", 7)}, {"0": bytes(7)}), r"asks for 'torch\.qint8'")
+    assert_refused(tmp_path, zipped({"w": of_bytes("Size", 7)}, {"0": bytes(7)}), "calls torch._utils._rebuild_tensor_v3 with arguments")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_safetensors_give_the_numbers_that_were_put_in(tmp_path, dtype):
         "none": entry(0, 0, shape=[4, 0], dtype=dtype),
     }
     wanted = {"second": matrix, "first": np.ones((), kind), "none": np.zeros((4, 0), kind)}
-    alike(read(tmp_path, safetensors(header, wanted["first"].tobytes() + matrix.tobytes())), wanted)
+    assert_alike(read(tmp_path, safetensors(header, wanted["first"].tobytes() + matrix.tobytes())), wanted)
 
 
 def test_what_the_file_is_called_does_not_matter(tmp_path):
@@ -260,13 +260,13 @@ def test_what_the_file_is_called_does_not_matter(tmp_path):
     ],
 )
 def test_the_state_dict_within_a_training_checkpoint_is_found(tmp_path, wrap):
-    alike(read(tmp_path, zipped(wrap(ONE[0]), ONE[1])), {"w": FLOATS.reshape(3, 4)})
+    assert_alike(read(tmp_path, zipped(wrap(ONE[0]), ONE[1])), {"w": FLOATS.reshape(3, 4)})
 
 
 def test_of_several_state_dicts_one_must_be_named(tmp_path):
     other = {"v": tensor("0", 12, (12,), (1,))}
     content = zipped({"generator": ONE[0], "nets": {"judge": other}, "loss": tensor("0", 12, (), ())}, ONE[1])
-    refuses(tmp_path, content, "any of several entries: pass as entry one of 3: the top level, '', 'generator', 'nets/judge'")
+    assert_refused(tmp_path, content, "any of several entries: pass as entry one of 3: the top level, '', 'generator', 'nets/judge'")
     assert list(read(tmp_path, content, entry="nets/judge")) == ["v"]
     assert list(read(tmp_path, content, entry="")) == ["loss"]
     with pytest.raises(ValueError, match="its entry 'judge' has no named tensors: pass as entry one of 3"):
@@ -345,17 +345,17 @@ HOSTILE = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_pickle_is_refused_in_a_sentence(tmp_path, layout, case):
     root, sentence = HOSTILE[case]
-    refuses(tmp_path, stored(layout, root, ONE[1]), sentence)
+    assert_refused(tmp_path, stored(layout, root, ONE[1]), sentence)
     assert not RUNS.exists()
 
 
 def test_what_the_standard_pickler_makes_of_a_program_is_not_run(tmp_path):
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         content = pickle.dumps({"w": Runs()}, protocol)
-        refuses(tmp_path, content, "")
+        assert_refused(tmp_path, content, "")
         with zipfile.ZipFile(tmp_path / "net.zip", "w") as archive:
             archive.writestr("net/data.pkl", content)
-        refuses(tmp_path, (tmp_path / "net.zip").read_bytes(), "asks for '(posix|nt).system'")
+        assert_refused(tmp_path, (tmp_path / "net.zip").read_bytes(), "asks for '(posix|nt).system'")
     assert not RUNS.exists()
 
 
@@ -385,13 +385,13 @@ def test_what_the_standard_pickler_makes_of_a_program_is_not_run(tmp_path):
 )
 def test_no_tensor_reaches_beyond_its_storage_or_is_larger_than_the_file(tmp_path, layout, shape, strides, offset, sentence):
     root = {"w": tensor("0", 12, shape, strides, offset=offset)}
-    refuses(tmp_path, stored(layout, root, ONE[1]), sentence)
+    assert_refused(tmp_path, stored(layout, root, ONE[1]), sentence)
 
 
 def test_many_copies_of_one_storage_are_refused_and_many_views_are_not(tmp_path):
     rows = np.zeros((100, 100), np.float32)
     copies = {f"w{number}": tensor("0", 10_000, (100, 100), (1, 100)) for number in range(50)}
-    refuses(tmp_path, zipped(copies, {"0": rows.tobytes()}), "laid out one after another, would be larger than the file")
+    assert_refused(tmp_path, zipped(copies, {"0": rows.tobytes()}), "laid out one after another, would be larger than the file")
     views = {f"w{number}": tensor("0", 10_000, (100, 100), (100, 1)) for number in range(50)}
     assert len(read(tmp_path, zipped(views, {"0": rows.tobytes()}))) == 50
 
@@ -426,7 +426,7 @@ UNFOLDING = {
 def test_pickles_that_unfold_or_nest_without_end_cost_no_more_than_their_length(tmp_path, case):
     instructions, sentence = UNFOLDING[case]
     start = time.process_time()
-    refuses(tmp_path, zipped(Code(instructions), ONE[1]), sentence)
+    assert_refused(tmp_path, zipped(Code(instructions), ONE[1]), sentence)
     assert time.process_time() - start < 10
 
 
@@ -479,26 +479,26 @@ NO_CHECKPOINT = {
 
 @pytest.mark.parametrize("case", NO_CHECKPOINT)
 def test_what_is_no_whole_checkpoint_is_told_in_a_sentence(tmp_path, case):
-    refuses(tmp_path, *NO_CHECKPOINT[case])
+    assert_refused(tmp_path, *NO_CHECKPOINT[case])
 
 
 def test_zips_that_are_no_checkpoint_are_refused(tmp_path):
     np.savez(tmp_path / "arrays.npz", w=np.zeros(3))
-    refuses(tmp_path, (tmp_path / "arrays.npz").read_bytes(), "a zip, but no checkpoint: it has 0 members data.pkl")
+    assert_refused(tmp_path, (tmp_path / "arrays.npz").read_bytes(), "a zip, but no checkpoint: it has 0 members data.pkl")
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         archive.writestr("net/data.pkl", pickled(ONE[0]))
         archive.writestr("net/data.pkl", pickled(ONE[0]))
-    refuses(tmp_path, file.getvalue(), "two members of the same name")
+    assert_refused(tmp_path, file.getvalue(), "two members of the same name")
 
 
 def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
     content = zipped(*ONE)
     place = content.index(b"PK\1\2", content.index(b"PK\1\2") + 1)
     # The sizes in the directory's entry of the second member.
-    refuses(tmp_path, content[: place + 20] + struct.pack("<II", 2**31, 2**31) + content[place + 28 :], "longer than the file")
-    refuses(tmp_path, content[: place + 24] + struct.pack("<I", 7) + content[place + 28 :], "longer than the file")
+    assert_refused(tmp_path, content[: place + 20] + struct.pack("<II", 2**31, 2**31) + content[place + 28 :], "longer than the file")
+    assert_refused(tmp_path, content[: place + 24] + struct.pack("<I", 7) + content[place + 28 :], "longer than the file")
 
 
 @pytest.mark.parametrize(
@@ -535,7 +535,7 @@ def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
     ],
 )
 def test_damaged_safetensors_are_told_in_a_sentence(tmp_path, content, sentence):
-    refuses(tmp_path, content, sentence)
+    assert_refused(tmp_path, content, sentence)
 
 
 def test_paths_that_are_no_files_are_told_apart(tmp_path):
@@ -692,7 +692,7 @@ def test_a_training_checkpoint_of_torch_is_read(tmp_path, torch, layout):
         {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if tensor.is_floating_point()},
         path="net.pt",
     )
-    alike(found, {name: tensor.numpy() for name, tensor in network.state_dict().items() if tensor.is_floating_point()})
+    assert_alike(found, {name: tensor.numpy() for name, tensor in network.state_dict().items() if tensor.is_floating_point()})
 
 
 def test_a_whole_network_that_torch_saves_is_refused_by_name(tmp_path, torch):

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key, Real
 
 from balal import chance, check
-from balal.diversity import ascending, diversify
+from balal.diversity import diversify
 from balal.strategies.base import Ordered
+from balal.ties import ascending
 from balal.types import Labelled, Pool, available
 
 Score = Literal["entropy", "margin", "least_confidence"]
-# Behind all that is drawn.
+# What rows that are no candidates get in place of a number drawn, so that they come last.
 _LAST = jnp.iinfo(jnp.int32).max
 
 
