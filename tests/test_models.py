@@ -127,13 +127,15 @@ def test_a_file_of_another_network_is_refused_with_all_that_is_wrong(tmp_path):
     assert "more.weight" in str(error.value)
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride"), [(6, 3, 2), (7, 3, 2), (8, 5, 2), (9, 5, 1), (5, 3, 1)])
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(6, 3, 2), (7, 3, 2), (8, 5, 2), (9, 5, 1), (5, 3, 1), (19, 5, 2)])
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
-def test_depthwise_convolutions_are_those_of_plain_numpy(size, kernel, stride, padding):
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (3, 4)], ids=["depthwise", "whole"])
+def test_convolutions_are_those_of_plain_numpy(size, kernel, stride, padding, inputs, outputs):
     rng = np.random.default_rng(0)
-    images, weights = rng.normal(size=(2, size, size, 3)), rng.normal(size=(kernel, kernel, 1, 3))
+    images, weights = rng.normal(size=(2, size, size, 3)), rng.normal(size=(kernel, kernel, inputs, outputs))
+    around = pads(size, kernel, stride, padding)
     expected = reference.convolution(
-        np.moveaxis(images, 3, 1), weights.transpose(3, 2, 0, 1), stride=stride, pads=pads(size, kernel, stride, padding), depthwise=True
+        np.moveaxis(images, 3, 1), weights.transpose(3, 2, 0, 1), stride=stride, pads=around, depthwise=inputs == 1
     )
     found = convolve(jnp.float32(images), jnp.float32(weights), stride=stride, padding=padding)
     np.testing.assert_allclose(found, np.moveaxis(expected, 1, 3), atol=1e-5)

@@ -32,8 +32,9 @@ def convolve(
 ) -> Float[Array, "B _ _ o"]:
     """Convolution of images with a kernel of `i` = c input channels a group, or depthwise where `i` = 1 and o = c.
 
-    A kernel of one pixel is a matrix product. On CPUs a depthwise convolution is a sum of shifted images, each times one number a channel,
-    which is many times faster than XLA's grouped convolution there. Products are taken in full float32 (no TF32).
+    A kernel of one pixel is a matrix product. CPUs have two other forms: a convolution of few terms, depthwise or of the three colours, is
+    a sum of shifted images, each times one number for an output channel, many times as fast as XLA's grouped convolution there; one with
+    few outputs is a product of the windows side by side. Products are taken in full float32 (no TF32).
 
     >>> convolve(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2)), stride=2, padding="same")[0, :, :, 0].tolist()
     [[9.0, 6.0], [6.0, 4.0]]
@@ -42,36 +43,40 @@ def convolve(
     if size == 1:
         return jnp.matmul(images[:, ::stride, ::stride], kernel[0, 0], precision="highest")
     around = [pads(length, size, stride, padding) for length in images.shape[1:3]]
-    if kernel.shape[2] == channels:
-        return _convolution(images, kernel, stride, around, groups=1)
+    height, width = ((length + sum(zeros) - size) // stride + 1 for length, zeros in zip(images.shape[1:3], around, strict=True))
+    groups = channels // kernel.shape[2]
 
-    def shifted(images, kernel):
+    def whole(images, kernel):
+        return jax.lax.conv_general_dilated(
+            images,
+            kernel,
+            (stride, stride),
+            around,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+            precision=jax.lax.Precision.HIGHEST,
+        )
+
+    def shifted(images):
+        """By row and column of the kernel: the pixels that it meets."""
         images = jnp.pad(images, [(0, 0), *around, (0, 0)])
-        height, width = ((length - size) // stride + 1 for length in images.shape[1:3])
         rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-        taps = [
-            images[:, row : row + rows : stride, column : column + columns : stride] * kernel[row, column, 0][None, None, None]
-            for row in range(size)
-            for column in range(size)
+        return [images[:, row : row + rows : stride, column : column + columns : stride] for row in range(size) for column in range(size)]
+
+    def summed(images, kernel):
+        kernel = kernel.reshape(size * size, *kernel.shape[2:])
+        terms = [
+            pixels[..., channel : channel + groups] * kernel[place, channel][None, None, None]
+            for place, pixels in enumerate(shifted(images))
+            for channel in range(kernel.shape[1])
         ]
-        return sum(taps[1:], taps[0])
+        return sum(terms[1:], terms[0])
 
-    def grouped(images, kernel):
-        return _convolution(images, kernel, stride, around, groups=channels)
+    def multiplied(images, kernel):
+        return jnp.matmul(jnp.concatenate(shifted(images), axis=-1), kernel.reshape(-1, kernel.shape[-1]), precision="highest")
 
-    return jax.lax.platform_dependent(images, kernel, cpu=shifted, default=grouped)
-
-
-def _convolution(images, kernel, stride: int, around, groups: int):
-    return jax.lax.conv_general_dilated(
-        images,
-        kernel,
-        (stride, stride),
-        around,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-        precision=jax.lax.Precision.HIGHEST,
-    )
+    on_cpu = summed if size * size * kernel.shape[2] <= 27 else multiplied if groups == 1 and height * width <= 64 else whole
+    return jax.lax.platform_dependent(images, kernel, cpu=on_cpu, default=whole)
 
 
 @dataclass(frozen=True)
@@ -104,5 +109,12 @@ class Unit(nnx.Module):
 
     def __call__(self, images):
         images, kernel = images.astype(self.style.dtype), self.kernel[...].astype(self.style.dtype)
-        images = self.norm(convolve(images, kernel, stride=self.stride, padding=self.style.padding))
+        images = convolve(images, kernel, stride=self.stride, padding=self.style.padding)
+        images = self._scaled(images) if self.norm.use_running_average else self.norm(images)
         return images if self.activation is None else self.activation(images)
+
+    def _scaled(self, images):
+        """The norm in evaluation, with one multiplication and one addition for each number, where Flax takes two of both."""
+        scale = self.norm.scale[...] * jax.lax.rsqrt(self.norm.var[...] + self.style.epsilon)
+        bias = self.norm.bias[...] - self.norm.mean[...] * scale
+        return (images * scale[None, None, None] + bias[None, None, None]).astype(self.style.dtype)

@@ -192,9 +192,10 @@ def _apply(source: Source, params, images, dtype):
         return model(source.normalised(images))
 
     def one_by_one(images):
-        features, logits = jax.lax.map(lambda image: whole(image[None]), images)
-        return features[:, 0], logits[:, 0]
+        features = jax.lax.map(lambda image: whole(image[None])[0][0], images)
+        return features, model.classifier(features)
 
-    # What lies between two layers of a mobile network fits a CPU's cache for one image, and its kernels are small enough to be read anew.
+    # What lies between two layers of a mobile network fits a CPU's cache for one image, and its kernels but for the classifier's are small
+    # enough to be read anew.
     on_cpu = one_by_one if isinstance(source.network, Mobile) else whole
     return jax.lax.platform_dependent(images, cpu=on_cpu, default=whole)
