@@ -143,7 +143,7 @@ def held_out(key: jax.Array, labels: np.ndarray, *, share: float) -> tuple[np.nd
 def tell_skipped(images: data.Images) -> None:
     """Prints what was left out, where something was."""
     if images.skipped:
-        print(f"\nLeft out as damaged or no image, {len(images.skipped)} files: {', '.join(images.skipped)}.")
+        print(f"\nLeft out as damaged or no image ({len(images.skipped)}): {', '.join(images.skipped)}.")
 
 
 def scores(cache: Cache, rows: Any = slice(None)) -> balal.Scores:
