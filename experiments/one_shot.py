@@ -3,7 +3,7 @@
 A whole budget of labels is bought from a long-tailed pool, a linear SVM is trained on them and tested on a balanced test set: before
 and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu, Hudelot, WACV 2020, beside the figures printed there for CIFAR-100.
 
-    python -m experiments.one_shot                                   the embedded CIFAR-100, four minutes on two cores
+    python -m experiments.one_shot                                   the embedded CIFAR-100, two minutes on two cores
     python -m experiments.one_shot --strategies=all --rules=none,balance,balance_printed --out=results/all
     python -m experiments.one_shot --strategies=ent_inv_div --budgets=250 --seeds=1 --out=results/quick
     python -m experiments.one_shot --features=mine.npz --classifier=my_network.safetensors --full --out=results/mine
@@ -38,6 +38,8 @@ from balal.strategies import RULES, STRATEGIES
 from experiments.common import cells, classifiers, data, paper, pictures, plots, program, report, simulation, summary, workers
 
 _DEFAULT = ["random", "ent", "ent_inv", "ent_inv_div", "lc_inv_div", "core_set"]
+_RULES_OF = {head: classifiers.rules(head) for head in classifiers.PLAIN}
+_GO_TOGETHER = [f"with {head} {', '.join(rules)}" for head, rules in _RULES_OF.items() if len(rules) > 1]
 _STRATEGIES = flags.DEFINE_list("strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.")
 _RULES = flags.DEFINE_list("rules", ["none", "balance", "posterior"], f"What takes over at the switch: some of none, {', '.join(RULES)}.")
 _BUDGETS = flags.DEFINE_list("budgets", ["500", "1000", "2000"], "Numbers of labels to buy.")
@@ -54,11 +56,11 @@ _POOL_ROWS = flags.DEFINE_integer("pool_rows", None, "Keep only the first so man
 _HEAD = flags.DEFINE_enum(
     "head",
     "svm",
-    ["svm", "logistic", "ldam", "finetune", "auto"],
+    classifiers.PLAIN,
     "The classifier that is fitted to the labels: finetune trains the whole network on the images, auto is the svm or that, whichever "
     "cross-validation on the labelled set prefers.",
 )
-_REBALANCE = flags.DEFINE_string("rebalance", "none", "A rule against imbalance that goes with the head, as in experiments.heads.")
+_REBALANCE = flags.DEFINE_string("rebalance", "none", f"A rule against imbalance: {'; '.join(_GO_TOGETHER)}.")
 _C = flags.DEFINE_list("C", ["10"], "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for each head.")
 _FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)
 _EPOCHS = flags.DEFINE_integer("epochs", 60, "Of fine-tuning: passes over the labelled images.", lower_bound=1)
@@ -94,15 +96,14 @@ def main(_: Sequence[str]) -> None:
     clock = [time.perf_counter()]
     names, rules = program.listed("strategies", _STRATEGIES.value, STRATEGIES), program.listed("rules", _RULES.value, ("none", *RULES))
     budgets = program.numbers("budgets", _BUDGETS.value, int)
+    choices = tuple(program.numbers("C", _C.value, float))
+    name = _head()
     dataset = _dataset()
     _check_pool(dataset, names, budgets)
-    choices = tuple(program.numbers("C", _C.value, float))
-    name = _HEAD.value + (f"+{_REBALANCE.value}" if _REBALANCE.value != "none" else "")
-    if _THRESHOLDING.value and name != "svm":
-        raise ValueError(f"--thresholding is of the SVM; with --head={_HEAD.value} it is --rebalance=thresholding")
-    head = workers.Setting(dataset.num_classes, choices, _FOLDS.value, _SEED.value, _THRESHOLDING.value, head=classifiers.known(name))
+    head = workers.Setting(dataset.num_classes, choices, _FOLDS.value, _SEED.value, _THRESHOLDING.value, head=name)
     configuration = dict(
         files=dataset.files,
+        answers=dataset.answers,
         pool_rows=_POOL_ROWS.value,
         C=head.C,
         folds=head.folds,
@@ -165,6 +166,16 @@ def main(_: Sequence[str]) -> None:
     )
 
 
+def _head() -> str:
+    """The name of the head with its rule, as `classifiers` has it."""
+    head, rule = _HEAD.value, _REBALANCE.value
+    if rule not in _RULES_OF[head]:
+        raise ValueError(f"--head={head} has no --rebalance={rule}; with it goes {', '.join(_RULES_OF[head])}")
+    if _THRESHOLDING.value and (head, rule) != ("svm", "none"):
+        raise ValueError("--thresholding goes with --head=svm and no --rebalance; --head=logistic has --rebalance=thresholding")
+    return head if rule == "none" else f"{head}+{rule}"
+
+
 def _dataset() -> data.Dataset:
     """The features that were named, or those of the images that were, or the embedded ones."""
     files = dict(test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value)
@@ -183,7 +194,9 @@ def _network(dataset: data.Dataset) -> Any:
     if dataset.network is None:
         raise ValueError(f"--head={_HEAD.value} trains on the images themselves: give --data_dir instead of features")
     network = dataset.network
-    recipe = replace(network.recipe, epochs=_EPOCHS.value, learning_rate=_LEARNING_RATE.value)
+    # Only accelerators are faster in mixed precision.
+    fast = jax.default_backend() != "cpu"
+    recipe = replace(network.recipe, epochs=_EPOCHS.value, learning_rate=_LEARNING_RATE.value, bfloat16=fast)
     return replace(network, recipe=recipe, source=replace(network.source, size=_TUNED_SIZE.value or network.source.size))
 
 
@@ -264,7 +277,7 @@ def tables(result: dict[str, Any]) -> str:
     configuration, entries, full = result["configuration"], result["summary"], result["full_accuracy"]
     chancy = " and ".join(name for name in configuration["strategies"] if name in USE_CHANCE) or "strategies that use chance"
     head = dict(svm="linear SVM", auto="linear SVM or fine-tuned network").get(configuration["head"], configuration["head"])
-    if not head.startswith("finetune"):
+    if not head.startswith(("finetune", "ldam")):
         head += f", C = {', '.join(f'{value:g}' for value in configuration['C'])}"
     parts = [
         f"Pool: {', '.join(configuration['files'])}. Head: {head}. "

@@ -48,9 +48,11 @@ def test_every_head_predicts_and_no_rule_makes_rare_classes_worse(long_tailed):
     assert accuracies["pseudo"] > plain
 
 
-def test_a_head_that_is_not_there_is_told_with_the_nearest():
-    with pytest.raises(ValueError, match=r"no head 'logistic\+cr'; the nearest are logistic\+crt"):
-        classifiers.known("logistic+cr")
+def test_the_rules_of_a_head_are_those_it_has_functions_for():
+    assert set(classifiers.HEADS) == {
+        head if rule == "none" else f"{head}+{rule}" for head in classifiers.PLAIN for rule in classifiers.rules(head)
+    }
+    assert classifiers.rules("ldam") == ["none"]
 
 
 def test_the_program_puts_heads_side_by_side_and_goes_on_where_it_was(long_tailed, tmp_path, capsys):
@@ -73,3 +75,5 @@ def test_the_program_puts_heads_side_by_side_and_goes_on_where_it_was(long_taile
     more = run("--budgets=30", "--heads=svm,ldam,logistic+crt")
     assert [entry for entry in more if entry["head"] != "logistic+crt"] == first
     assert (tmp_path / "table.md").read_text().startswith("| head         | random, 30 |")
+    with flagsaver.flagsaver(data_dir="photos"), pytest.raises(ValueError, match="give one of them"):
+        run()

@@ -17,7 +17,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import balal
-from balal.heads import logistic, rebalance, svm
+from balal.heads import logistic, pseudo, rebalance, svm
 from balal.strategies import STRATEGIES
 from experiments import one_shot
 from experiments.common import cells, data, paper, report, simulation, summary, workers
@@ -310,6 +310,8 @@ def test_equal_sets_of_rows_are_fitted_once(toy, tmp_path, monkeypatch):
         (["--budgets=abc"], "--budgets takes positive numbers with commas between them, got 'abc'"),
         (["--budgets=0,5"], "--budgets takes positive numbers"),
         (["--C=nan"], "--C takes positive numbers"),
+        (["--head=svm", "--rebalance=crt"], "--head=svm has no --rebalance=crt; with it goes none, thresholding, tau_normalised"),
+        (["--head=ldam", "--thresholding"], "--thresholding goes with --head=svm and no --rebalance"),
         (["--pool_rows=100"], "--budgets goes up to 2000, and the pool has only 100 rows"),
         (["--pool_rows=99999"], "between 1 and the 17168 rows"),
         (["--scores=a.npz", "--classifier=b.npz"], "give one of them"),
@@ -358,10 +360,16 @@ def test_another_head_is_fitted_with_a_rule_against_imbalance(tmp_path):
     assert result["runs"][0]["accuracy"] == pytest.approx(accuracy, abs=1e-3)
     assert "Head: logistic+balanced_softmax, C = 10" in (tmp_path / "softmax" / "table.md").read_text()
     assert result["full_accuracy"]["mean"] is None
-    with pytest.raises(ValueError, match=r"the nearest are .*logistic\+crt"):
-        run(tmp_path / "other", *arguments[:-1], "--rebalance=crt2")
-    with pytest.raises(ValueError, match="--rebalance=thresholding"):
-        run(tmp_path / "other", *arguments[:-1], "--thresholding")
+
+
+def test_pseudo_labels_are_taken_from_the_rest_of_the_pool(tmp_path):
+    arguments = ("--pool_rows=1500", "--budgets=100", "--strategies=ent_inv_div", "--rules=none")
+    (found,) = run(tmp_path / "pseudo", *arguments, "--head=pseudo")["runs"]
+    ((features, labels), (tests, answers)), rows = data.scaled(data.load(pool_rows=1500)), np.sort(found["indices"])
+    rest = np.delete(features, rows, axis=0)
+    head, _ = pseudo.fit(features[rows], labels[rows], rest, num_classes=100, C=10.0)
+    accuracy = 100 * float(balal.metrics.balanced_accuracy(answers, logistic.predict(head, tests), num_classes=100))
+    assert found["accuracy"] == pytest.approx(accuracy, abs=1e-3)
 
 
 def test_help_teaches_by_example():

@@ -203,6 +203,8 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
     assert list(result["configuration"]["files"]) == ["photos, pool, by small", "photos, test, by small"]
     with pytest.raises(ValueError, match="give one of them"):
         run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--features=x.npz", *arguments)
+    with pytest.raises(ValueError, match=r"cells of another configuration \(answers was"):
+        run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--test_share=0.5", *arguments)
 
 
 def test_the_head_is_the_svm_or_the_fine_tuned_network_as_cross_validation_prefers(network, tmp_path, capsys):

@@ -97,7 +97,8 @@ def load(source: Source, path: Path | str) -> Params:
       source: whose network it must fit.
       path: a `.safetensors`, `.pth` or `.pt` file; read without PyTorch, and nothing in it is executed (`balal.models.weights`).
 
-    Raises: ValueError for a file that is none or names all tensors that are missing, superfluous or of another shape; FileNotFoundError.
+    Raises: ValueError for a file that is none, or one that says how many tensors are missing, superfluous or of another shape and names
+      the first of each; FileNotFoundError.
     """
     tensors = weights.read(path)
     layout = next((layout for layout, name in LAYOUTS.items() if f"{name}.weight" in tensors), "torchvision")

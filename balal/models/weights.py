@@ -16,7 +16,7 @@ import numpy as np
 from balal.models import checkpoint
 from balal.models.described import Tensor, shown
 
-_SHOWN = 3
+_SHOWN = 8
 # What training programs call the network's own tensors, beside those of the optimizer, of averages and so on.
 _USUAL = ("state_dict", "model_state_dict", "model")
 # What DataParallel and torch.compile put before every name.

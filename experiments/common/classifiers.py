@@ -3,7 +3,6 @@
 `finetune` trains the whole source network on the images instead, and `auto` is the SVM or that, whichever cross-validation prefers.
 """
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,14 +14,14 @@ from balal.heads import choice, ldam, logistic, pseudo, rebalance, svm
 
 @dataclass(frozen=True)
 class Task:
-    """A labelled set, the rest of the pool (None: nothing there), a test set, and what `fit` is told beside them.
+    """A labelled set, the rest of the pool (which only `pseudo` looks at), a test set, and what `fit` is told beside them.
 
     network: the source model with the images (`networks.Network`), and rows: those of the labelled set among them; None: only features.
     """
 
     features: np.ndarray
     labels: np.ndarray
-    pool: np.ndarray | None
+    pool: np.ndarray
     tests: np.ndarray
     options: dict[str, Any]
     network: Any = None
@@ -49,12 +48,13 @@ def fit(name: str, task: Task) -> Fitted:
     return HEADS[name](task)
 
 
-def known(name: str) -> str:
-    """The name, where there is such a head; a ValueError with the nearest ones otherwise."""
-    if name in HEADS:
-        return name
-    near = difflib.get_close_matches(name, HEADS, n=3, cutoff=0.3) or list(HEADS)
-    raise ValueError(f"there is no head {name!r}; the nearest are {', '.join(near)}")
+def rules(head: str) -> list[str]:
+    """The rules against imbalance that go with a head, none the first.
+
+    >>> rules("svm")
+    ['none', 'thresholding', 'tau_normalised']
+    """
+    return ["none", *(rule for name, _, rule in (name.partition("+") for name in HEADS) if name == head and rule)]
 
 
 def _svm(task: Task, *, thresholding: bool = False) -> Fitted:
@@ -90,8 +90,6 @@ def _ldam(task: Task) -> Fitted:
 
 
 def _pseudo(task: Task) -> Fitted:
-    if task.pool is None:
-        raise ValueError("pseudo-labels need the unlabelled pool: use experiments.heads")
     head, _ = pseudo.fit(task.features, task.labels, task.pool, **task.options)
     return Fitted(head, logistic.predict(head, task.tests))
 
@@ -145,5 +143,7 @@ HEADS: dict[str, Callable[[Task], Fitted]] = {
     "auto": _auto,
 }
 
+# Without their rules.
+PLAIN = tuple(dict.fromkeys(name.partition("+")[0] for name in HEADS))
 # Those that train the network on the images.
 OF_IMAGES = tuple(name for name in HEADS if name.split("+")[0] in ("finetune", "auto"))

@@ -5,6 +5,7 @@ and in the pool file the source model's `entropy`, `margin`, `least_confidence` 
 `pool_labels`, `test_features`, `test_labels`. Both may have `class_names`.
 """
 
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass, replace
@@ -59,6 +60,11 @@ class Dataset:
     def origin(self) -> str:
         """The files its features came from, by the first eight digits of their sha256."""
         return "+".join(digest[:8] for digest in list(self.files.values())[: 2 if self.compact else 1])
+
+    @property
+    def answers(self) -> str:
+        """What all labels are and how the rows were divided, which files of features do not tell: a sha256."""
+        return hashlib.sha256(b"".join(np.asarray(labels, "<i8").tobytes() for labels in (self.labels, self.test_labels))).hexdigest()
 
 
 def load(

@@ -114,7 +114,7 @@ def histograms(path: Path, panels: Sequence[Histogram], *, rule: str, sizes: np.
     rows = -(-len(panels) // columns)
     top = 1.05 * max(counts.max() for panel in panels for counts in (panel.before, panel.after) if counts is not None)
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(2.4 * columns + 0.1, 1.55 * rows + 0.35), layout="constrained")
+        figure = Figure(figsize=(max(2.4 * columns, 3.6) + 0.1, 1.55 * rows + 0.35), layout="constrained")
         grid = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
@@ -162,11 +162,13 @@ def _budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
 
 
 def _legend(figure: Figure, curves: Sequence[Curve], rule: str, *others: Line2D) -> None:
+    there = {curve.after for curve in curves}
+    style = "-" if True in there else (0, (4, 2))
     handles = [
-        Line2D([], [], color=COLOURS.get(strategy, "#333333"), label=strategy)
+        Line2D([], [], color=COLOURS.get(strategy, "#333333"), linestyle=style, label=strategy)
         for strategy in dict.fromkeys(curve.strategy for curve in curves)
     ]
-    if {curve.after for curve in curves} == {False, True}:
+    if there == {False, True}:
         handles.append(Line2D([], [], color="#333333", linestyle=(0, (4, 2)), label="alone"))
         handles.append(Line2D([], [], color="#333333", label=f"+{rule}"))
     figure.legend(handles=[*handles, *others], loc="outside right center")

@@ -140,7 +140,9 @@ def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray, netw
         np.load(shared / f"{part}.npy", mmap_mode="r") for part in ("pool_features", "pool_labels", "test_features", "test_labels")
     )
     options = dict(num_classes=setting.num_classes, C=setting.C, folds=setting.folds, seed=setting.seed)
-    task = classifiers.Task(features[rows], labels[rows], None, test_features, options, network, rows)
+    # A memory-mapped pool is only copied where a head looks at it.
+    rest = np.setdiff1d(np.arange(len(labels)), rows) if setting.head == "pseudo" else slice(0)
+    task = classifiers.Task(features[rows], labels[rows], features[rest], test_features, options, network, rows)
     if setting.thresholding:
         # One fit for both figures.
         fitted = svm.fit(task.features, task.labels, calibrate=True, **options)
