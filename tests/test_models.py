@@ -181,6 +181,13 @@ def test_photographs_are_recognised_as_often_as_recorded(shared):
 
 
 @pytest.mark.data
+def test_photographs_are_recognised_by_published_weights(shared):
+    source = SOURCES["efficientnet_lite0"]
+    params = sources.load(source, installed("efficientnet_lite0"))
+    assert accuracies(source, params, *photographs(shared, source)) == (90, 97)
+
+
+@pytest.mark.data
 def test_features_are_those_stored(shared):
     with np.load(shared / "data" / "cifar100_pool_images.npz") as file:
         images = file["images"][:8]

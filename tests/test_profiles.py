@@ -37,7 +37,7 @@ def test_counts_are_those_that_the_experiments_embed(embedded):
 
 
 def test_small_images_are_seen_whole():
-    assert (data.profile("cifar100").crop, data.profile("cifar100").image_size) == ("whole", (32, 32))
+    assert data.profile("cifar100").crop == "whole"
     assert {data.profile(name).crop for name in ("food101", "imagenet100", "mit67")} == {"centre"}
 
 
@@ -56,7 +56,7 @@ def scenes(place: Path, sizes: dict[str, int]) -> None:
 def test_a_list_of_test_images_leaves_the_rest_to_the_pool(tmp_path):
     scenes(tmp_path / "Images", {"attic": 3, "bar": 2})
     (tmp_path / "TestImages.txt").write_text("attic/1.png\nbar/0.png\n")
-    known = data.Profile("two_scenes", 2, "list", None, "TestImages.txt", None, "centre", (1, 1))
+    known = data.Profile("two_scenes", 2, "list", None, "TestImages.txt", "centre", (1, 1))
     test, pool = (data.load(known, tmp_path, part=part) for part in ("test", "pool"))
     assert (test.ids, test.labels.tolist()) == (("attic/1.png", "bar/0.png"), [0, 1])
     assert (pool.ids, pool.labels.tolist()) == (("attic/0.png", "attic/2.png", "bar/1.png"), [0, 0, 1])
@@ -71,7 +71,7 @@ def test_a_list_of_test_images_leaves_the_rest_to_the_pool(tmp_path):
 def test_parts_may_be_folders_side_by_side(tmp_path):
     scenes(tmp_path / "train", {"attic": 3, "bar": 2})
     scenes(tmp_path / "test", {"attic": 1, "bar": 1})
-    known = data.Profile("two_scenes", 2, "folders", "train", "test", None, "centre")
+    known = data.Profile("two_scenes", 2, "folders", "train", "test", "centre")
     assert [len(data.load(known, tmp_path, part=part)) for part in ("pool", "test")] == [5, 2]
     with pytest.raises(ValueError, match="imagenet100 has 100 classes, but 2 were found in"):
         data.load(data.profile("imagenet100"), tmp_path, part="pool")

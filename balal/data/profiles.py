@@ -20,8 +20,8 @@ class Profile:
 
     name: short. num_classes: `C`. layout: `tfds`, a set prepared by TensorFlow Datasets; `folders`, two folders with a directory a class;
     `list`, one such folder and a list of the test images. pool, test: the name of the split, folder or list of that part; a pool of None is
-    what the list of test images leaves. image_size: height and width in pixels, None where they vary. crop: what a network is to see of an
-    image, `whole` where it is all subject, `centre` for photographs. counts: images wanted of each class in the pool.
+    what the list of test images leaves. crop: what a network is to see of an image, `whole` where it is all subject, `centre` for
+    photographs. counts: images wanted of each class in the pool.
     """
 
     name: str
@@ -29,7 +29,6 @@ class Profile:
     layout: Literal["tfds", "folders", "list"]
     pool: str | None
     test: str
-    image_size: tuple[int, int] | None
     crop: Literal["whole", "centre"]
     counts: tuple[int, ...] = ()
 
@@ -100,10 +99,10 @@ def _listed(path: Path, images: Images) -> np.ndarray:
 
 
 _PROFILES = {
-    "cifar100": Profile("cifar100", 100, "tfds", "train", "test", (32, 32), "whole"),
-    "food101": Profile("food101", 101, "tfds", "train", "validation", None, "centre"),
-    "imagenet100": Profile("imagenet100", 100, "folders", "train", "test", None, "centre"),
-    "mit67": Profile("mit67", 67, "list", None, "TestImages.txt", None, "centre"),
+    "cifar100": Profile("cifar100", 100, "tfds", "train", "test", "whole"),
+    "food101": Profile("food101", 101, "tfds", "train", "validation", "centre"),
+    "imagenet100": Profile("imagenet100", 100, "folders", "train", "test", "centre"),
+    "mit67": Profile("mit67", 67, "list", None, "TestImages.txt", "centre"),
 }
 # Images of each class in the pool, by class id.
 _COUNTS = {

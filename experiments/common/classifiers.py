@@ -64,7 +64,9 @@ def _svm(task: Task, *, thresholding: bool = False) -> Fitted:
 
 def _logistic(task: Task, *, weights: np.ndarray | None = None, adjustment: np.ndarray | None = None) -> Fitted:
     each = None if weights is None else weights[task.labels]
-    head = logistic.fit(task.features, task.labels, weights=each, adjustment=adjustment, **task.options)
+    # A rule aims at all classes alike, and so does its choice of C.
+    rules = dict(weights=each, adjustment=adjustment, balanced=weights is not None or adjustment is not None)
+    head = logistic.fit(task.features, task.labels, **rules, **task.options)
     return Fitted(head, logistic.predict(head, task.tests))
 
 
