@@ -136,5 +136,5 @@ def test_splits_and_features_that_are_not_there_are_told_with_those_that_are(pre
 
 
 def test_a_profile_finds_its_parts(prepared):
-    pets = data.Profile("pets", 3, "tfds", "train", "test", None, "whole")
+    pets = data.Profile("pets", 3, "tfds", "train", "test", "whole")
     assert [len(data.load(pets, prepared, part=part)) for part in ("pool", "test")] == [12, 3]
