@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Okabe and Ito's palette, told apart by colour-blind readers too, for the strategies that are always shown; softer tones for the others.
 COLOURS = {
@@ -103,6 +103,7 @@ def balance(
             axes.xaxis.set_minor_locator(NullLocator())
         left.set(ylabel="imbalance ratio", ylim=(0, None))
         right.set(ylabel=f"classes found (of {num_classes})", ylim=(0, num_classes * 1.03))
+        right.yaxis.set_major_locator(_whole_numbers())
         _legend(figure, ratios, rule, Line2D([], [], color="black", linestyle=(0, (1, 1.5)), linewidth=1.6, label="random, expected"))
         figure.savefig(path)
 
@@ -121,6 +122,7 @@ def histograms(path: Path, panels: Sequence[Histogram], *, rule: str, sizes: np.
         # A square-root axis: one spike does not flatten the rest, and classes with a label or two still show.
         grid[0].set_yscale("function", functions=(lambda counts: np.sqrt(np.maximum(counts, 0)), np.square))
         grid[0].yaxis.set_major_locator(FixedLocator([0, 5, 20, 50, 100, 200, 500, 1000, 2000, 5000]))
+        grid[0].xaxis.set_major_locator(_whole_numbers())
         for axes, panel in zip(grid, panels, strict=False):
             colour = COLOURS.get(panel.strategy, "#333333")
             edges = np.arange(len(sizes) + 1)
@@ -153,6 +155,11 @@ def _draw(axes: Axes, curve: Curve, marker: str | None = None) -> None:
     face = colour if curve.after else "white"
     style = "-" if curve.after else (0, (4, 2))
     axes.plot(curve.labels, mean, color=colour, linestyle=style, marker=marker, markersize=4, markerfacecolor=face, zorder=3 + curve.after)
+
+
+def _whole_numbers() -> MaxNLocator:
+    """Marks as an axis has by itself, but none between two classes."""
+    return MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
 
 
 def _budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
