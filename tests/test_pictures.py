@@ -13,6 +13,7 @@ from absl import flags
 from absl.testing import flagsaver
 from small_network import SMALL, photographs, save, state_dict
 
+import balal
 from balal import data
 from balal.data import cache
 from balal.models import preprocessing, sources, weights
@@ -54,6 +55,23 @@ def run(program, network, out: Path, *arguments: str) -> None:
     finally:
         for values, before in saved:
             flagsaver.restore_flag_values(before, values)
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def label(path: Path, files: list[str]) -> None:
+    """Fills in the column label of some files, as a person would."""
+    lines = lines_of(path)
+    for line in lines:
+        if line["file"] in files:
+            line["label"] = "cat" if int(line["file"][:3]) % 2 else "dog"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -138,8 +156,7 @@ def test_a_program_extracts_once_and_says_where(network, folder, tmp_path, capsy
 def test_picks_come_in_order_with_reasons_and_a_page_to_look_at(network, folder, tmp_path, capsys):
     run(pick, network, tmp_path / "out", f"--data_dir={folder}", "--budget=12", f"--cache={tmp_path / 'features'}")
     out = capsys.readouterr().out
-    with (tmp_path / "out" / "picks.csv").open() as file:
-        lines = list(csv.DictReader(file))
+    lines = lines_of(tmp_path / "out" / "picks.csv")
     assert [line["rank"] for line in lines] == [str(rank) for rank in range(1, 13)]
     assert len({line["file"] for line in lines} & {f"{row:03}.png" for row in range(ROWS)}) == 12
     assert lines[0]["reason"].startswith(f"1st of {lines[0]['source_class']}; entropy")
@@ -155,21 +172,67 @@ def test_picks_come_in_order_with_reasons_and_a_page_to_look_at(network, folder,
     run(pick, network, tmp_path / "out", f"--data_dir={folder}", "--budget=12", f"--cache={tmp_path / 'features'}")
     assert content(tmp_path / "out") == before
 
-    # Half of them are labelled: none of these is asked again, and what is asked now says which class it resembles.
-    for line in lines[::2]:
-        line["label"] = "cat" if int(line["file"][:3]) % 2 else "dog"
-    with (tmp_path / "answers.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, lines[0])
-        writer.writeheader()
-        writer.writerows(lines)
-    answered = (f"--data_dir={folder}", "--budget=5", f"--cache={tmp_path / 'features'}", f"--answers={tmp_path / 'answers.csv'}")
-    run(pick, network, tmp_path / "second", *answered)
-    assert "by posterior, after 6 answers" in capsys.readouterr().out
-    with (tmp_path / "second" / "picks.csv").open() as file:
-        second = list(csv.DictReader(file))
-    assert len(second) == 5
-    assert not {line["file"] for line in second} & {line["file"] for line in lines[::2]}
-    assert all(line["reason"].startswith("worth most now") for line in second)
+
+def test_one_command_goes_on_round_after_round_and_keeps_every_label(network, folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    begin = (f"--data_dir={folder}", "--budget=6", f"--cache={tmp_path / 'features'}")
+    further = (*begin, f"--answers={out / 'picks.csv'}")
+    run(pick, network, out, *begin)
+    typed = []
+    for answers in (3, 6, 9):
+        # Half of what is asked is labelled: none of it is asked again.
+        files = [line["file"] for line in lines_of(out / "picks.csv") if not line["label"]][::2]
+        label(out / "picks.csv", files)
+        typed += files
+        run(pick, network, out, *further)
+        assert f"by posterior, after {answers} answers" in capsys.readouterr().out
+        lines = lines_of(out / "picks.csv")
+        answered, asked = lines[:answers], lines[answers:]
+        assert [line["file"] for line in answered] == typed
+        assert {(line["label"], line["rank"]) for line in answered} == {("cat", ""), ("dog", "")}
+        assert {line["reason"] for line in answered} == {"labelled"}
+        assert [line["rank"] for line in asked] == [str(rank) for rank in range(1, 7)]
+        assert not {line["file"] for line in asked} & set(typed)
+        assert all(line["reason"].startswith("worth most now") for line in asked)
+        assert (out / "contact_sheet.html").read_text().count("data:image/jpeg;base64,") == 6
+        assert len(json.loads((out / "results.json").read_text())["picks"]) == 6
+    # Once more, with nothing labelled in between.
+    before = content(out)
+    run(pick, network, out, *further)
+    assert content(out) == before
+
+
+def test_labels_that_were_not_passed_are_never_written_over(network, folder, tmp_path, monkeypatch):
+    out, typed = tmp_path / "out", "file,label\n000.png,cat\n001.png,dog\n002.png,\n"
+    out.mkdir()
+    (out / "picks.csv").write_text(typed)
+    arguments = (f"--data_dir={folder}", "--budget=6", f"--cache={tmp_path / 'features'}")
+    answers = tmp_path / "answers.csv"
+    answers.write_text("file,label\n000.png,cat\n001.png,cat\n")
+    with pytest.raises(ValueError, match=r"labels that would be lost, of 000\.png, 001\.png: pass it as --answers, or give another --out"):
+        run(pick, network, out, *arguments)
+    with pytest.raises(ValueError, match=r"labels that would be lost, of 001\.png: "):
+        run(pick, network, out, *arguments, f"--answers={answers}")
+    assert not (tmp_path / "features").exists(), "told before anything is computed"
+
+    # Or typed while the network looks at the images.
+    features = pick.pictures.features
+    monkeypatch.setattr(pick.pictures, "features", lambda images: (label(out / "picks.csv", ["002.png"]), features(images))[1])
+    with pytest.raises(ValueError, match=r"labels that would be lost, of 002\.png: "):
+        run(pick, network, out, *arguments, f"--answers={out / 'picks.csv'}")
+    assert [line["label"] for line in lines_of(out / "picks.csv")] == ["cat", "dog", "dog"]
+    assert [path.name for path in out.iterdir()] == ["picks.csv"]
+
+
+def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folder, tmp_path):
+    start = balal.strategy("random+posterior").start
+    for answers, told in ((start - 1, "what its first strategy asks next"), (start, "worth most now; ")):
+        (tmp_path / "answers.csv").write_text("file,label\n" + "".join(f"{row:03}.png,cat\n" for row in range(answers)))
+        arguments = ("--budget=3", f"--cache={tmp_path / 'features'}", f"--answers={tmp_path / 'answers.csv'}")
+        run(pick, network, tmp_path / f"out{answers}", f"--data_dir={folder}", "--strategy=random+posterior", *arguments)
+        asked = lines_of(tmp_path / f"out{answers}" / "picks.csv")[answers:]
+        assert len(asked) == 3
+        assert all(line["reason"].startswith(told) for line in asked)
 
 
 @pytest.mark.parametrize(
@@ -177,13 +240,38 @@ def test_picks_come_in_order_with_reasons_and_a_page_to_look_at(network, folder,
     [
         ("file,reason\n000.png,x\n", "the columns file and label"),
         ("file,label\n000.png,\n", "has no label yet"),
-        ("file,label\nother.png,cat\n", "1 files that are not in photos: other.png"),
+        ("file,label\nother.png,cat\n", "files that are not in photos: other.png"),
+        ("file,label\n000.png,cat\n001.png,cat\n000.png,dog\n", "different labels for 000.png: leave the right one"),
+        ('file,label\n000.png,"cat\n001.png,dog\n', "is no CSV"),
     ],
 )
-def test_answers_that_cannot_be_meant_are_told(text, told, folder, tmp_path):
+def test_answers_that_cannot_be_meant_are_told(text, told, network, folder, tmp_path):
     (tmp_path / "answers.csv").write_text(text)
     with pytest.raises(ValueError, match=told):
-        pick.read_answers(tmp_path / "answers.csv", data.folder(folder, check=False))
+        run(pick, network, tmp_path / "out", f"--data_dir={folder}", f"--answers={tmp_path / 'answers.csv'}")
+
+
+def test_answers_may_come_from_a_spreadsheet_and_twice(tmp_path):
+    (tmp_path / "answers.csv").write_bytes("\ufefffile,label\r\n000.png, Käfer \r\n001.png\r\n000.png,Käfer\r\n".encode())
+    assert pick.read_answers(tmp_path / "answers.csv") == {"000.png": "Käfer"}
+
+
+@pytest.mark.parametrize("flag", ["answers", "source_classes"])
+def test_a_file_that_is_missing_is_told_before_the_images_are_read(flag, network, tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.csv cannot be read \(No such file or directory\): give the name of a file that can"):
+        run(pick, network, tmp_path / "out", f"--data_dir={tmp_path / 'no_folder'}", f"--{flag}={tmp_path / 'nowhere.csv'}")
+
+
+def test_source_classes_have_their_names_in_the_reasons(network, folder, tmp_path):
+    names, arguments = tmp_path / "names.txt", (f"--data_dir={folder}", "--budget=3", f"--cache={tmp_path / 'features'}")
+    names.write_bytes("\ufeff".encode() + b"".join(b"thing %d\n" % number for number in range(1000)))
+    run(pick, network, tmp_path / "out", *arguments, f"--source_classes={names}")
+    for line in lines_of(tmp_path / "out" / "picks.csv"):
+        assert line["source_class"].startswith("thing ")
+        assert f" of {line['source_class']}; " in line["reason"]
+    names.write_text("thing\n")
+    with pytest.raises(ValueError, match="has 1 lines, and the source model has a class"):
+        run(pick, network, tmp_path / "out", *arguments, f"--source_classes={names}")
 
 
 def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
@@ -259,7 +347,7 @@ def test_a_program_ends_in_one_sentence_where_something_is_missing(tmp_path):
         ((f"--data_dir={tmp_path / 'nowhere'}",), "there is no folder"),
         ((f"--data_dir={tmp_path}",), "leave them out with --skip_damaged"),
     ):
-        command = [sys.executable, "-m", "experiments.pick", *arguments]
+        command = [sys.executable, "-m", "experiments.pick", f"--out={tmp_path / 'out'}", *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 2
         assert told in done.stderr
