@@ -1,9 +1,13 @@
 """From images to feature caches and to picks: what is stored, what a kill costs, and what the user is told."""
 
+import copy
 import csv
 import json
+import re
+import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -133,6 +137,42 @@ def test_a_program_extracts_once_and_says_where(network, folder, tmp_path, capsy
     assert content(tmp_path / "cache") == before
     with pytest.raises(ValueError, match=r"preprocessing.crop was 0.875 and is 1.0"):
         run(extract, network, tmp_path / "cache", f"--data_dir={folder}", "--crop=1")
+
+
+def test_test_images_are_seen_as_the_pool_is(network, folder, tmp_path, monkeypatch, capsys):
+    photographs(tmp_path / "tests", 12, classes=3)
+    run(extract, network, tmp_path / "named", f"--data_dir={folder}", "--split=test", f"--test_dir={tmp_path / 'tests'}")
+    assert "12 images of tests: features [12, 1280]" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--dataset=folder has no test split: name the folder or file of those images with --test_dir"):
+        run(extract, network, tmp_path / "none", f"--data_dir={folder}", "--split=test")
+    loaded = []
+    images = data.folder(folder)
+    monkeypatch.setattr(data, "load", lambda known, place, *, part, skip_damaged: loaded.append((known.name, part)) or images)
+    run(extract, network, tmp_path / "own", "--dataset=cifar100", f"--data_dir={folder}", "--split=test")
+    assert loaded == [("cifar100", "test")]
+
+
+PROGRAMS = [path.stem for path in sorted((ROOT / "experiments").glob("*.py")) if "program.run(main" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_command_in_the_description_of_a_program_is_understood(name):
+    program = import_module(f"experiments.{name}")
+    commands = re.findall(rf"^    python -m experiments\.{name}\b(.*?)(?:   .*)?$", program.__doc__, re.MULTILINE)
+    assert commands
+    # Its own flags and those that it shares, and no other program's.
+    known = {
+        flag.name: flag
+        for values in (getattr(program, "FLAGS", flags.FLAGS), flags.FLAGS)
+        for module, defined in values.flags_by_module_dict().items()
+        if module == program.__name__ or module.startswith("experiments.common")
+        for flag in defined
+    }
+    for command in commands:
+        copies = flags.FlagValues()
+        for flag in known.values():
+            copies[flag.name] = copy.deepcopy(flag)
+        assert copies(["program", *shlex.split(command)]) == ["program"]
 
 
 def test_picks_come_in_order_with_reasons_and_a_page_to_look_at(network, folder, tmp_path, capsys):

@@ -53,10 +53,12 @@ def pool(*, key: jax.Array | None = None, labelled: bool | None = None) -> data.
     return data.select(images, np.asarray(balal.imbalance.subsample(key, images.labels, np.array(known.counts))))
 
 
-def test(class_names: tuple[str, ...]) -> data.Images | None:
+def test(class_names: tuple[str, ...] | None) -> data.Images | None:
     """The balanced test images of a data set of the paper, or those that were named; None: a part of the pool has to be held out.
 
-    Raises: ValueError where the test images that were named have other classes than the pool.
+    class_names: of the pool, which the test images that were named must have too; None: any.
+
+    Raises: ValueError where these have others.
     """
     name, place = _place()
     if name in PROFILES:
@@ -66,7 +68,7 @@ def test(class_names: tuple[str, ...]) -> data.Images | None:
     if _TEST_DIR.value is None:
         return None
     images = _read(name, Path(_TEST_DIR.value).expanduser(), labelled=True)
-    if images.class_names != class_names:
+    if class_names is not None and images.class_names != class_names:
         differ = sorted(set(images.class_names) ^ set(class_names))
         told = f"these are in one of them only: {data.images.some(differ)}" if differ else "they come in another order"
         raise ValueError(f"--test_dir must have the classes of --data_dir, but {told}")
