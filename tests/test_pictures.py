@@ -139,6 +139,13 @@ def test_a_program_extracts_once_and_says_where(network, folder, tmp_path, capsy
         run(extract, network, tmp_path / "cache", f"--data_dir={folder}", "--crop=1")
 
 
+def test_wrong_weights_leave_no_folder_behind(network, folder, tmp_path):
+    (tmp_path / "wrong.safetensors").write_bytes(network.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"wrong\.safetensors cannot be read"):
+        run(extract, tmp_path / "wrong.safetensors", tmp_path / "cache", f"--data_dir={folder}")
+    run(extract, network, tmp_path / "cache", f"--data_dir={folder}")
+
+
 def test_test_images_are_seen_as_the_pool_is(network, folder, tmp_path, monkeypatch, capsys):
     photographs(tmp_path / "tests", 12, classes=3)
     run(extract, network, tmp_path / "named", f"--data_dir={folder}", "--split=test", f"--test_dir={tmp_path / 'tests'}")
