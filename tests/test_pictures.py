@@ -250,6 +250,18 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
     assert list(result["configuration"]["files"]) == ["photos, pool, by small", "photos, test, by small"]
     with pytest.raises(ValueError, match="give one of them"):
         run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--features=x.npz", *arguments)
+    with pytest.raises(ValueError, match=r"a test set is needed, and a share of 0 .* is no image: raise --test_share, or name test images"):
+        run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--test_share=0", *arguments)
+
+    # A file beside the classes is told by name, and may be left out.
+    (tmp_path / "photos" / "Thumbs.db").write_bytes(b"?")
+    with pytest.raises(ValueError, match=r"Thumbs\.db \(it lies in no class's directory\); .* leave them out with --skip_damaged"):
+        run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", *arguments)
+    capsys.readouterr()
+    run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--skip_damaged", *arguments)
+    assert "Left out as damaged or no image (1): Thumbs.db." in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"holds both files \(Thumbs\.db, .* where nothing is labelled, use experiments\.pick"):
+        run(extract, network, tmp_path / "seen", f"--data_dir={tmp_path / 'photos'}", "--skip_damaged")
 
 
 def test_the_head_is_the_svm_or_the_fine_tuned_network_as_cross_validation_prefers(network, tmp_path, capsys):
@@ -293,7 +305,7 @@ def test_images_to_test_on_may_be_named(network, tmp_path):
 
 
 def test_photographs_without_labels_are_no_experiment(network, folder, tmp_path):
-    with pytest.raises(ValueError, match="must have a label for every image"):
+    with pytest.raises(ValueError, match=r"must have a label for every image, .* where nothing is labelled, use experiments\.pick"):
         run(one_shot, network, tmp_path / "out", f"--data_dir={folder}", f"--cache={tmp_path / 'features'}")
 
 
