@@ -67,7 +67,7 @@ def test_an_npy_is_mapped_and_read_row_by_row(tmp_path):
 def test_a_choice_of_arrays_is_left_to_the_caller(tmp_path):
     path = saved(tmp_path, x_train=PIXELS, y_train=np.arange(5), x_test=PIXELS[:2], y_test=np.arange(2))
     with pytest.raises(
-        ValueError, match=r"which of its arrays holds the images: pass images=, one of x_train \(5, 4, 6, 3\), y_train \(5,\)"
+        ValueError, match=r"holds the images: x_train \(5, 4, 6, 3\), y_train \(5,\), .*; save it under the name images, or in Python"
     ):
         data.arrays(path)
     with pytest.raises(ValueError, match="has no array 'y'; it has x_train"):
@@ -130,13 +130,13 @@ def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path):
             member.write(bytes(2**20))
     assert (tmp_path / "bomb.npz").stat().st_size < 100_000
     with pytest.raises(
-        ValueError, match="claims 1 arrays and 67108992 bytes, more than 64 or 16777216; where it is right, pass a larger largest="
+        ValueError, match=r"claims 67108992 bytes, more than 16777216; where it is right, .* in Python pass a larger largest="
     ):
         data.arrays(tmp_path / "bomb.npz", largest=2**24)
     with zipfile.ZipFile(tmp_path / "many.npz", "w") as file:
         for number in range(100):
             file.writestr(f"{number}.npy", b"")
-    with pytest.raises(ValueError, match="claims 100 arrays and 0 bytes"):
+    with pytest.raises(ValueError, match="claims 100 arrays, more than the 64 that are looked at; save images, labels"):
         data.arrays(tmp_path / "many.npz")
 
 

@@ -1,7 +1,8 @@
 """Feature caches: whole or going on, of one origin, and refused with the reason otherwise."""
 
 import json
-import shutil
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,12 @@ def filled(folder):
     assert begin(folder) == 0
     for first in (0, 4, 8):
         write(folder, first, min(first + 4, 10))
+    return folder
+
+
+def begun(folder):
+    begin(folder)
+    write(folder, 0, 4)
     return folder
 
 
@@ -56,10 +63,41 @@ def test_one_that_was_killed_goes_on_after_the_last_whole_shard_and_ends_the_sam
 
 
 def test_a_kill_while_the_folder_is_made_is_made_good(tmp_path):
-    whole = filled(tmp_path / "whole")
-    shutil.copytree(whole, tmp_path / "killed")
+    begin(tmp_path / "killed")
     (tmp_path / "killed" / "manifest.json").unlink()
-    assert begin(tmp_path / "killed") == 0
+    (tmp_path / "killed" / "margin.npy").write_bytes(b"half a header")
+    assert content(filled(tmp_path / "killed")) == content(filled(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("name", ["progress.json", "rows.json", "manifest.json"])
+def test_a_kill_while_a_list_is_written_leaves_nothing_behind(name, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(path, target):
+        if target.name == name and (name != "progress.json" or target.exists()):
+            raise Killed
+        os.replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(Killed):
+            filled(tmp_path / "killed")
+    for first in range(begin(tmp_path / "killed"), 10, 2):
+        write(tmp_path / "killed", first, first + 2)
+    assert content(tmp_path / "killed") == content(filled(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("lost", [["manifest.json"], ["manifest.json", "progress.json"]])
+@pytest.mark.parametrize("rows", [4, 10])
+def test_finished_rows_without_a_manifest_are_not_thrown_away(lost, rows, tmp_path):
+    folder = filled(tmp_path) if rows == 10 else begun(tmp_path)
+    for name in lost:
+        (folder / name).unlink()
+    before = content(folder)
+    with pytest.raises(ValueError, match=r"holds other files \(features\.npy, margin\.npy, .*\) and no manifest\.json"):
+        begin(folder)
+    assert content(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -119,16 +157,58 @@ DAMAGES = {
     "a cut column": lambda folder: (folder / "margin.npy").write_bytes((folder / "margin.npy").read_bytes()[:-3]),
     "a missing column": lambda folder: (folder / "margin.npy").unlink(),
     "a missing list of rows": lambda folder: (folder / "rows.json").unlink(),
+    "a list of rows that is empty": lambda folder: (folder / "rows.json").write_text("{}"),
+    "a list for a progress": lambda folder: (folder / "progress.json").write_text("[]"),
     "half a manifest": lambda folder: (folder / "manifest.json").write_text('{"source": "res'),
     "another dtype": lambda folder: np.save(folder / "features.npy", FEATURES.astype(np.float32)),
     "objects": lambda folder: np.save(folder / "features.npy", np.array([dict()]), allow_pickle=True),
 }
 
 
-def flip(path):
+def flip(path, place=-1):
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[place] ^= 1
     path.write_bytes(content)
+
+
+DAMAGES_OF_A_PART = {
+    "a short column": lambda folder: os.truncate(folder / "features.npy", 140),
+    "a long column": lambda folder: os.truncate(folder / "features.npy", 1000),
+    "a changed number": lambda folder: flip(folder / "margin.npy", 128),
+    "a missing column": lambda folder: (folder / "features.npy").unlink(),
+    "another shape": lambda folder: np.save(folder / "features.npy", FEATURES[:4]),
+    "another dtype": lambda folder: np.save(folder / "margin.npy", MARGIN.astype(np.float64)),
+    "another order": lambda folder: np.save(folder / "features.npy", np.asfortranarray(FEATURES)),
+    "an empty progress": lambda folder: (folder / "progress.json").write_text("{}"),
+    "a list for a progress": lambda folder: (folder / "progress.json").write_text("[]"),
+    "a progress without sums": lambda folder: (folder / "progress.json").write_text('{"rows": 4}'),
+    "more rows than were written": lambda folder: change(folder / "progress.json", rows=8),
+    "more rows than there are": lambda folder: change(folder / "progress.json", rows=80),
+    "a progress that ends too early": lambda folder: (folder / "progress.json").write_text('{"rows": 4, "sha256": {}}'),
+    "no list of rows": lambda folder: (folder / "rows.json").unlink(),
+}
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("damage", DAMAGES_OF_A_PART.values(), ids=DAMAGES_OF_A_PART)
+def test_damage_to_what_is_finished_is_told_before_the_rest_is_made(damage, tmp_path):
+    damage(begun(tmp_path / "cache"))
+    before = content(tmp_path / "cache")
+    with pytest.raises(ValueError, match="extract again"):
+        begin(tmp_path / "cache")
+    assert content(tmp_path / "cache") == before
+
+
+@pytest.mark.parametrize("damage", ["a short column", "a changed number"])
+def test_damage_while_the_rest_is_made_is_not_certified(damage, tmp_path):
+    DAMAGES_OF_A_PART[damage](begun(tmp_path))
+    with pytest.raises(ValueError, match="extract again"):
+        write(tmp_path, 4, 10)
+    with pytest.raises(ValueError, match="has 4 of 10 rows"):
+        cache.read(tmp_path)
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)

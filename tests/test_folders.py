@@ -64,6 +64,9 @@ def test_images_that_lie_in_the_folder_itself_are_unlabelled(tmp_path):
     (tmp_path / "one.jpg").write_bytes(JPEG)
     found = data.folder(tmp_path)
     assert (found.ids, found.labels.tolist(), found.class_names) == (("one.jpg",), [-1], ())
+    for skip_damaged in (False, True):
+        with pytest.raises(ValueError, match=r"must have a label for every image, .* holds only files \(one\.jpg, \.\.\.\)"):
+            data.folder(tmp_path, labelled=True, skip_damaged=skip_damaged)
 
 
 def test_labelled_false_takes_every_image_below(pets):
@@ -77,7 +80,8 @@ def test_labelled_false_takes_every_image_below(pets):
 
 def test_files_beside_directories_are_a_question_not_a_guess(pets):
     (pets / "stray.jpg").write_bytes(JPEG)
-    with pytest.raises(ValueError, match=r"both files \(stray\.jpg, \.\.\.\) and directories \(cat, \.\.\.\): pass labelled=True"):
+    told = r"both files \(stray\.jpg, \.\.\.\) and directories \(cat, \.\.\.\): move the files away .*, use labelled=False"
+    with pytest.raises(ValueError, match=told):
         data.folder(pets)
     with pytest.raises(ValueError, match=r"stray\.jpg \(it lies in no class's directory\)"):
         data.folder(pets, labelled=True)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_networks as reference
+from PIL import Image
 from small_network import save, state_dict
 
 from balal.models import preprocessing, sources, weights
@@ -170,6 +171,42 @@ def test_equal_sources_share_one_compilation():
     assert sources._apply._cache_size() == before
 
 
+def whole(image: np.ndarray, source: Source) -> np.ndarray:
+    """What `prepare` gives, from the whole picture at the size that its middle has."""
+    height, width = image.shape[:2]
+    shorter = round(source.size / source.crop)
+    size = max(round(width * shorter / min(height, width)), shorter), max(round(height * shorter / min(height, width)), shorter)
+    method = Image.Resampling.BICUBIC if source.interpolation == "bicubic" else Image.Resampling.BILINEAR
+    channels = [np.asarray(Image.fromarray(image[:, :, channel].astype(np.float32)).resize(size, method)) for channel in range(3)]
+    top, left = (size[1] - source.size) // 2, (size[0] - source.size) // 2
+    return np.stack(channels, axis=2)[top : top + source.size, left : left + source.size]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("size", "crop"), [(32, 0.875), (33, 0.875), (32, 1.0)])
+def test_the_middle_is_that_of_the_whole_resized_picture(size, crop, interpolation):
+    source = replace(SOURCES["resnet18"], size=size, crop=crop, interpolation=interpolation)
+    for shape in ((50, 41), (41, 50), (20, 20), (100, 301), (640, 480), (7, 50)):
+        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        np.testing.assert_array_equal(preprocessing.prepare(image, source), whole(image, source))
+    for shape in ((1, 301), (301, 1), (7, 500), (100, 2111)):
+        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        np.testing.assert_allclose(preprocessing.prepare(image, source), whole(image, source), atol=0.01)
+
+
+@pytest.mark.parametrize("shape", [(1, 6000), (6000, 1), (1, 1_000_000)])
+def test_a_line_of_pixels_is_not_resized_to_a_picture_that_takes_all_memory(shape, monkeypatch):
+    resize = Image.Image.resize
+
+    def bounded(image, size, *options):
+        assert size[0] * size[1] < 1_000_000
+        return resize(image, size, *options)
+
+    monkeypatch.setattr(Image.Image, "resize", bounded)
+    image = np.broadcast_to(np.uint8(7), (*shape, 3))
+    np.testing.assert_allclose(preprocessing.prepare(image, SOURCES["resnet18"]), np.full((224, 224, 3), 7), rtol=1e-6)
+
+
 @pytest.mark.data
 def test_photographs_are_recognised_as_often_as_recorded(shared):
     source = SOURCES["tf_mobilenet_v2"]
@@ -219,8 +256,6 @@ def installed(name: str):
 
 
 def photographs(shared, source: Source):
-    from PIL import Image
-
     folder = shared / "data" / "imagenet_sample"
     lines = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
     images = [preprocessing.prepare(np.asarray(Image.open(folder / line[0]).convert("RGB")), source) for line in lines]

@@ -1,9 +1,13 @@
 """From images to feature caches and to picks: what is stored, what a kill costs, and what the user is told."""
 
+import copy
 import csv
 import json
+import re
+import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -153,6 +157,49 @@ def test_a_program_extracts_once_and_says_where(network, folder, tmp_path, capsy
         run(extract, network, tmp_path / "cache", f"--data_dir={folder}", "--crop=1")
 
 
+def test_wrong_weights_leave_no_folder_behind(network, folder, tmp_path):
+    (tmp_path / "wrong.safetensors").write_bytes(network.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"wrong\.safetensors cannot be read"):
+        run(extract, tmp_path / "wrong.safetensors", tmp_path / "cache", f"--data_dir={folder}")
+    run(extract, network, tmp_path / "cache", f"--data_dir={folder}")
+
+
+def test_test_images_are_seen_as_the_pool_is(network, folder, tmp_path, monkeypatch, capsys):
+    photographs(tmp_path / "tests", 12, classes=3)
+    run(extract, network, tmp_path / "named", f"--data_dir={folder}", "--split=test", f"--test_dir={tmp_path / 'tests'}")
+    assert "12 images of tests: features [12, 1280]" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--dataset=folder has no test split: name the folder or file of those images with --test_dir"):
+        run(extract, network, tmp_path / "none", f"--data_dir={folder}", "--split=test")
+    loaded = []
+    images = data.folder(folder)
+    monkeypatch.setattr(data, "load", lambda known, place, *, part, skip_damaged: loaded.append((known.name, part)) or images)
+    run(extract, network, tmp_path / "own", "--dataset=cifar100", f"--data_dir={folder}", "--split=test")
+    assert loaded == [("cifar100", "test")]
+
+
+PROGRAMS = [path.stem for path in sorted((ROOT / "experiments").glob("*.py")) if "program.run(main" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_command_in_the_description_of_a_program_is_understood(name):
+    program = import_module(f"experiments.{name}")
+    commands = re.findall(rf"^    python -m experiments\.{name}\b(.*?)(?:   .*)?$", program.__doc__, re.MULTILINE)
+    assert commands
+    # Its own flags and those that it shares, and no other program's.
+    known = {
+        flag.name: flag
+        for values in (getattr(program, "FLAGS", flags.FLAGS), flags.FLAGS)
+        for module, defined in values.flags_by_module_dict().items()
+        if module == program.__name__ or module.startswith("experiments.common")
+        for flag in defined
+    }
+    for command in commands:
+        copies = flags.FlagValues()
+        for flag in known.values():
+            copies[flag.name] = copy.deepcopy(flag)
+        assert copies(["program", *shlex.split(command)]) == ["program"]
+
+
 def test_picks_come_in_order_with_reasons_and_a_page_to_look_at(network, folder, tmp_path, capsys):
     run(pick, network, tmp_path / "out", f"--data_dir={folder}", "--budget=12", f"--cache={tmp_path / 'features'}")
     out = capsys.readouterr().out
@@ -293,6 +340,18 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
         run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--features=x.npz", *arguments)
     with pytest.raises(ValueError, match=r"cells of another configuration \(answers was"):
         run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--test_share=0.5", *arguments)
+    with pytest.raises(ValueError, match=r"a test set is needed, and a share of 0 .* is no image: raise --test_share, or name test images"):
+        run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--test_share=0", *arguments)
+
+    # A file beside the classes is told by name, and may be left out.
+    (tmp_path / "photos" / "Thumbs.db").write_bytes(b"?")
+    with pytest.raises(ValueError, match=r"Thumbs\.db \(it lies in no class's directory\); .* leave them out with --skip_damaged"):
+        run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", *arguments)
+    capsys.readouterr()
+    run(one_shot, network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", "--skip_damaged", *arguments)
+    assert "Left out as damaged or no image (1): Thumbs.db." in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"holds both files \(Thumbs\.db, .* where nothing is labelled, use experiments\.pick"):
+        run(extract, network, tmp_path / "seen", f"--data_dir={tmp_path / 'photos'}", "--skip_damaged")
 
 
 def test_the_head_is_the_svm_or_the_fine_tuned_network_as_cross_validation_prefers(network, tmp_path, capsys):
@@ -336,7 +395,7 @@ def test_images_to_test_on_may_be_named(network, tmp_path):
 
 
 def test_photographs_without_labels_are_no_experiment(network, folder, tmp_path):
-    with pytest.raises(ValueError, match="must have a label for every image"):
+    with pytest.raises(ValueError, match=r"must have a label for every image, .* where nothing is labelled, use experiments\.pick"):
         run(one_shot, network, tmp_path / "out", f"--data_dir={folder}", f"--cache={tmp_path / 'features'}")
 
 

@@ -85,7 +85,8 @@ def _unpacked(place: Path, images: str | None, labels: str | None, largest: int)
         several = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
         images = "images" if "images" in shapes else several[0] if len(several) == 1 else None
         if images is None:
-            raise ValueError(f"{place} does not say which of its arrays holds the images: pass images=, one of {listed}")
+            told = f"{place} does not say which of its arrays holds the images: {listed}"
+            raise ValueError(f"{told}; save it under the name images, or in Python name it with images=")
     for name in (images, labels):
         if name is not None and name not in shapes:
             raise ValueError(f"{place} has no array {name!r}; it has {listed}")
@@ -103,9 +104,12 @@ def _shapes(place: Path, largest: int) -> dict[str, tuple[int, ...]]:
         with zipfile.ZipFile(place) as file:
             entries = file.infolist()
             size = sum(entry.file_size for entry in entries)
-            if len(entries) > _MOST_ENTRIES or size > largest:
-                told = f"{place} claims {len(entries)} arrays and {size} bytes, more than {_MOST_ENTRIES} or {largest}"
-                raise ValueError(f"{told}; where it is right, pass a larger largest=")
+            if len(entries) > _MOST_ENTRIES:
+                told = f"{place} claims {len(entries)} arrays, more than the {_MOST_ENTRIES} that are looked at"
+                raise ValueError(f"{told}; save images, labels, ids and class_names in a file of their own")
+            if size > largest:
+                told = f"{place} claims {size} bytes, more than {largest}; where it is right, save the images as an .npy file"
+                raise ValueError(f"{told}, or in Python pass a larger largest=")
             shapes = {}
             for entry in entries:
                 with file.open(entry) as member:

