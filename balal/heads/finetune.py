@@ -107,7 +107,7 @@ def fit(
     batch = min(recipe.batch, len(answers))
     steps = -(-len(answers) // batch)
     state = _begin(source, {**params, "classifier": classifier}, recipe, steps)
-    training = _fingerprint(images, answers, recipe, key, counted, added, state) if checkpoint is not None else ""
+    training = _fingerprint(images, answers, source, recipe, key, counted, added, state) if checkpoint is not None else ""
     state, losses = _resumed(checkpoint, training, state)
 
     for epoch in range(len(losses), recipe.epochs):
@@ -155,7 +155,7 @@ def _begin(source: Any, params: Any, recipe: Recipe, steps: int) -> tuple:
 
 def _optimizer(recipe: Recipe, steps: Int[Array, ""] | int) -> optax.GradientTransformation:
     def schedule(count):
-        return recipe.learning_rate * 0.1 ** sum(count >= int(share * recipe.epochs) * steps for share in recipe.decay)
+        return recipe.learning_rate * 0.1 ** sum(count >= share * recipe.epochs * steps for share in recipe.decay)
 
     return optax.chain(
         # Kernels, of convolutions and of the classifier, have two axes or more.
@@ -216,7 +216,10 @@ def _fingerprint(*parts: Any) -> str:
     for leaf in jax.tree.leaves(parts):
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        digest.update(repr(leaf).encode() if isinstance(leaf, Recipe) else np.ascontiguousarray(leaf).tobytes())
+        if isinstance(leaf, np.ndarray | jax.Array):
+            digest.update(f"{leaf.shape} {leaf.dtype}".encode() + np.asarray(leaf).tobytes())
+        else:
+            digest.update(repr(leaf).encode())
     return digest.hexdigest()
 
 
@@ -232,7 +235,7 @@ def _resumed(checkpoint: Path | str | None, training: str, state: tuple) -> tupl
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{checkpoint} is no checkpoint, or is damaged ({error}): delete it to begin anew") from error
     if found != training:
-        raise ValueError(f"{checkpoint} is of another training (images, labels, recipe, key or network): name another file or delete it")
+        raise ValueError(f"{checkpoint} is of another training (images, labels, source, recipe or key): name another file or delete it")
     return jax.tree.unflatten(form, kept), losses
 
 
