@@ -114,6 +114,12 @@ def test_a_class_that_counts_for_next_to_nothing_is_not_learned(params, pictures
     assert np.mean(predicted[labels == 1] == 1) < 0.5
 
 
+def test_what_a_class_without_labels_weighs_does_not_matter(params, pictures):
+    options = dict(num_classes=6, key=KEY, recipe=LIGHT)
+    first, second = (finetune.fit(SOURCE, params, *pictures, weights=np.array([1, 1, 1, 1, weight, 1]), **options) for weight in (0, 1))
+    np.testing.assert_array_equal(first.losses, second.losses)
+
+
 def test_an_adjustment_lowers_what_it_was_added_to(params, pictures):
     images, labels = pictures
     plain, adjusted = (
@@ -151,11 +157,14 @@ def test_augmentation_keeps_the_pixels_and_moves_them():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (dict(labels=np.full(64, 6)), "64 do not: rows"),
+        (dict(labels=np.full(64, 6)), "64 are not: rows"),
         (dict(labels=np.zeros(3, int)), "with a label each"),
         (dict(images=np.zeros((64, 16, 16))), "shape"),
         (dict(recipe=finetune.Recipe(epochs=0)), "a recipe has epochs"),
-        (dict(weights=[1.0]), "for each of 6 classes"),
+        (dict(weights=[1.0]), "weights must have a number for each of 6 classes"),
+        (dict(adjustment=np.zeros(7)), "adjustment must have a number for each of 6 classes"),
+        (dict(weights=np.array([1, 0, 1, -1, 1, np.nan])), r"weights must be positive and finite .* 3 are not: classes \[1, 3, 5\]"),
+        (dict(adjustment=np.array([0, 0, np.nan, 0, 0, 0])), r"adjustment must be finite .* 1 are not: classes \[2\]"),
     ],
 )
 def test_what_cannot_be_trained_on_is_told(change, told, params, pictures):
