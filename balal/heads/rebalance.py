@@ -211,7 +211,8 @@ def losses(
 def tau_normalise(coef: Float[Array | np.ndarray, "C D"], *, strength: float | int = 1.0) -> Float[np.ndarray, "C D"]:
     """Weights of a linear head with the norm of each row taken to the power `1 - strength`; its intercepts are to be dropped: [C, D].
 
-    Rows of classes with many labels are longer, and win for that. strength: in [0, 1], chosen on held-out labels.
+    Rows of classes with many labels are longer, and win for that. strength: in [0, 1]; 0 changes nothing, and 1 makes rows of length 1. The
+    authors choose it on held-out labels, which is left to the caller.
 
     Source: Kang et al., ICLR 2020, Equation 4.
 
