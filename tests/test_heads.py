@@ -188,8 +188,8 @@ def test_raw_margins_are_not_taken_for_probabilities():
     [
         (np.zeros((0, 2)), np.zeros(0, int), {}, "no labelled rows"),
         (np.eye(3), np.arange(2), {}, "3 rows and labels 2"),
-        (np.eye(3), np.array([0, 1, 3]), {}, r"labels must lie in \[0, 3\), but 1 do not: rows \[2\]"),
-        (np.array([[0.0], [np.nan]]), np.arange(2), {}, r"finite and within 1e\+17, but 1 rows are not: rows \[1\]"),
+        (np.eye(3), np.array([0, 1, 3]), {}, r"labels must be in \[0, 3\), but 1 are not: rows \[2\]"),
+        (np.array([[0.0], [np.nan]]), np.arange(2), {}, r"finite and within 1e\+17, but 1 are not: rows \[1\]"),
         (np.eye(3), np.arange(3), dict(C=0.0), "C must be positive"),
         (np.eye(3), np.arange(3), dict(C=[]), "C must be positive"),
         (np.eye(3), np.arange(3), dict(folds=1), "at least 2 folds"),

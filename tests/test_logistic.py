@@ -105,13 +105,19 @@ def test_one_class_is_predicted_always():
     [
         (dict(weights=np.array([1.0, -1.0, 1.0])), r"none negative .* wrong: \[1\]"),
         (dict(weights=np.zeros(3)), "not all 0"),
-        (dict(adjustment=np.zeros(2)), "one number a class, 3 of them, got 2"),
+        (dict(adjustment=np.zeros(2)), r"a number for each of 3 classes, got shape \(2,\)"),
+        (dict(adjustment=np.array([0, np.nan, -np.inf])), r"adjustment must be finite .* 2 are not: classes \[1, 2\]"),
         (dict(C=-1.0), "C must be positive"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_in_a_sentence(options, message):
     with pytest.raises(ValueError, match=message):
         logistic.fit(np.eye(3), np.arange(3), num_classes=3, **options)
+
+
+def test_the_adjustment_of_a_class_without_labels_does_not_matter():
+    first, second = (logistic.fit(np.eye(2), np.arange(2), num_classes=3, adjustment=np.array([0, 0, last])) for last in (0, -np.inf))
+    np.testing.assert_array_equal(first.coef, second.coef)
 
 
 def test_labels_that_nobody_gave_judge_nothing_and_are_not_counted():

@@ -37,6 +37,20 @@ def test_a_pool_of_clusters_teaches_a_head_more_than_its_few_labels():
     assert np.mean(logistic.predict(head, test) == answers) > np.mean(logistic.predict(alone, test) == answers)
 
 
+def test_what_is_chosen_by_held_out_labels_is_chosen_before_there_are_pseudo_labels():
+    chance = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), [40, 6, 4])
+    features, pool = 2 * np.eye(3, 8)[labels] + chance.normal(size=(50, 8)), 4 * np.eye(3, 8)[np.arange(90) % 3]
+    options = dict(num_classes=3, C=[0.01, 1.0, 100.0], folds=5)
+    shift = rebalance.adjustment(rebalance.counts_of(labels, num_classes=3))
+    alone = logistic.fit(features, labels, calibrate=True, balanced=True, adjustment=shift, **options)
+    for rounds in (1, 2):
+        head, found = pseudo.fit(features, labels, pool, confidence=0.8, rounds=rounds, **options)
+        assert len(found.rows) > 0
+        assert (head.C, head.accuracies, head.temperature) == (alone.C, alone.accuracies, alone.temperature)
+        assert not np.allclose(head.coef, alone.coef)
+
+
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="confidence must be a probability, got 2"):
         pseudo.choose(np.eye(2), most=1, confidence=2.0)

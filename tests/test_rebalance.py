@@ -123,6 +123,33 @@ def test_counts_that_are_none_are_refused():
         rebalance.effective_weights(COUNTS, beta=1.5)
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: rebalance.priors(COUNTS, smoothing=-1), "smoothing must lie between 0 and inf, got -1"),
+        (lambda: rebalance.adjustment(COUNTS, smoothing=np.nan), "smoothing must lie between 0 and inf, got nan"),
+        (lambda: rebalance.sampling(COUNTS, progress=3), "progress must lie between 0 and 1, got 3"),
+        (lambda: rebalance.sampling_weights(COUNTS, progress=-1), "progress must lie between 0 and 1, got -1"),
+        (lambda: rebalance.tau_normalise(np.eye(2), strength=-5), "strength must lie between 0 and 1, got -5"),
+        (lambda: rebalance.adjust(np.zeros((4, 2)), COUNTS), r"logits must have a number for each of 3 classes, got shape \(4, 2\)"),
+        (lambda: rebalance.threshold(np.ones((4, 2)), COUNTS), "probabilities must have a number for each of 3 classes"),
+        (lambda: rebalance.threshold(np.ones((4, 3)), COUNTS, target=np.ones(2)), "target must have a number for each of 3 classes"),
+        (
+            lambda: rebalance.threshold(np.ones((1, 2)), np.ones(2), target=np.array([-1.0, 2.0])),
+            r"not negative, but 1 are not: classes \[0\]",
+        ),
+        (lambda: rebalance.threshold(np.eye(2), np.array([0, 3])), r"positive for a class with labels .* 1 are not: rows \[0\]"),
+        (lambda: rebalance.threshold(np.full((1, 2), np.nan), np.ones(2)), r"must be finite, .* 1 are not: rows \[0\]"),
+        (lambda: rebalance.losses(np.zeros((2, 3)), np.arange(3)), r"got shapes \(2, 3\), \(3,\) and \(3,\)"),
+        (lambda: rebalance.losses(np.zeros((2, 3)), np.arange(2), adjustment=np.zeros(2)), r"got shapes \(2, 3\), \(2,\) and \(2,\)"),
+        (lambda: rebalance.ldam_losses(np.zeros((2, 3)), np.arange(2), np.zeros(4)), r"got shapes \(2, 3\), \(2,\) and \(4,\)"),
+    ],
+)
+def test_what_has_no_meaning_is_refused_in_a_sentence(call, told):
+    with pytest.raises(ValueError, match=told):
+        call()
+
+
 @pytest.mark.data
 def test_all_values_of_the_vectors_are_met(shared):
     import json

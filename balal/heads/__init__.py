@@ -1,7 +1,8 @@
-"""Heads, the target models: each module has a `fit` and a `predict` function, on frozen features or, `finetune`, on images.
+"""Heads, the target models, and what they are made of.
 
     from balal.heads import scaling, svm
 
-`svm`, `logistic`, `ldam` and `pseudo` are heads on features, `rebalance` has rules against imbalance for them, `choice` says which head.
-Nothing here is imported by `import balal`.
+`svm`, `logistic` and `ldam` have a `fit` and a `predict` function on frozen features, `finetune` on images; `pseudo` fits a head of
+`logistic` to pseudo-labels too. `rebalance` has rules against imbalance for them, `scaling` scales their features, `choice` says which.
+Beneath them are `solver` with `spaces` for `svm`, `softmax` for `logistic`, and `validation`. Nothing here is imported by `import balal`.
 """

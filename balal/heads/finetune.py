@@ -20,6 +20,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Integer, Key, Real
 
+from balal.heads import validation
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -80,23 +82,25 @@ def fit(
       labels: int [B], in [0, num_classes).
       key: of the order of the images and of their augmentation.
       recipe: the paper's where None.
-      weights: [C], how much the loss of each class counts (`balal.heads.rebalance`); None: 1.
+      weights: [C], how much the loss of each class counts (`balal.heads.rebalance`), above 0 where it has labels; None: 1.
       adjustment: [C], added to the logits in the loss only, for logit adjustment; None: 0.
       checkpoint: a file that the training goes on from and is kept in, epoch by epoch; it belongs to one training.
       progress: called with the number of finished epochs and the loss of the last.
 
-    Raises: ValueError for no images, wrong shapes, labels out of range, a recipe that cannot be followed, or a checkpoint of another
-      training; FloatingPointError where the loss is no longer finite.
+    Raises: ValueError for no images, wrong shapes, labels out of range, weights or an adjustment that no loss can be taken with, a recipe
+      that cannot be followed, or a checkpoint of another training; FloatingPointError where the loss is no longer finite.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 3.4 (fine-tuning with a tenth of the source's learning rate).
     """
     recipe = Recipe() if recipe is None else recipe
     answers = _checked(images, labels, num_classes, recipe)
     known = np.bincount(answers, minlength=num_classes) > 0
-    counted = np.ones(num_classes) if weights is None else np.asarray(weights, np.float64)
-    added = np.zeros(num_classes) if adjustment is None else np.asarray(adjustment, np.float64)
-    if counted.shape != (num_classes,) or added.shape != (num_classes,):
-        raise ValueError(f"weights and adjustment have a number for each of {num_classes} classes, got {counted.shape} and {added.shape}")
+    counted = validation.of_classes("weights", np.ones(num_classes) if weights is None else weights, num_classes)
+    added = validation.of_classes("adjustment", np.zeros(num_classes) if adjustment is None else adjustment, num_classes)
+    # A batch may be of one class, and its loss is divided by the weights.
+    positive = (counted > 0) & np.isfinite(counted)
+    validation.require(~known | positive, "weights must be positive and finite for classes that have labels", "classes")
+    validation.require(~known | np.isfinite(added), "adjustment must be finite for classes that have labels", "classes")
     # Classes without labels have no probability, and so no gradient.
     added = jnp.asarray(np.where(known, added, -np.inf), jnp.float32)
     counted = jnp.asarray(counted, jnp.float32)
@@ -107,7 +111,7 @@ def fit(
     batch = min(recipe.batch, len(answers))
     steps = -(-len(answers) // batch)
     state = _begin(source, {**params, "classifier": classifier}, recipe, steps)
-    training = _fingerprint(images, answers, recipe, key, counted, added, state) if checkpoint is not None else ""
+    training = _fingerprint(images, answers, source, recipe, key, counted, added, state) if checkpoint is not None else ""
     state, losses = _resumed(checkpoint, training, state)
 
     for epoch in range(len(losses), recipe.epochs):
@@ -155,7 +159,7 @@ def _begin(source: Any, params: Any, recipe: Recipe, steps: int) -> tuple:
 
 def _optimizer(recipe: Recipe, steps: Int[Array, ""] | int) -> optax.GradientTransformation:
     def schedule(count):
-        return recipe.learning_rate * 0.1 ** sum(count >= int(share * recipe.epochs) * steps for share in recipe.decay)
+        return recipe.learning_rate * 0.1 ** sum(count >= share * recipe.epochs * steps for share in recipe.decay)
 
     return optax.chain(
         # Kernels, of convolutions and of the classifier, have two axes or more.
@@ -202,9 +206,7 @@ def _checked(images, labels, num_classes: int, recipe: Recipe) -> Int[np.ndarray
         raise ValueError("there are no labelled images to train on")
     if images.ndim != 4 or images.shape[3] != 3 or len(images) != len(answers):
         raise ValueError(f"images are [B, h, w, 3] with a label each, got shape {images.shape} and {len(answers)} labels")
-    wrong = np.flatnonzero((answers < 0) | (answers >= num_classes))
-    if wrong.size:
-        raise ValueError(f"labels must lie in [0, {num_classes}), but {wrong.size} do not: rows {wrong[:5].tolist()}")
+    validation.require((answers >= 0) & (answers < num_classes), f"labels must be in [0, {num_classes})")
     if recipe.epochs < 1 or recipe.batch < 1 or not recipe.learning_rate > 0 or not 0 <= recipe.shift < 0.5:
         raise ValueError(f"a recipe has epochs, a batch and a learning rate above 0 and a shift below a half, got {recipe}")
     return answers
@@ -216,7 +218,10 @@ def _fingerprint(*parts: Any) -> str:
     for leaf in jax.tree.leaves(parts):
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        digest.update(repr(leaf).encode() if isinstance(leaf, Recipe) else np.ascontiguousarray(leaf).tobytes())
+        if isinstance(leaf, np.ndarray | jax.Array):
+            digest.update(f"{leaf.shape} {leaf.dtype}".encode() + np.asarray(leaf).tobytes())
+        else:
+            digest.update(repr(leaf).encode())
     return digest.hexdigest()
 
 
@@ -232,7 +237,7 @@ def _resumed(checkpoint: Path | str | None, training: str, state: tuple) -> tupl
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{checkpoint} is no checkpoint, or is damaged ({error}): delete it to begin anew") from error
     if found != training:
-        raise ValueError(f"{checkpoint} is of another training (images, labels, recipe, key or network): name another file or delete it")
+        raise ValueError(f"{checkpoint} is of another training (images, labels, source, recipe or key): name another file or delete it")
     return jax.tree.unflatten(form, kept), losses
 
 

@@ -49,7 +49,7 @@ def fit(
       steps, learning_rate: of Adam.
       largest: margin, of the class with the fewest labels. scale: of the cosines. beta: of the weights.
 
-    Raises: ValueError for no rows, wrong shapes, labels out of range, or features that are not finite.
+    Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite, or no step.
 
     Source: Cao et al., NeurIPS 2019, on frozen features. Differs from the authors' code in training on all rows at once.
 
@@ -58,6 +58,8 @@ def fit(
     [4, 7]
     """
     rows, answers = validation.checked(features, labels, num_classes)
+    if steps < 1:
+        raise ValueError(f"there must be at least one step, got {steps}")
     classes, answers, counts = np.unique(answers, return_inverse=True, return_counts=True)
     rows = _directions(rows)
     means = np.zeros((len(classes), rows.shape[1]))
@@ -77,8 +79,11 @@ def fit(
 
 
 def predict(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Int[np.ndarray, " M"]:
-    """The class with the largest cosine, of those that were seen: int64 [M]."""
-    return head.classes[np.argmax(np.asarray(features, np.float64) @ head.coef.T, axis=1)]
+    """The class with the largest cosine, of those that were seen: int64 [M].
+
+    Raises: ValueError where the number of columns differs from that of `fit`.
+    """
+    return head.classes[np.argmax(validation.columns(features, head.coef) @ head.coef.T, axis=1)]
 
 
 @partial(jax.jit, static_argnames=("scale", "rate"))

@@ -70,7 +70,8 @@ def fit(
         not counted.
 
     Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite or beyond 1e17, a `C` that is not
-      positive, fewer than 2 folds, weights that are negative or all 0, or `given` that is not one truth value a row, some of them true.
+      positive, fewer than 2 folds, weights that are negative or all 0, an adjustment that is not finite where there are labels, or `given`
+      that is not one truth value a row, some of them true.
 
     >>> head = fit(np.array([[-1.0], [1.0], [2.0]]), np.array([4, 7, 7]), num_classes=10)
     >>> predict(head, np.array([[-3.0], [3.0]])).tolist()
@@ -82,10 +83,9 @@ def fit(
     wrong = np.flatnonzero(~(np.isfinite(counted) & (counted >= 0)))
     if len(counted) != len(answers) or wrong.size or not counted.any():
         raise ValueError(f"weights must be one number a row, none negative and not all 0, got {len(counted)}; wrong: {wrong[:5].tolist()}")
-    shift = np.zeros(num_classes) if adjustment is None else np.asarray(adjustment, np.float64)
-    if len(shift) != num_classes:
-        raise ValueError(f"adjustment must have one number a class, {num_classes} of them, got {len(shift)}")
-
+    shift = validation.of_classes("adjustment", np.zeros(num_classes) if adjustment is None else adjustment, num_classes)
+    unseen = np.bincount(answers, minlength=num_classes) == 0
+    validation.require(unseen | np.isfinite(shift), "adjustment must be finite for classes that have labels", "classes")
     real = np.ones(len(answers), bool) if given is None else np.asarray(given, bool)
     if len(real) != len(answers) or not real.any():
         raise ValueError(f"given must be one true or false a row, some of them true, got {len(real)} for {len(answers)} rows")
@@ -126,10 +126,7 @@ def logits(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.nd
 
     Raises: ValueError where the number of columns differs from that of `fit`.
     """
-    rows = np.asarray(features, np.float64)
-    if rows.shape[1] != head.coef.shape[1]:
-        raise ValueError(f"the head was fitted on {head.coef.shape[1]} columns, and these features have {rows.shape[1]}")
-    return (rows @ head.coef.T + head.intercept) / head.temperature
+    return (validation.columns(features, head.coef) @ head.coef.T + head.intercept) / head.temperature
 
 
 def _solved(rows, answers, weights, fold, choices: list[float], shift) -> tuple[np.ndarray, softmax.Solution]:

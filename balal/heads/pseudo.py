@@ -4,7 +4,7 @@ They never are labels that somebody gave: they spend no budget, find no class, a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -63,19 +63,21 @@ def fit(
 ) -> tuple[logistic.Head, PseudoLabels]:
     """A head fitted to labels, and again to labels and pseudo-labels; and the pseudo-labels of the last round.
 
-    Every fit has the loss of the balanced softmax, so that its probabilities are those of a balanced pool; in the last one its priors
-    include pseudo-labels at their weight. `C` and the temperature are judged by labels only, and only these are in `head.counts`.
+    Every fit has the loss of the balanced softmax, so that its probabilities are those of a balanced pool; in the later ones its priors
+    include pseudo-labels at their weight. Only labels are in `head.counts`. `C`, by the mean accuracy of the classes, and the temperature
+    are chosen in the fit to labels alone and kept: afterwards held-out labels would be judged by pseudo-labels that they had a say in.
+    For the same reason no round is judged: the last one is taken.
 
     Args:
       features: [B, D] with labels [B].
       pool: [M, D], rows without labels.
       num_classes: how many target classes there are. Pseudo-labels are of classes among the labels only.
-      C: inverse strength of the penalty; of several, cross-validation takes the best in every fit.
+      C: inverse strength of the penalty; of several, cross-validation takes the best.
       confidence: the least probability of a pseudo-label, after a temperature was fitted to held-out rows.
       most: pseudo-labels of a class (None: the median number of labels of the classes seen).
       weight: what a pseudo-label counts beside a label.
       rounds: how often pseudo-labels are chosen anew, by the head before.
-      folds, seed: of the held-out rows for the temperature.
+      folds, seed: of the held-out rows for `C` and the temperature.
 
     Source: after Yang, Xu, NeurIPS 2020 (the value of labels), who take every row of the pool, whatever its confidence.
 
@@ -87,10 +89,10 @@ def fit(
         raise ValueError(f"there must be at least one round, got {rounds}")
     rows, answers, others = np.asarray(features, np.float64), np.asarray(labels, np.int64), np.asarray(pool, np.float64)
     shift = rebalance.adjustment(rebalance.counts_of(answers, num_classes=num_classes))
-    fit_head = partial(logistic.fit, num_classes=num_classes, C=C, folds=folds, seed=seed, calibrate=True)
     # What is checked of labels and features is checked here, by the first fit.
-    head = fit_head(rows, answers, adjustment=shift)
-    bound = int(np.median(head.counts)) if most is None else most
+    fit_head = partial(logistic.fit, num_classes=num_classes)
+    first = head = fit_head(rows, answers, C=C, folds=folds, seed=seed, calibrate=True, balanced=True, adjustment=shift)
+    bound = int(np.median(first.counts)) if most is None else most
     pseudo = PseudoLabels(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     for _ in range(rounds):
         found = choose(logistic.probabilities(head, others), most=bound, confidence=confidence)
@@ -100,5 +102,7 @@ def fit(
         shift = rebalance.adjustment(np.bincount(together, weights=weights, minlength=num_classes))
         everything = np.concatenate([rows, others[pseudo.rows]])
         given = np.arange(len(together)) < len(answers)
-        head = fit_head(everything, together, weights=weights, adjustment=shift, given=given)
+        head = fit_head(everything, together, C=first.C, weights=weights, adjustment=shift, given=given)
+        converged = first.converged and head.converged
+        head = replace(head, accuracies=first.accuracies, temperature=first.temperature, converged=converged)
     return head, pseudo

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
+from balal.heads import validation
+
 # The logit of a class that is not known: its probability is 0, and its gradient, unlike that of -inf, too.
 UNKNOWN = -1e30
 
@@ -17,12 +19,14 @@ UNKNOWN = -1e30
 def priors(counts: Real[Array | np.ndarray, " C"], *, smoothing: float | int = 0.0) -> Float[np.ndarray, " C"]:
     """The share of each known class, `(n_c + a) / sum (n_c + a)`, 0 for the others: float64 [C].
 
-    Raises: ValueError where counts are negative or no class has any; so do all functions of counts.
+    Raises: ValueError where counts are negative or no class has any, an option is out of its range, or other arrays are not of as many
+      classes; so do all functions of counts.
 
     >>> priors(np.array([3, 0, 1])).tolist()
     [0.75, 0.0, 0.25]
     """
     counts = _checked(counts)
+    _within("smoothing", smoothing, 0, np.inf)
     raised = np.where(counts > 0, counts + smoothing, 0)
     return raised / raised.sum()
 
@@ -44,7 +48,7 @@ def adjustment(
 
 
 def adjust(
-    logits: Float[Array | np.ndarray, "M C"],
+    logits: Float[Array | np.ndarray, "M columns"],
     counts: Real[Array | np.ndarray, " C"],
     *,
     strength: float | int = 1.0,
@@ -58,18 +62,21 @@ def adjust(
     [1]
     """
     known = _checked(counts) > 0
+    values = validation.of_classes("logits", logits, len(known), axes=2)
     shift = np.where(known, adjustment(counts, strength=strength, smoothing=smoothing), 0)
-    return np.where(known[None, :], np.asarray(logits, np.float64) - shift[None, :], UNKNOWN)
+    return np.where(known[None, :], values - shift[None, :], UNKNOWN)
 
 
 def threshold(
-    probabilities: Float[Array | np.ndarray, "M C"],
+    probabilities: Float[Array | np.ndarray, "M columns"],
     counts: Real[Array | np.ndarray, " C"],
     *,
-    target: Float[Array | np.ndarray, " C"] | None = None,
+    target: Float[Array | np.ndarray, " classes"] | None = None,
     smoothing: float | int = 0.0,
 ) -> Float[np.ndarray, "M C"]:
     """Probabilities divided by the priors of the labels and multiplied by those of the `target` (None: uniform), which sum to 1: [M, C].
+
+    Raises: ValueError also for a target that is negative, and for rows with no probability on a class that has labels and a target.
 
     Source: Buda, Maki, Mazurowski, Neural Networks 2018.
 
@@ -77,10 +84,13 @@ def threshold(
     [[0.25, 0.75]]
     """
     shares = priors(counts, smoothing=smoothing)
-    wanted = np.ones(len(shares)) if target is None else np.asarray(target, np.float64)
+    wanted = validation.of_classes("target", np.ones(len(shares)) if target is None else target, len(shares))
+    validation.require((wanted >= 0) & (wanted < np.inf), "target must be finite and not negative", "classes")
     ratio = np.where(shares > 0, wanted / np.where(shares > 0, shares, 1), 0)
-    moved = np.asarray(probabilities, np.float64) * ratio[None, :]
-    return moved / moved.sum(axis=1, keepdims=True)
+    moved = validation.of_classes("probabilities", probabilities, len(shares), axes=2) * ratio[None, :]
+    total = moved.sum(axis=1, keepdims=True)
+    validation.require((total > 0) & (total < np.inf), "probabilities must be finite, and positive for a class with labels and a target")
+    return moved / total
 
 
 def effective_weights(counts: Real[Array | np.ndarray, " C"], *, beta: float | int = 0.99) -> Float[np.ndarray, " C"]:
@@ -94,8 +104,7 @@ def effective_weights(counts: Real[Array | np.ndarray, " C"], *, beta: float | i
     [0.239, 0.367, 2.393]
     """
     counts = _checked(counts)
-    if not 0 <= beta <= 1:
-        raise ValueError(f"beta must lie between 0 and 1, got {beta}")
+    _within("beta", beta, 0, 1)
     # At the ends the formula is 0/0 or takes the logarithm of 0; both limits are known.
     effective = np.ones(len(counts)) if beta == 0 else counts if beta == 1 else np.expm1(counts * np.log(beta)) / (beta - 1)
     weights = np.where(counts > 0, 1 / np.where(counts > 0, effective, 1), 0)
@@ -114,6 +123,7 @@ def sampling(counts: Real[Array | np.ndarray, " C"], *, power: float | int = 0.0
     [0.667, 0.333]
     """
     counts = _checked(counts)
+    _within("progress", progress, 0, 1)
     powers = np.where(counts > 0, counts**power, 0)
     return (1 - progress) * counts / counts.sum() + progress * powers / powers.sum()
 
@@ -161,8 +171,8 @@ def ldam_margins(counts: Real[Array | np.ndarray, " C"], *, largest: float | int
 
 def ldam_losses(
     cosines: Float[Array | np.ndarray, "B C"],
-    labels: Integer[Array | np.ndarray, " B"],
-    margins: Float[Array | np.ndarray, " C"],
+    labels: Integer[Array | np.ndarray, " rows"],
+    margins: Float[Array | np.ndarray, " classes"],
     *,
     scale: float | int = 30.0,
 ) -> Float[Array, " B"]:
@@ -174,15 +184,16 @@ def ldam_losses(
     (1,)
     """
     cosines, margins = jnp.asarray(cosines), jnp.asarray(margins)
+    _matching(cosines, labels, margins)
     own = jax.nn.one_hot(jnp.asarray(labels), cosines.shape[1], dtype=cosines.dtype)
     return losses(scale * (cosines - own * margins[None, :].astype(cosines.dtype)), labels)
 
 
 def losses(
     logits: Float[Array | np.ndarray, "B C"],
-    labels: Integer[Array | np.ndarray, " B"],
+    labels: Integer[Array | np.ndarray, " rows"],
     *,
-    adjustment: Float[Array | np.ndarray, " C"] | None = None,
+    adjustment: Float[Array | np.ndarray, " classes"] | None = None,
 ) -> Float[Array, " B"]:
     """The cross-entropy of each row, of logits that are adjusted first: [B].
 
@@ -190,8 +201,9 @@ def losses(
     (1,)
     """
     values = jnp.asarray(logits)
-    if adjustment is not None:
-        values = values + jnp.asarray(adjustment, values.dtype)[None, :]
+    added = jnp.zeros(values.shape[1:]) if adjustment is None else jnp.asarray(adjustment)
+    _matching(values, labels, added)
+    values = values + added[None, :].astype(values.dtype)
     own = jnp.take_along_axis(values, jnp.asarray(labels)[:, None], axis=1)[:, 0]
     return jax.nn.logsumexp(values, axis=1) - own
 
@@ -199,13 +211,15 @@ def losses(
 def tau_normalise(coef: Float[Array | np.ndarray, "C D"], *, strength: float | int = 1.0) -> Float[np.ndarray, "C D"]:
     """Weights of a linear head with the norm of each row taken to the power `1 - strength`; its intercepts are to be dropped: [C, D].
 
-    Rows of classes with many labels are longer, and win for that. strength: in [0, 1], chosen on held-out labels.
+    Rows of classes with many labels are longer, and win for that. strength: in [0, 1]; 0 changes nothing, and 1 makes rows of length 1. The
+    authors choose it on held-out labels, which is left to the caller.
 
     Source: Kang et al., ICLR 2020, Equation 4.
 
     >>> tau_normalise(np.array([[3.0, 4.0]])).tolist()
     [[0.6, 0.8]]
     """
+    _within("strength", strength, 0, 1)
     coef = np.asarray(coef, np.float64)
     norms = np.linalg.norm(coef, axis=1, keepdims=True)
     return coef / np.where(norms > 0, norms, 1) ** strength
@@ -221,11 +235,21 @@ def counts_of(labels: Integer[Array | np.ndarray, " B"], *, num_classes: int) ->
     return np.bincount(labels[labels >= 0], minlength=num_classes)
 
 
+def _matching(values, labels, each) -> None:
+    """ValueError unless there is a label a row and a number a column; shapes alone, as losses are compiled."""
+    if (*np.shape(labels), *np.shape(each)) != values.shape or values.ndim != 2:
+        told = f"got shapes {values.shape}, {np.shape(labels)} and {np.shape(each)}"
+        raise ValueError(f"losses take rows [B, C], a label for each row and a number for each class, {told}")
+
+
 def _checked(counts) -> np.ndarray:
     counts = np.asarray(counts, np.float64)
-    wrong = np.flatnonzero(~(np.isfinite(counts) & (counts >= 0)))
-    if wrong.size:
-        raise ValueError(f"counts must be numbers of labels, not negative, but {wrong.size} are not: classes {wrong[:5].tolist()}")
+    validation.require((counts >= 0) & (counts < np.inf), "counts must be numbers of labels, not negative", "classes")
     if not counts.any():
         raise ValueError("no class has a label: counts are 0 throughout, so there is nothing to balance")
     return counts
+
+
+def _within(name: str, value: float | int, least: float | int, most: float | int) -> None:
+    if not (least <= value <= most and np.isfinite(value)):
+        raise ValueError(f"{name} must lie between {least} and {most}, got {value}")

@@ -119,10 +119,7 @@ def margins(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.n
 
     Raises: ValueError where the number of columns differs from that of `fit`.
     """
-    rows = np.asarray(features, np.float64)
-    if rows.shape[1] != head.coef.shape[1]:
-        raise ValueError(f"the head was fitted on {head.coef.shape[1]} columns, and these features have {rows.shape[1]}")
-    return rows @ head.coef.T + head.intercept
+    return validation.columns(features, head.coef) @ head.coef.T + head.intercept
 
 
 def _solved(rows, answers, fold, choices: list[float], num_classes: int) -> tuple[np.ndarray, solver.Solution]:

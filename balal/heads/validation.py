@@ -17,13 +17,32 @@ def checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]
         raise ValueError("there are no labelled rows to fit a head to")
     if len(rows) != len(answers):
         raise ValueError(f"features have {len(rows)} rows and labels {len(answers)}: give one label for each row")
-    wrong = np.flatnonzero((answers < 0) | (answers >= num_classes))
-    if wrong.size:
-        raise ValueError(f"labels must lie in [0, {num_classes}), but {wrong.size} do not: rows {wrong[:5].tolist()}")
-    wrong = np.flatnonzero(~(np.abs(rows) < _LARGEST).all(axis=1))
-    if wrong.size:
-        raise ValueError(f"features must be finite and within {_LARGEST:g}, but {wrong.size} rows are not: rows {wrong[:5].tolist()}")
+    require((answers >= 0) & (answers < num_classes), f"labels must be in [0, {num_classes})")
+    require((np.abs(rows) < _LARGEST).all(axis=1), f"features must be finite and within {_LARGEST:g}")
     return rows, answers
+
+
+def require(right, rule: str, what: str = "rows") -> None:
+    """ValueError that says how many entries break a rule, and which are the first, where some do."""
+    wrong = np.flatnonzero(~right)
+    if wrong.size:
+        raise ValueError(f"{rule}, but {wrong.size} are not: {what} {wrong[:5].tolist()}")
+
+
+def of_classes(name: str, values, num_classes: int, *, axes: int = 1) -> np.ndarray:
+    """The values in float64; ValueError where the last of so many axes has not one number a class."""
+    found = np.asarray(values, np.float64)
+    if found.ndim != axes or found.shape[-1] != num_classes:
+        raise ValueError(f"{name} must have a number for each of {num_classes} classes, got shape {found.shape}")
+    return found
+
+
+def columns(features, coef: np.ndarray) -> np.ndarray:
+    """Features in float64; ValueError where a head with these coefficients was fitted on other columns."""
+    rows = np.asarray(features, np.float64)
+    if rows.shape[1] != coef.shape[1]:
+        raise ValueError(f"the head was fitted on {coef.shape[1]} columns, and these features have {rows.shape[1]}")
+    return rows
 
 
 def choices(C: float | int | Sequence[float | int], folds: int) -> list[float]:
