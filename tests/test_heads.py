@@ -198,11 +198,14 @@ def test_raw_margins_are_not_taken_for_probabilities():
 def test_what_cannot_be_fitted_is_refused_in_a_sentence(features, labels, options, message):
     with pytest.raises(ValueError, match=message):
         svm.fit(features, labels, num_classes=3, **options)
+    # Without the types that tests check.
+    with pytest.raises(ValueError, match=r"features must be \[B, D\] and labels \[B\], got shapes \(3,\) and \(3,\)"):
+        validation.checked(np.arange(3.0), np.arange(3), 3)
 
 
 def test_another_number_of_columns_is_refused():
     head = svm.fit(np.eye(3), np.arange(3), num_classes=3)
-    with pytest.raises(ValueError, match="fitted on 3 columns, and these features have 2"):
+    with pytest.raises(ValueError, match=r"fitted on 3 columns, and these features have shape \(1, 2\)"):
         svm.predict(head, np.zeros((1, 2)))
 
 

@@ -43,5 +43,5 @@ def test_what_cannot_be_fitted_is_told():
         ldam.fit(np.zeros((0, 3)), np.zeros(0, int), num_classes=2)
     with pytest.raises(ValueError, match="at least one step, got 0"):
         ldam.fit(np.eye(2), np.arange(2), num_classes=2, steps=0)
-    with pytest.raises(ValueError, match="fitted on 2 columns, and these features have 3"):
+    with pytest.raises(ValueError, match=r"fitted on 2 columns, and these features have shape"):
         ldam.predict(ldam.fit(np.eye(2), np.arange(2), num_classes=2, steps=1), np.eye(3))

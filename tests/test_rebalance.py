@@ -138,6 +138,7 @@ def test_counts_that_are_none_are_refused():
             lambda: rebalance.threshold(np.ones((1, 2)), np.ones(2), target=np.array([-1.0, 2.0])),
             r"not negative, but 1 are not: classes \[0\]",
         ),
+        (lambda: rebalance.counts_of(np.array([0, 2]), num_classes=2), r"labels must be in \[-1, 2\), but 1 are not: rows \[1\]"),
         (lambda: rebalance.threshold(np.eye(2), np.array([0, 3])), r"positive for a class with labels .* 1 are not: rows \[0\]"),
         (lambda: rebalance.threshold(np.full((1, 2), np.nan), np.ones(2)), r"must be finite, .* 1 are not: rows \[0\]"),
         (lambda: rebalance.losses(np.zeros((2, 3)), np.arange(3)), r"got shapes \(2, 3\), \(3,\) and \(3,\)"),

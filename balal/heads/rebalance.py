@@ -228,10 +228,13 @@ def tau_normalise(coef: Float[Array | np.ndarray, "C D"], *, strength: float | i
 def counts_of(labels: Integer[Array | np.ndarray, " B"], *, num_classes: int) -> Int[np.ndarray, " C"]:
     """Labels of each class: int64 [C]; labels of -1 count for none.
 
+    Raises: ValueError for labels that are no class.
+
     >>> counts_of(np.array([2, 2, -1]), num_classes=3).tolist()
     [0, 0, 2]
     """
     labels = np.asarray(labels)
+    validation.require((labels >= -1) & (labels < num_classes), f"labels must be in [-1, {num_classes})")
     return np.bincount(labels[labels >= 0], minlength=num_classes)
 
 

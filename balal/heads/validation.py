@@ -13,6 +13,8 @@ _LARGEST = 1e17
 def checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Features in float64 and labels in int64; ValueError for what no head can be fitted to."""
     rows, answers = np.asarray(features, np.float64), np.asarray(labels, np.int64)
+    if rows.ndim != 2 or answers.ndim != 1:
+        raise ValueError(f"features must be [B, D] and labels [B], got shapes {rows.shape} and {answers.shape}")
     if len(rows) == 0:
         raise ValueError("there are no labelled rows to fit a head to")
     if len(rows) != len(answers):
@@ -40,8 +42,8 @@ def of_classes(name: str, values, num_classes: int, *, axes: int = 1) -> np.ndar
 def columns(features, coef: np.ndarray) -> np.ndarray:
     """Features in float64; ValueError where a head with these coefficients was fitted on other columns."""
     rows = np.asarray(features, np.float64)
-    if rows.shape[1] != coef.shape[1]:
-        raise ValueError(f"the head was fitted on {coef.shape[1]} columns, and these features have {rows.shape[1]}")
+    if rows.ndim != 2 or rows.shape[1] != coef.shape[1]:
+        raise ValueError(f"the head was fitted on {coef.shape[1]} columns, and these features have shape {rows.shape}")
     return rows
 
 
