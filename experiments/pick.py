@@ -44,6 +44,7 @@ _SOURCE_CLASSES = flags.DEFINE_string(
 _SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0, flag_values=FLAGS)
 _OUT = flags.DEFINE_string("out", "results/pick", "Folder for everything that is written.", flag_values=FLAGS)
 _THUMBNAIL = 200
+_COLUMNS = ("rank", "file", "label", "reason", "source_class")
 
 
 def main(_: Sequence[str]) -> None:
@@ -174,18 +175,23 @@ def source_classes(pool: balal.Pool, names: Sequence[str]) -> list[str]:
 
 def read_answers(path: Path) -> dict[str, str]:
     """Labels by file name: of every line of a picks.csv whose label is filled in."""
+    pairs = [(line["file"], line["label"].strip()) for line in read_lines(path) if line["label"].strip()]
+    answers = dict(pairs)
+    torn = sorted({file for file, label in pairs if label != answers[file]})
+    if torn:
+        raise ValueError(f"{path} has lines with different labels for {some(torn)}: leave the right one")
+    return answers
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    """The lines of a picks.csv."""
     try:
         lines = list(csv.DictReader(io.StringIO(read_text(path), newline=""), restval="", strict=True))
     except csv.Error as error:
         raise ValueError(f"{path} is no CSV ({error}): save it as CSV, UTF-8") from error
     if not lines or not {"file", "label"} <= set(lines[0]):
         raise ValueError(f"{path} needs a line for each image, with the columns file and label and commas between them")
-    pairs = [(line["file"], line["label"].strip()) for line in lines if line["label"].strip()]
-    answers = dict(pairs)
-    torn = sorted({file for file, label in pairs if label != answers[file]})
-    if torn:
-        raise ValueError(f"{path} has lines with different labels for {some(torn)}: leave the right one")
-    return answers
+    return lines
 
 
 def read_text(path: Path) -> str:
@@ -199,11 +205,17 @@ def read_text(path: Path) -> str:
 
 
 def refuse_to_lose(path: Path, answers: dict[str, str]) -> None:
-    """Raises ValueError where a picks.csv has labels that are not among the answers, so that no one's work is written over."""
-    lost = sorted(read_answers(path).items() - answers.items()) if path.exists() else []
+    """Raises ValueError where a picks.csv has labels that are not among the answers, or columns of its reader's own: no one's work is
+    written over."""
+    if not path.exists():
+        return
+    lost = sorted(read_answers(path).items() - answers.items())
     if lost:
         files = some([file for file, _ in lost])
         raise ValueError(f"{path} has labels that would be lost, of {files}: pass it as --answers, or give another --out")
+    more = sorted({str(name) for line in read_lines(path) for name, cell in line.items() if name not in _COLUMNS and cell})
+    if more:
+        raise ValueError(f"{path} has columns that would be lost ({some(more)}): give another --out")
 
 
 def contact_sheet(images: data.Images, rows: Sequence[int], table: Sequence[dict[str, Any]], title: str) -> str:

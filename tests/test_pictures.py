@@ -270,6 +270,11 @@ def test_labels_that_were_not_passed_are_never_written_over(network, folder, tmp
     assert [line["label"] for line in lines_of(out / "picks.csv")] == ["cat", "dog", "dog"]
     assert [path.name for path in out.iterdir()] == ["picks.csv"]
 
+    # Or beside the labels; what a spreadsheet adds empty is nothing.
+    (out / "picks.csv").write_text("file,label,notes,\n000.png,cat,,\n001.png,,blurred,\n")
+    with pytest.raises(ValueError, match=r"has columns that would be lost \(notes\): give another --out"):
+        run(pick, network, out, *arguments, f"--answers={out / 'picks.csv'}")
+
 
 def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folder, tmp_path):
     start = balal.strategy("random+posterior").start
