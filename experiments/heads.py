@@ -47,8 +47,7 @@ def main(_: Sequence[str]) -> None:
     of_features = [name for name in classifiers.HEADS if name not in classifiers.OF_IMAGES]
     names = of_features if _HEADS.value == ["all"] else program.listed("heads", _HEADS.value, classifiers.HEADS)
     budgets, choices = program.numbers("budgets", _BUDGETS.value, int), program.numbers("C", _C.value, float)
-    if _FEATURES.value and pictures.DATA_DIR.value:
-        raise ValueError("--data_dir says that the features are those of images, and --features that they are in a file: give one of them")
+    pictures.only(features=_FEATURES.value)
     dataset = data.load(_FEATURES.value) if pictures.DATA_DIR.value is None else pictures.dataset(seed=_SEED.value, test_share=0.2)
     if budgets[-1] > len(dataset.labels):
         raise ValueError(f"--budgets goes up to {budgets[-1]}, and the pool has only {len(dataset.labels)} rows")

@@ -181,10 +181,7 @@ def _dataset() -> data.Dataset:
     files = dict(test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value)
     if pictures.DATA_DIR.value is None:
         return data.load(_FEATURES.value, **files, pool_rows=_POOL_ROWS.value)
-    if named := [name for name, value in (files | dict(features=_FEATURES.value)).items() if value]:
-        raise ValueError(
-            f"--data_dir says that the features are those of images, and --{named[0]} that they are in a file: give one of them"
-        )
+    pictures.only(features=_FEATURES.value, **files)
     dataset = pictures.dataset(seed=_SEED.value, test_share=_TEST_SHARE.value)
     return dataset if _POOL_ROWS.value is None else data.first_rows(dataset, _POOL_ROWS.value)
 

@@ -65,8 +65,8 @@ def _svm(task: Task, *, thresholding: bool = False) -> Fitted:
 def _logistic(task: Task, *, weights: np.ndarray | None = None, adjustment: np.ndarray | None = None) -> Fitted:
     each = None if weights is None else weights[task.labels]
     # A rule aims at all classes alike, and so does its choice of C.
-    rules = dict(weights=each, adjustment=adjustment, balanced=weights is not None or adjustment is not None)
-    head = logistic.fit(task.features, task.labels, **rules, **task.options)
+    balanced = weights is not None or adjustment is not None
+    head = logistic.fit(task.features, task.labels, weights=each, adjustment=adjustment, balanced=balanced, **task.options)
     return Fitted(head, logistic.predict(head, task.tests))
 
 

@@ -36,6 +36,15 @@ _BATCH = flags.DEFINE_integer("batch", 32, "Images on each device at a time.", l
 _DTYPE = flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the stored features.")
 
 
+def only(**files: str | None) -> None:
+    """Raises ValueError where images are named, and files of features by these other flags as well."""
+    named = [flag for flag, value in files.items() if value]
+    if DATA_DIR.value is not None and named:
+        raise ValueError(
+            f"--data_dir says that the features are those of images, and --{named[0]} that they are in a file: give one of them"
+        )
+
+
 def pool(*, key: jax.Array | None = None, labelled: bool | None = None) -> data.Images:
     """The images to choose from: all of a folder or file, the pool of a data set of the paper.
 
