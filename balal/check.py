@@ -1,7 +1,9 @@
-"""The input doctor: checks on the host, one clear ValueError each, with the first offending rows and how many there are.
+"""The input doctor: checks on the host, one clear ValueError each, with the first offending rows
+and how many there are.
 
-Nothing is repaired. Shapes and dtypes are always looked at; values only where there are any: under jit and vmap they cannot be.
-The loop's entry points and every experiment call these functions; compiled kernels do not.
+Nothing is repaired. Shapes and dtypes are always looked at; values only where there are any: under
+jit and vmap they cannot be. The loop's entry points and every experiment call these functions;
+compiled kernels do not.
 """
 
 from typing import Any
@@ -21,10 +23,14 @@ _LARGEST = 1e17
 
 
 def array(name: str, value: Any) -> Any:
-    """`value` if it is a numeric array; ValueError for lists, objects, strings and complex numbers."""
+    """`value` if it is a numeric array; ValueError for lists, objects, strings and complex
+    numbers."""
     dtype = getattr(value, "dtype", None)
     if dtype is None or not hasattr(value, "shape"):
-        raise ValueError(f"{name} must be a NumPy or JAX array, got {type(value).__name__}; convert it with np.asarray first")
+        raise ValueError(
+            f"{name} must be a NumPy or JAX array, got {type(value).__name__}; convert it with "
+            f"np.asarray first"
+        )
     if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.floating, jnp.bool_)):
         raise ValueError(f"{name} must hold real numbers, got dtype {dtype}")
     return value
@@ -34,7 +40,10 @@ def rows_in(pool: Pool) -> int:
     """`N` of a pool; ValueError where its arrays disagree about it or there are none."""
     sizes = {name: leaf.shape[0] if leaf.ndim else 0 for name, leaf in _leaves(pool)}
     if not sizes:
-        raise ValueError("the pool is empty: it has neither features nor scores; make one with balal.pool(features, logits=...)")
+        raise ValueError(
+            "the pool is empty: it has neither features nor scores; make one with "
+            "balal.pool(features, logits=...)"
+        )
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
         raise ValueError(f"every array of the pool must have one entry a row, but {told}")
@@ -45,25 +54,43 @@ def rows_in(pool: Pool) -> int:
 
 
 def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
-    """ValueError unless shapes agree, values are finite, some row is a candidate, and every field in `needs` is there.
+    """ValueError unless shapes agree, values are finite, some row is a candidate, and every field
+    in `needs` is there.
 
-    Features that are the same in every row are refused where they are needed: no strategy can tell such rows apart.
+    Features that are the same in every row are refused where they are needed: no strategy can tell
+    such rows apart.
     """
     if not isinstance(pool, Pool):
-        raise ValueError(f"expected a balal.Pool, got {type(pool).__name__}; make one with balal.pool(features, logits=...)")
+        raise ValueError(
+            f"expected a balal.Pool, got {type(pool).__name__}; make one with "
+            f"balal.pool(features, logits=...)"
+        )
     for name in needs:
         if getattr(pool, name) is None:
-            how = "balal.pool(features, logits=...)" if name != "logits" else "balal.pool(features, logits=..., keep_logits=True)"
-            raise ValueError(f"this strategy needs {name}, which the pool lacks: make the pool with {how}")
+            how = (
+                "balal.pool(features, logits=...)"
+                if name != "logits"
+                else "balal.pool(features, logits=..., keep_logits=True)"
+            )
+            raise ValueError(
+                f"this strategy needs {name}, which the pool lacks: make the pool with {how}"
+            )
     rows_in(pool)
     for name, leaf in _leaves(pool):
         if leaf.ndim != (2 if name in ("features", "logits") else 1):
-            raise ValueError(f"{name} must be {'[N, D]' if name in ('features', 'logits') else '[N]'}, got shape {leaf.shape}")
+            raise ValueError(
+                f"{name} must be {'[N, D]' if name in ('features', 'logits') else '[N]'}, got "
+                f"shape {leaf.shape}"
+            )
     if pool.candidates is not None:
         if pool.candidates.dtype != bool:
-            raise ValueError(f"candidates must be a boolean mask [N], got dtype {pool.candidates.dtype}")
+            raise ValueError(
+                f"candidates must be a boolean mask [N], got dtype {pool.candidates.dtype}"
+            )
         if _concrete(pool.candidates) and not np.any(sharding.whole(pool.candidates)):
-            raise ValueError("no row of the pool is a candidate: the candidates mask is False everywhere")
+            raise ValueError(
+                "no row of the pool is a candidate: the candidates mask is False everywhere"
+            )
     if pool.features is not None:
         features(pool.features, candidates=pool.candidates, varied="features" in needs)
     if pool.scores is not None:
@@ -79,26 +106,41 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
         )
 
 
-def features(features: Array, *, candidates: Array | np.ndarray | None = None, varied: bool = True) -> None:
-    """ValueError for features [N, D] with NaN or infinite values in a candidate row, or, where `varied`, the same in every row."""
+def features(
+    features: Array, *, candidates: Array | np.ndarray | None = None, varied: bool = True
+) -> None:
+    """ValueError for features [N, D] with NaN or infinite values in a candidate row, or, where
+    `varied`, the same in every row."""
     array("features", features)
     if features.ndim != 2 or features.shape[1] < 1:
-        raise ValueError(f"features must be [N, D] with at least one column, got shape {features.shape}")
+        raise ValueError(
+            f"features must be [N, D] with at least one column, got shape {features.shape}"
+        )
     if not _concrete(features) or not _concrete(candidates):
         return
     finite, small, constant = _computed(_feature_faults, features)
     looked_at = np.ones(len(finite), bool) if candidates is None else sharding.whole(candidates)
     mend = "mend these rows or take them out of candidates"
-    _refuse(~finite & looked_at, f"features must be finite, but {{}} NaN or infinite values; {mend}", verb="have")
     _refuse(
-        finite & ~small & looked_at, f"features must lie within {_LARGEST:g}, whose square float32 holds, but {{}} not; {mend}", verb="do"
+        ~finite & looked_at,
+        f"features must be finite, but {{}} NaN or infinite values; {mend}",
+        verb="have",
+    )
+    _refuse(
+        finite & ~small & looked_at,
+        f"features must lie within {_LARGEST:g}, whose square float32 holds, but {{}} not; {mend}",
+        verb="do",
     )
     if varied and features.shape[0] > 1 and constant:
-        raise ValueError("features are constant: every row equals row 0, so there is nothing to choose by; were they extracted correctly?")
+        raise ValueError(
+            "features are constant: every row equals row 0, so there is nothing to choose by; "
+            "were they extracted correctly?"
+        )
 
 
 def logits(logits: Any, *, offset: int = 0) -> None:
-    """ValueError unless `logits` [N, K] are logits: no NaN, no +inf, no row of nothing but -inf, and not probabilities.
+    """ValueError unless `logits` [N, K] are logits: no NaN, no +inf, no row of nothing but -inf,
+    and not probabilities.
 
     offset: the row number of the first row, for blocks of a larger array.
     """
@@ -108,12 +150,22 @@ def logits(logits: Any, *, offset: int = 0) -> None:
     bad, low, high, total = _computed(_logit_faults, logits)
     _refuse(bad, "logits may be -inf but not NaN, +inf or -inf throughout, and {} so", offset)
     # Of one row alone nobody can tell.
-    if offset == 0 and min(logits.shape) > 1 and low.min() >= 0 and high.max() <= 1 and np.all(abs(total - 1) < _SUM_TOLERANCE):
-        raise ValueError("these logits look like probabilities (none negative, every row sums to 1): pass them as probs=, or take jnp.log")
+    if (
+        offset == 0
+        and min(logits.shape) > 1
+        and low.min() >= 0
+        and high.max() <= 1
+        and np.all(abs(total - 1) < _SUM_TOLERANCE)
+    ):
+        raise ValueError(
+            "these logits look like probabilities (none negative, every row sums to 1): pass them "
+            "as probs=, or take jnp.log"
+        )
 
 
 def probs(probs: Any, *, offset: int = 0) -> None:
-    """ValueError unless every row of `probs` [N, K] is a distribution: no NaN, none negative, sum 1 within 0.001.
+    """ValueError unless every row of `probs` [N, K] is a distribution: no NaN, none negative, sum 1
+    within 0.001.
 
     offset: the row number of the first row, for blocks of a larger array.
     """
@@ -123,19 +175,40 @@ def probs(probs: Any, *, offset: int = 0) -> None:
     bad, low, _, total = _computed(_logit_faults, probs)
     _refuse(bad, "probs must be finite, and {} not", offset)
     if np.any(low < 0):
-        _refuse(low < 0, "probs must not be negative, but {}; were these logits? then pass logits=", offset, verb="hold negative values")
-    _refuse(~(abs(total - 1) < _SUM_TOLERANCE), "every row of probs must sum to 1, but {} not; were these logits?", offset, verb="do")
+        _refuse(
+            low < 0,
+            "probs must not be negative, but {}; were these logits? then pass logits=",
+            offset,
+            verb="hold negative values",
+        )
+    _refuse(
+        ~(abs(total - 1) < _SUM_TOLERANCE),
+        "every row of probs must sum to 1, but {} not; were these logits?",
+        offset,
+        verb="do",
+    )
 
 
-def labels(name: str, labels: Any, *, num_classes: int, size: int | None = None, rows: np.ndarray | None = None, needed: Any = None) -> Any:
+def labels(
+    name: str,
+    labels: Any,
+    *,
+    num_classes: int,
+    size: int | None = None,
+    rows: np.ndarray | None = None,
+    needed: Any = None,
+) -> Any:
     """`labels` if they are integers in [0, num_classes), `size` of them; ValueError otherwise.
 
-    rows: the row of the pool that each label belongs to (None: 0, 1, 2, ...). needed: bool, where a label must be known; elsewhere it
-    may be -1 (None: everywhere).
+    rows: the row of the pool that each label belongs to (None: 0, 1, 2, ...). needed: bool, where a
+    label must be known; elsewhere it may be -1 (None: everywhere).
     """
     labels = array(name, np.asarray(labels) if isinstance(labels, list | tuple) else labels)
     if labels.ndim != 1 or (size is not None and labels.shape[0] != size):
-        raise ValueError(f"{name} must be one integer a row{f', [{size}]' if size is not None else ''}, got shape {labels.shape}")
+        raise ValueError(
+            f"{name} must be one integer a row{f', [{size}]' if size is not None else ''}, got "
+            f"shape {labels.shape}"
+        )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"{name} must be integers, got dtype {labels.dtype}")
     if _concrete(labels) and _concrete(needed):
@@ -150,7 +223,8 @@ def labels(name: str, labels: Any, *, num_classes: int, size: int | None = None,
 
 
 def indices(name: str, indices: Any, *, size: int) -> np.ndarray:
-    """`indices` as int NumPy array if they are distinct rows of a pool of `size`; ValueError otherwise."""
+    """`indices` as int NumPy array if they are distinct rows of a pool of `size`; ValueError
+    otherwise."""
     found = np.asarray(indices)
     if found.ndim != 1:
         raise ValueError(f"{name} must be a list of rows, [n], got shape {found.shape}")
@@ -159,10 +233,15 @@ def indices(name: str, indices: Any, *, size: int) -> np.ndarray:
     found = found.astype(np.int64)
     bad = (found < 0) | (found >= size)
     if bad.any():
-        raise ValueError(f"{name} must be rows of the pool, 0 to {size - 1}, but {_some(found[bad], 'value')} outside")
+        raise ValueError(
+            f"{name} must be rows of the pool, 0 to {size - 1}, but {_some(found[bad], 'value')} "
+            f"outside"
+        )
     values, times = np.unique(found, return_counts=True)
     if np.any(times > 1):
-        raise ValueError(f"{name} must be distinct, but {_some(values[times > 1], 'row')} more than once")
+        raise ValueError(
+            f"{name} must be distinct, but {_some(values[times > 1], 'row')} more than once"
+        )
     return found
 
 
@@ -172,24 +251,33 @@ def key(key: Key[Array, ""] | Any) -> None:
     if key is None or isinstance(key, int):
         raise ValueError(f"a key is needed wherever chance is used, got {key!r}: {how}")
     if not hasattr(key, "dtype") or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise ValueError(f"this is not a typed JAX key (a legacy jax.random.PRNGKey array is not taken): {how}")
+        raise ValueError(
+            f"this is not a typed JAX key (a legacy jax.random.PRNGKey array is not taken): {how}"
+        )
     if key.shape != ():
-        raise ValueError(f"one key is needed, got an array of shape {key.shape}: vmap over keys, or index it")
+        raise ValueError(
+            f"one key is needed, got an array of shape {key.shape}: vmap over keys, or index it"
+        )
 
 
 def budget(budget: Any, *, askable: int | None = None, num_classes: Any = 1) -> None:
-    """ValueError unless `budget` and `num_classes` are whole numbers of at least 1 and the budget is within the askable rows."""
+    """ValueError unless `budget` and `num_classes` are whole numbers of at least 1 and the budget
+    is within the askable rows."""
     for name, value in (("budget", budget), ("num_classes", num_classes)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if askable is not None and budget > askable:
-        raise ValueError(f"budget={budget} asks for more labels than the {askable} candidates that are not labelled yet")
+        raise ValueError(
+            f"budget={budget} asks for more labels than the {askable} candidates that are not "
+            f"labelled yet"
+        )
 
 
 def capacity(budget: Any, capacity: Any) -> None:
-    """ValueError unless a capacity, where one is given, is a whole number that the budget, where it can be looked at, does not exceed."""
+    """ValueError unless a capacity, where one is given, is a whole number that the budget, where it
+    can be looked at, does not exceed."""
     if capacity is None:
         return
     if isinstance(capacity, bool) or not isinstance(capacity, int | np.integer) or capacity < 1:
@@ -197,7 +285,9 @@ def capacity(budget: Any, capacity: Any) -> None:
     if not jnp.issubdtype(jnp.result_type(budget), jnp.integer):
         raise ValueError(f"budget must be a whole number, got {budget!r}")
     if np.ndim(budget):
-        raise ValueError(f"budget must be one number, got shape {np.shape(budget)}; vmap over several")
+        raise ValueError(
+            f"budget must be one number, got shape {np.shape(budget)}; vmap over several"
+        )
     if _concrete(budget) and not 1 <= budget <= capacity:
         raise ValueError(f"budget must lie between 1 and the capacity, {capacity}, got {budget}")
 
@@ -205,14 +295,22 @@ def capacity(budget: Any, capacity: Any) -> None:
 def option(name: str, value: Any, literal: Any) -> None:
     """ValueError unless `value` is one of those of a `Literal` type."""
     if value not in literal.__args__:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, literal.__args__))}, got {value!r}")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, literal.__args__))}, got {value!r}"
+        )
 
 
-def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np.ndarray | Array, np.ndarray | Array]:
-    """The rows and labels of a labelled start, given as a `Labelled`, a pair (indices, labels) or None; ValueError where they are not
-    valid. A traced `Labelled` comes back as it is."""
+def labelled(
+    start: Any, *, pool: Pool, num_classes: int
+) -> Labelled | tuple[np.ndarray | Array, np.ndarray | Array]:
+    """The rows and labels of a labelled start, given as a `Labelled`, a pair (indices, labels) or
+    None; ValueError where they are not valid. A traced `Labelled` comes back as it is."""
     if not all(_concrete(leaf) for leaf in jax.tree.leaves(start)):
-        if isinstance(start, tuple) and [part.ndim for part in start] == [1, 1] and start[0].shape == start[1].shape:
+        if (
+            isinstance(start, tuple)
+            and [part.ndim for part in start] == [1, 1]
+            and start[0].shape == start[1].shape
+        ):
             return start
         if isinstance(start, Labelled):
             return start
@@ -222,12 +320,18 @@ def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np
         found, answers = np.asarray(start.indices), np.asarray(start.labels)
         filled = found >= 0
         if filled.sum() != int(start.count) or not filled[: int(start.count)].all():
-            raise ValueError(f"labelled: count says {int(start.count)} rows, then padding -1, but {filled.sum()} indices are filled")
+            raise ValueError(
+                f"labelled: count says {int(start.count)} rows, then padding -1, but "
+                f"{filled.sum()} indices are filled"
+            )
         found, answers = found[filled], answers[filled]
     elif isinstance(start, tuple) and len(start) == 2:
         found, answers = (np.asarray(part) for part in start)
     else:
-        raise ValueError(f"labelled must be a balal.Labelled or a pair (indices, labels), got {type(start).__name__}")
+        raise ValueError(
+            f"labelled must be a balal.Labelled or a pair (indices, labels), got "
+            f"{type(start).__name__}"
+        )
     found = indices("labelled indices", found, size=rows_in(pool))
     if found.size or answers.size:
         labels("labelled labels", answers, num_classes=num_classes, size=len(found), rows=found)
@@ -235,41 +339,59 @@ def labelled(start: Any, *, pool: Pool, num_classes: int) -> Labelled | tuple[np
 
 
 def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int, answered: bool) -> None:
-    """ValueError unless a record read from a file is whole: distinct rows of the pool, labels in range, padding only at the end.
+    """ValueError unless a record read from a file is whole: distinct rows of the pool, labels in
+    range, padding only at the end.
 
     answered: whether every row must have its label.
     """
     filled = np.asarray(rows.indices)[: int(rows.count)]
-    if int(rows.count) < 0 or len(filled) != int(rows.count) or np.any(np.asarray(rows.indices)[int(rows.count) :] != -1):
-        raise ValueError(f"{name} is damaged: count says {int(rows.count)} rows, the indices do not")
+    if (
+        int(rows.count) < 0
+        or len(filled) != int(rows.count)
+        or np.any(np.asarray(rows.indices)[int(rows.count) :] != -1)
+    ):
+        raise ValueError(
+            f"{name} is damaged: count says {int(rows.count)} rows, the indices do not"
+        )
     indices(f"{name} indices", filled, size=rows_in(pool))
     for column in (rows.labels, rows.wanted):
         values = np.asarray(column)
         if values.shape != rows.indices.shape or np.any((values < -1) | (values >= num_classes)):
-            raise ValueError(f"{name} is damaged: its labels do not lie in [0, {num_classes}) or are not as many as its indices")
+            raise ValueError(
+                f"{name} is damaged: its labels do not lie in [0, {num_classes}) or are not as "
+                f"many as its indices"
+            )
     if answered and np.any(np.asarray(rows.labels)[: len(filled)] < 0):
         raise ValueError(f"{name} is damaged: some of its rows have no label")
 
 
 def size(size: Any, state: State, pool: Pool) -> None:
-    """ValueError unless `size` more rows may be asked: the budget has them and so have the candidates."""
+    """ValueError unless `size` more rows may be asked: the budget has them and so have the
+    candidates."""
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
     pending = int(state.pending.count)
     bought = state.budget - _left(state)
     if size > _left(state):
         raise ValueError(
-            f"size={size} is more than what is left of the budget: {_left(state)} of {state.budget} "
+            f"size={size} is more than what is left of the budget: {_left(state)} of "
+            f"{state.budget} "
             f"({bought - pending} answered, {pending} pending)"
         )
     free = candidates_left(pool, state.labelled, state.pending)
     if size > free:
-        raise ValueError(f"size={size} is more than the {free} candidates that are neither labelled nor pending")
+        raise ValueError(
+            f"size={size} is more than the {free} candidates that are neither labelled nor pending"
+        )
 
 
 def candidates_left(pool: Pool, *taken: Labelled) -> int:
     """How many candidates are in none of some records."""
-    free = np.ones(rows_in(pool), bool) if pool.candidates is None else np.array(sharding.whole(pool.candidates))
+    free = (
+        np.ones(rows_in(pool), bool)
+        if pool.candidates is None
+        else np.array(sharding.whole(pool.candidates))
+    )
     for rows in taken:
         found = np.asarray(rows.indices)
         free[found[found >= 0]] = False
@@ -277,7 +399,8 @@ def candidates_left(pool: Pool, *taken: Labelled) -> int:
 
 
 def answers(told: Any, given: Any, state: State, *, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Told rows and their labels as NumPy arrays, if every row was asked or labelled before; ValueError otherwise."""
+    """Told rows and their labels as NumPy arrays, if every row was asked or labelled before;
+    ValueError otherwise."""
     asked = np.concatenate([np.asarray(state.labelled.indices), np.asarray(state.pending.indices)])
     told = indices("told indices", told, size=size)
     given = np.asarray(given)
@@ -285,16 +408,31 @@ def answers(told: Any, given: Any, state: State, *, size: int) -> tuple[np.ndarr
         labels("told labels", given, num_classes=state.num_classes, size=len(told), rows=told)
     stray = told[~np.isin(told, asked)]
     if stray.size:
-        raise ValueError(f"{_some(stray, 'row', 'were')} never asked; rows labelled elsewhere go into init's labelled=")
+        raise ValueError(
+            f"{_some(stray, 'row', 'were')} never asked; rows labelled elsewhere go into init's "
+            f"labelled="
+        )
     return told, given
 
 
 def strategy(strategy: Any) -> None:
-    """ValueError unless `strategy` is a strategy value, with all the methods of `balal.Strategy`."""
-    lacking = [name for name in ("needs", "init", "ask", "tell", "guess", "grow") if not hasattr(strategy, name)]
+    """ValueError unless `strategy` is a strategy value, with all the methods of
+    `balal.Strategy`."""
+    lacking = [
+        name
+        for name in ("needs", "init", "ask", "tell", "guess", "grow")
+        if not hasattr(strategy, name)
+    ]
     if lacking or isinstance(strategy, type):
-        how = f"balal.strategy({strategy!r})" if isinstance(strategy, str) else "balal.strategy(name), or write the methods it lacks"
-        raise ValueError(f"expected a strategy value, got {strategy!r} without {', '.join(lacking) or 'an instance'}: use {how}")
+        how = (
+            f"balal.strategy({strategy!r})"
+            if isinstance(strategy, str)
+            else "balal.strategy(name), or write the methods it lacks"
+        )
+        raise ValueError(
+            f"expected a strategy value, got {strategy!r} without "
+            f"{', '.join(lacking) or 'an instance'}: use {how}"
+        )
 
 
 def asked_features(pool: Pool, rows: Labelled) -> None:
@@ -311,22 +449,32 @@ def asked_features(pool: Pool, rows: Labelled) -> None:
 def belongs(strategy: Any, state: State) -> None:
     """ValueError unless the state was made by `init` with this strategy."""
     if repr(strategy) != state.strategy:
-        raise ValueError(f"this state was made with {state.strategy}, not with {strategy!r}: begin a new one with balal.init")
+        raise ValueError(
+            f"this state was made with {state.strategy}, not with {strategy!r}: begin a new one "
+            f"with balal.init"
+        )
 
 
 def _left(state: State) -> int:
-    return int(state.labelled.indices.shape[0]) - int(state.labelled.count) - int(state.pending.count)
+    return (
+        int(state.labelled.indices.shape[0]) - int(state.labelled.count) - int(state.pending.count)
+    )
 
 
 def _leaves(pool: Pool) -> list[tuple[str, Any]]:
-    return [(jax.tree_util.keystr(path).strip("."), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(pool)]
+    return [
+        (jax.tree_util.keystr(path).strip("."), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(pool)
+    ]
 
 
 def source_shape(name: str, values: Any) -> None:
     """ValueError unless `values` is a numeric array [N, K] with K >= 1."""
     array(name, values)
     if values.ndim != 2 or values.shape[1] < 1:
-        raise ValueError(f"{name} must be [N, K] with at least one source class, got shape {values.shape}")
+        raise ValueError(
+            f"{name} must be [N, K] with at least one source class, got shape {values.shape}"
+        )
 
 
 def _concrete(value: Any) -> bool:
@@ -334,7 +482,13 @@ def _concrete(value: Any) -> bool:
 
 
 def _refuse(
-    bad: np.ndarray, message: str, offset: int = 0, *, verb: str = "are", noun: str = "row", rows: np.ndarray | None = None
+    bad: np.ndarray,
+    message: str,
+    offset: int = 0,
+    *,
+    verb: str = "are",
+    noun: str = "row",
+    rows: np.ndarray | None = None,
 ) -> None:
     """Raises with the first offending rows put into the message's braces."""
     if bad.any():
@@ -345,7 +499,13 @@ def _refuse(
 def _some(values: np.ndarray, noun: str, verb: str | None = None) -> str:
     shown = ", ".join(str(value) for value in values[:_SHOWN])
     more = f", ... ({len(values)} in all)" if len(values) > _SHOWN else ""
-    one = {"are": "is", "were": "was", "have": "has", "do": "does", "hold negative values": "holds negative values"}
+    one = {
+        "are": "is",
+        "were": "was",
+        "have": "has",
+        "do": "does",
+        "hold negative values": "holds negative values",
+    }
     verb = verb or "are"
     return f"{noun}{'s' if len(values) > 1 else ''} {shown}{more} {verb if len(values) > 1 else one[verb]}"
 
@@ -358,22 +518,31 @@ def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
         return tuple(sharding.whole(fault) for fault in faults(jnp.asarray(values)))
 
 
-# XLA's minimum and maximum of a row pass over a NaN on CPUs (jaxlib 0.10), so neither may be what a NaN is noticed by.
+# XLA's minimum and maximum of a row pass over a NaN on CPUs (jaxlib 0.10), so neither may be what a
+# NaN is noticed by.
 
 
 @jax.jit
 def _feature_faults(features):
     sizes = jnp.abs(features.astype(jnp.float32))
     largest = jnp.max(jnp.where(jnp.isnan(sizes), jnp.inf, sizes), axis=1)
-    # Most pools differ in their first rows already: then no pass over all of them is made. A loop of one round or none, as a branch would
-    # copy the features.
+    # Most pools differ in their first rows already: then no pass over all of them is made. A loop
+    # of one round or none, as a branch would copy the features.
     same = jnp.all(features[:8] == features[:1])
-    same = jax.lax.fori_loop(0, same.astype(jnp.int32), lambda number, _: jnp.all(features + number == features[:1]), same)
+    same = jax.lax.fori_loop(
+        0,
+        same.astype(jnp.int32),
+        lambda number, _: jnp.all(features + number == features[:1]),
+        same,
+    )
     return largest < jnp.inf, largest <= _LARGEST, same
 
 
 @jax.jit
 def _logit_faults(values):
     values = values.astype(jnp.float32)
-    low, high = jnp.min(values, axis=1), jnp.max(jnp.where(jnp.isnan(values), jnp.inf, values), axis=1)
+    low, high = (
+        jnp.min(values, axis=1),
+        jnp.max(jnp.where(jnp.isnan(values), jnp.inf, values), axis=1),
+    )
     return (high == jnp.inf) | (high == -jnp.inf), low, high, jnp.sum(values, axis=1)

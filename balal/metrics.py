@@ -1,6 +1,8 @@
-"""From labels and predictions to the numbers in the tables: how balanced a labelled set is, how good a head is.
+"""From labels and predictions to the numbers in the tables: how balanced a labelled set is, how
+good a head is.
 
-Counts are `[..., C]`, one number for every target class, 0 for those never found; leading axes (seeds, strategies) pass through. With
+Counts are `[..., C]`, one number for every target class, 0 for those never found; leading axes
+(seeds, strategies) pass through. With
 no label at all there is nothing to compare: what divides by the number of labels is nan.
 """
 
@@ -22,8 +24,8 @@ _Percent = Real[Array | np.ndarray, "..."] | Sequence | float | int
 def class_counts(labels: _Labels, *, num_classes: int) -> Int[Array, " C"]:
     """How many labels each target class has: int32 [C].
 
-    `labels` is int [B], a class id a row; padding (-1) is not counted, and neither is an id of `num_classes` or more.
-    Raises ValueError when `num_classes` is less than 1.
+    `labels` is int [B], a class id a row; padding (-1) is not counted, and neither is an id of
+    `num_classes` or more. Raises ValueError when `num_classes` is less than 1.
 
     >>> class_counts(jnp.array([0, 2, 2, -1]), num_classes=3).tolist()
     [1, 0, 2]
@@ -42,9 +44,11 @@ def classes_found(counts: _Counts) -> Int[Array, "*batch"]:
 
 
 def imbalance_ratio(counts: _Counts) -> Float[Array, "*batch"]:
-    """Population standard deviation over mean of the class counts: [...], from 0 (balanced) to `sqrt(C - 1)` (all of one class).
+    """Population standard deviation over mean of the class counts: [...], from 0 (balanced) to
+    `sqrt(C - 1)` (all of one class).
 
-    nan without labels. `counts` must hold every class of the data set, absent ones as 0: only so do Tables 4 and 5 of the paper come out.
+    nan without labels. `counts` must hold every class of the data set, absent ones as 0: only so do
+    Tables 4 and 5 of the paper come out.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Tables 1, 4 and 5.
 
@@ -56,17 +60,21 @@ def imbalance_ratio(counts: _Counts) -> Float[Array, "*batch"]:
 
 
 def entropy(counts: _Counts) -> Float[Array, "*batch"]:
-    """Entropy of the class frequencies in nats: [...] from counts [..., C]; `log C` when balanced, nan without labels.
+    """Entropy of the class frequencies in nats: [...] from counts [..., C]; `log C` when balanced,
+    nan without labels.
 
     >>> round(float(entropy(jnp.array([5, 5, 0]))), 4)
     0.6931
     """
     counts = jnp.asarray(counts, jnp.float32)
-    return jnp.sum(jax.scipy.special.entr(counts / jnp.sum(counts, axis=-1, keepdims=True)), axis=-1)
+    return jnp.sum(
+        jax.scipy.special.entr(counts / jnp.sum(counts, axis=-1, keepdims=True)), axis=-1
+    )
 
 
 def effective_classes(counts: _Counts) -> Float[Array, "*batch"]:
-    """How many equally frequent classes have the same entropy, `exp(entropy)`: [...] from counts [..., C]; nan without labels.
+    """How many equally frequent classes have the same entropy, `exp(entropy)`: [...] from counts
+    [..., C]; nan without labels.
 
     >>> round(float(effective_classes(jnp.array([5, 5, 0]))), 4)
     2.0
@@ -82,8 +90,11 @@ def max_over_min(counts: _Counts) -> Float[Array, "*batch"]:
     """
     counts = jnp.asarray(counts, jnp.float32)
     smallest = jnp.min(counts, axis=-1)
-    # The inner `where` keeps 0 / 0 from happening at all: a run that hunts for nans would stop there.
-    return jnp.where(smallest > 0, jnp.max(counts, axis=-1) / jnp.where(smallest > 0, smallest, 1.0), jnp.inf)
+    # The inner `where` keeps 0 / 0 from happening at all: a run that hunts for nans would stop
+    # there.
+    return jnp.where(
+        smallest > 0, jnp.max(counts, axis=-1) / jnp.where(smallest > 0, smallest, 1.0), jnp.inf
+    )
 
 
 @partial(jax.jit, static_argnames="num_classes")
@@ -92,8 +103,9 @@ def confusion(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> In
 
     Args:
       labels: int [B], true classes, -1 = padding.
-      predicted: int [B], what the head says. A prediction that is no class (-1, or `num_classes` and more) has no column and is left out
-        here; `balanced_accuracy` and `macro_f1` count it as wrong.
+      predicted: int [B], what the head says. A prediction that is no class (-1, or `num_classes`
+        and more) has no column and is left out here; `balanced_accuracy` and `macro_f1` count it as
+        wrong.
 
     Raises: ValueError when the lengths differ or `num_classes` is less than 1.
 
@@ -106,11 +118,14 @@ def confusion(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> In
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def balanced_accuracy(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Float[Array, ""]:
-    """Mean, over the classes of the test set, of the share of their rows that is predicted right: in [0, 1], nan without labels.
+def balanced_accuracy(
+    labels: _Labels, predicted: _Predicted, *, num_classes: int
+) -> Float[Array, ""]:
+    """Mean, over the classes of the test set, of the share of their rows that is predicted right:
+    in [0, 1], nan without labels.
 
-    A class that has test rows and was never discovered is never predicted and counts 0; a class without test rows does not count.
-    Arguments and errors as in `confusion`.
+    A class that has test rows and was never discovered is never predicted and counts 0; a class
+    without test rows does not count. Arguments and errors as in `confusion`.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020 (top-1 accuracy averaged over the classes).
 
@@ -123,7 +138,8 @@ def balanced_accuracy(labels: _Labels, predicted: _Predicted, *, num_classes: in
 
 @partial(jax.jit, static_argnames="num_classes")
 def macro_f1(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Float[Array, ""]:
-    """Mean, over the classes of the test set, of F1 = `2 hits / (true rows + rows predicted so)`: in [0, 1], nan without labels.
+    """Mean, over the classes of the test set, of F1 = `2 hits / (true rows + rows predicted so)`:
+    in [0, 1], nan without labels.
 
     Arguments and errors as in `confusion`.
 
@@ -136,18 +152,23 @@ def macro_f1(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Flo
 
 @jax.jit
 def area_under_curve(
-    budgets: Real[Array | np.ndarray, " points"], accuracies: Real[Array | np.ndarray, "*batch values"]
+    budgets: Real[Array | np.ndarray, " points"],
+    accuracies: Real[Array | np.ndarray, "*batch values"],
 ) -> Float[Array, "*batch"]:
-    """Mean height of a learning curve over its range of budgets, by trapezoids: [...], a constant curve gives its constant.
+    """Mean height of a learning curve over its range of budgets, by trapezoids: [...], a constant
+    curve gives its constant.
 
-    `budgets` [points] rise; `accuracies` [..., points] may be in any unit. Raises ValueError when there are fewer than two points or the
-    two do not fit together.
+    `budgets` [points] rise; `accuracies` [..., points] may be in any unit. Raises ValueError when
+    there are fewer than two points or the two do not fit together.
 
     >>> float(area_under_curve(jnp.array([0, 1, 4]), jnp.array([0.0, 1.0, 1.0])))
     0.875
     """
     if budgets.shape[0] < 2 or accuracies.shape[-1:] != budgets.shape:
-        raise ValueError(f"give two budgets or more and one accuracy for each, got shapes {budgets.shape} and {accuracies.shape}")
+        raise ValueError(
+            f"give two budgets or more and one accuracy for each, got shapes {budgets.shape} and "
+            f"{accuracies.shape}"
+        )
     budgets, accuracies = jnp.asarray(budgets, jnp.float32), jnp.asarray(accuracies, jnp.float32)
     heights = (accuracies[..., 1:] + accuracies[..., :-1]) / 2
     shares = jnp.broadcast_to(jnp.diff(budgets) / (budgets[-1] - budgets[0]), heights.shape)
@@ -156,7 +177,8 @@ def area_under_curve(
 
 
 def g_al(accuracy: _Percent, full: _Percent) -> float:
-    """Mean over configurations of `(accuracy - full) / (100 - full)`: 0 = as good as labelling everything, negative = worse.
+    """Mean over configurations of `(accuracy - full) / (100 - full)`: 0 = as good as labelling
+    everything, negative = worse.
 
     On the host, in float64, so that the digits of a table are safe.
 
@@ -164,7 +186,8 @@ def g_al(accuracy: _Percent, full: _Percent) -> float:
       accuracy: percent, any shape, one number for each configuration (data set and budget).
       full: percent, broadcast to `accuracy`: the accuracy with the whole pool labelled.
 
-    Raises: ValueError when `full` does not broadcast to `accuracy` or is 100, a number is not within 0 to 100, or there is none.
+    Raises: ValueError when `full` does not broadcast to `accuracy` or is 100, a number is not
+    within 0 to 100, or there is none.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 10.
 
@@ -175,31 +198,49 @@ def g_al(accuracy: _Percent, full: _Percent) -> float:
     for name, values in (("accuracy", achieved), ("full", ceiling)):
         wrong = values[~((values >= 0) & (values <= 100))]
         if wrong.size or not values.size:
-            raise ValueError(f"{name} must be in percent, 0 to 100, got {wrong[:3].tolist()} ({wrong.size} of {values.size} are not)")
+            raise ValueError(
+                f"{name} must be in percent, 0 to 100, got {wrong[:3].tolist()} ({wrong.size} of "
+                f"{values.size} are not)"
+            )
     if np.any(ceiling == 100):
-        raise ValueError("full is 100, which leaves nothing to gain and g_al undefined: leave such configurations out")
+        raise ValueError(
+            "full is 100, which leaves nothing to gain and g_al undefined: leave such "
+            "configurations out"
+        )
     try:
         ceiling = np.broadcast_to(ceiling, achieved.shape)
     except ValueError as error:
-        raise ValueError(f"full of shape {ceiling.shape} does not broadcast to accuracy of shape {achieved.shape}: reshape it") from error
+        raise ValueError(
+            f"full of shape {ceiling.shape} does not broadcast to accuracy of shape "
+            f"{achieved.shape}: reshape it"
+        ) from error
     return float(np.mean((achieved - ceiling) / (100 - ceiling)))
 
 
-def _check(num_classes: int, labels: _Labels | None = None, predicted: _Predicted | None = None) -> None:
+def _check(
+    num_classes: int, labels: _Labels | None = None, predicted: _Predicted | None = None
+) -> None:
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     if labels is not None and predicted is not None and labels.shape != predicted.shape:
-        raise ValueError(f"labels has {labels.shape[0]} rows and predicted {predicted.shape[0]}: give one prediction for each label")
+        raise ValueError(
+            f"labels has {labels.shape[0]} rows and predicted {predicted.shape[0]}: give one "
+            f"prediction for each label"
+        )
 
 
 def _in_range(classes: _Labels, num_classes: int) -> Array:
-    """Class ids, int32; all that is no class goes to `num_classes`, where `drop` ignores it (-1 would wrap round to the last class)."""
+    """Class ids, int32; all that is no class goes to `num_classes`, where `drop` ignores it (-1
+    would wrap round to the last class)."""
     classes = jnp.asarray(classes, jnp.int32)
     return jnp.where((classes >= 0) & (classes < num_classes), classes, num_classes)
 
 
-def _tallies(labels: _Labels, predicted: _Predicted, num_classes: int) -> tuple[Array, Array, Array]:
-    """Of each class the rows predicted right, the true rows and the rows predicted so: int32 [C] each."""
+def _tallies(
+    labels: _Labels, predicted: _Predicted, num_classes: int
+) -> tuple[Array, Array, Array]:
+    """Of each class the rows predicted right, the true rows and the rows predicted so: int32 [C]
+    each."""
     _check(num_classes, labels, predicted)
     labels, predicted = _in_range(labels, num_classes), _in_range(predicted, num_classes)
     count = partial(class_counts, num_classes=num_classes)

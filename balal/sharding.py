@@ -1,13 +1,15 @@
-"""Pools spread over devices: every kernel picks what it picks on one device, and each row stays where it lies.
+"""Pools spread over devices: every kernel picks what it picks on one device, and each row stays
+where it lies.
 
     mesh = balal.sharding.mesh()                      # all devices of all processes
     with jax.set_mesh(mesh):
         pool = balal.sharding.spread(mesh, balal.pool(features))
         picks = balal.k_center(pool.features, 1000, key=key, candidates=pool.candidates).indices
 
-Inside that `with`, what a kernel does row by row runs on each device for its own rows (`by_rows`), single rows are fetched from wherever
-they lie (`fetch`), and the largest values of each device are compared (`top_k`). Everything else is arithmetic on whole arrays, which the
-compiler divides by itself. Without a mesh these functions do nothing of their own.
+Inside that `with`, what a kernel does row by row runs on each device for its own rows (`by_rows`),
+single rows are fetched from wherever they lie (`fetch`), and the largest values of each device are
+compared (`top_k`). Everything else is arithmetic on whole arrays, which the compiler divides by
+itself. Without a mesh these functions do nothing of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,11 +38,16 @@ def mesh(*, devices: Sequence[Any] | None = None) -> Mesh:
     >>> mesh(devices=jax.devices()[:1]).shape["pool"]
     1
     """
-    return Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,), axis_types=(AxisType.Auto,))
+    return Mesh(
+        np.array(jax.devices() if devices is None else devices),
+        (AXIS,),
+        axis_types=(AxisType.Auto,),
+    )
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-    """Where arrays with one entry a row belong, for `jax.device_put` and `jax.make_array_from_process_local_data`.
+    """Where arrays with one entry a row belong, for `jax.device_put` and
+    `jax.make_array_from_process_local_data`.
 
     >>> rows(mesh(devices=jax.devices()[:1])).spec[0]
     'pool'
@@ -49,9 +56,11 @@ def rows(mesh: Mesh) -> NamedSharding:
 
 
 def spread(mesh: Mesh, pool: Pool) -> Pool:
-    """The pool with its rows on the devices of the mesh, as many on each: at its end are rows of zeros that are no candidates.
+    """The pool with its rows on the devices of the mesh, as many on each: at its end are rows of
+    zeros that are no candidates.
 
-    Every process must pass the same pool. Where each has read a part of it, join the parts by `jax.make_array_from_process_local_data`.
+    Every process must pass the same pool. Where each has read a part of it, join the parts by
+    `jax.make_array_from_process_local_data`.
 
     >>> spread(mesh(devices=jax.devices()[:1]), Pool(jnp.eye(3))).candidates.tolist()
     [True, True, True]
@@ -66,12 +75,17 @@ def spread(mesh: Mesh, pool: Pool) -> Pool:
 
 
 def whole(values: Any) -> np.ndarray:
-    """An array as NumPy, in every process all of it, where its rows may lie on the devices of several. All processes must call this.
+    """An array as NumPy, in every process all of it, where its rows may lie on the devices of
+    several. All processes must call this.
 
     >>> whole(jnp.arange(2)).tolist()
     [0, 1]
     """
-    if isinstance(values, jax.Array) and not values.is_fully_addressable and not values.is_fully_replicated:
+    if (
+        isinstance(values, jax.Array)
+        and not values.is_fully_addressable
+        and not values.is_fully_replicated
+    ):
         return multihost_utils.process_allgather(values, tiled=True)
     return np.asarray(values)
 
@@ -79,7 +93,8 @@ def whole(values: Any) -> np.ndarray:
 def devices() -> int:
     """Over how many devices the kernels spread the rows of a pool, here: 1 outside `jax.set_mesh`.
 
-    Raises: ValueError where the axis "pool" is Explicit, the kind that `jax.make_mesh` makes unless told otherwise.
+    Raises: ValueError where the axis "pool" is Explicit, the kind that `jax.make_mesh` makes unless
+    told otherwise.
 
     >>> devices()
     1
@@ -87,16 +102,21 @@ def devices() -> int:
     around = jax.sharding.get_abstract_mesh()
     kinds = dict(zip(around.axis_names, around.axis_types, strict=True))
     if kinds.get(AXIS) == AxisType.Explicit:
-        raise ValueError(f'the axis "{AXIS}" of this mesh is Explicit, and kernels need it to be Auto: make it with balal.sharding.mesh()')
+        raise ValueError(
+            f'the axis "{AXIS}" of this mesh is Explicit, and kernels need it to be Auto: make it '
+            f"with balal.sharding.mesh()"
+        )
     # Within `by_rows` the axis is Manual: every device is alone with its rows.
     return around.shape[AXIS] if kinds.get(AXIS) == AxisType.Auto else 1
 
 
 def by_rows(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
-    """`function`, which treats each row for itself, run on every device for its own rows by `jax.shard_map`. Runs inside jit.
+    """`function`, which treats each row for itself, run on every device for its own rows by
+    `jax.shard_map`. Runs inside jit.
 
     Args:
-      inputs: for each argument the axis along which rows lie, None where it is the same for all; for a pytree one, or one a leaf.
+      inputs: for each argument the axis along which rows lie, None where it is the same for all;
+        for a pytree one, or one a leaf.
       outputs: the same for the result.
 
     Raises: ValueError, when called, where the rows cannot be shared out evenly.
@@ -110,7 +130,9 @@ def by_rows(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable
 
     def lie(axes):
         return jax.tree.map(
-            lambda axis: PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS), axes, is_leaf=lambda axis: axis is None
+            lambda axis: PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS),
+            axes,
+            is_leaf=lambda axis: axis is None,
         )
 
     shared = jax.shard_map(function, in_specs=lie(inputs), out_specs=lie(outputs), check_vma=False)
@@ -119,7 +141,10 @@ def by_rows(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable
         for argument, axis in zip(arguments, inputs, strict=True):
             size = argument.shape[axis] if isinstance(axis, int) else 0
             if size % number:
-                raise ValueError(f"a pool of {size} rows cannot be shared by {number} devices: fill it up with balal.sharding.spread")
+                raise ValueError(
+                    f"a pool of {size} rows cannot be shared by {number} devices: fill it up with "
+                    f"balal.sharding.spread"
+                )
         return shared(*arguments)
 
     return run
@@ -131,21 +156,28 @@ def fetch(table: Array, row: Int[Array, ""]) -> Array:
     >>> fetch(jnp.arange(3.0), jnp.int32(1)).tolist()
     1.0
     """
-    # One index is a slice, for which all devices would gather the whole table; of several each looks for its own.
+    # One index is a slice, for which all devices would gather the whole table; of several each
+    # looks for its own.
     return table[row] if devices() == 1 else table[jnp.asarray(row)[None]][0]
 
 
 def summed(parts: Any) -> Any:
-    """Within `by_rows`: arrays that each device has added up over its own rows, added up over all devices.
+    """Within `by_rows`: arrays that each device has added up over its own rows, added up over all
+    devices.
 
     >>> summed(jnp.arange(2)).tolist()
     [0, 1]
     """
-    return parts if AXIS not in jax.sharding.get_abstract_mesh().manual_axes else jax.lax.psum(parts, AXIS)
+    return (
+        parts
+        if AXIS not in jax.sharding.get_abstract_mesh().manual_axes
+        else jax.lax.psum(parts, AXIS)
+    )
 
 
 def top_k(values: Real[Array, " N"], k: int) -> tuple[Real[Array, " k"], Int[Array, " k"]]:
-    """`jax.lax.top_k` of [N]: the k largest values and their places, both [k], the lowest place first of equals. Runs inside jit.
+    """`jax.lax.top_k` of [N]: the k largest values and their places, both [k], the lowest place
+    first of equals. Runs inside jit.
 
     >>> [part.tolist() for part in top_k(jnp.array([1.0, 3.0, 3.0]), 2)]
     [[3.0, 3.0], [1, 2]]

@@ -3,7 +3,8 @@
     from balal.testing import check_strategy
     check_strategy(MyStrategy(alpha=0.5))
 
-Needs hypothesis (`pip install 'balal[test]'`). A broken contract is an AssertionError that names it and the example that breaks it.
+Needs hypothesis (`pip install 'balal[test]'`). A broken contract is an AssertionError that names it
+and the example that breaks it.
 """
 
 import functools
@@ -18,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from balal import loop
-from balal.files import load, save
+from balal.state_file import load, save
 from balal.strategies.base import Ordered, Strategy
 from balal.types import Pool
 
 ROWS, SIZE, SOURCE_CLASSES, NUM_CLASSES = 14, 3, 3, 4
-# Budget, and rows of a labelled start. Few shapes, since each is compiled: a budget of the whole pool, and a small one after a start.
+# Budget, and rows of a labelled start. Few shapes, since each is compiled: a budget of the whole
+# pool, and a small one after a start.
 CASES = ((ROWS, 0), (5, 4))
 
 
@@ -35,17 +37,22 @@ def check_strategy(
     reference: Callable[..., Any] | None = None,
     seed: int = 0,
 ) -> None:
-    """Runs the contract suite on small pools with duplicates, few candidates, one class, labelled starts and budgets up to the pool.
+    """Runs the contract suite on small pools with duplicates, few candidates, one class, labelled
+    starts and budgets up to the pool.
 
     Args:
       strategy: the value to test.
       examples: pools drawn for each contract.
       chance: True: another key must give other picks; False: it must not; None: either.
-      reference: `reference(features, scores, candidates, labels, start, budget, num_classes) -> picks`, a plain NumPy twin whose picks
-        must be the same; `scores` is a dict of arrays, `start` a pair (indices, labels).
+      reference: `reference(features,
+        scores, candidates, labels, start, budget, num_classes) ->
+        picks`, a plain NumPy
+        twin whose picks must be the same; `scores` is a dict of arrays, `start` a pair (indices,
+        labels).
       seed: of the drawn pools; the same seed draws the same ones.
 
-    Raises: AssertionError with the contract and the example; ValueError where hypothesis is not installed.
+    Raises: AssertionError with the contract and the example; ValueError where hypothesis is not
+    installed.
 
     A strategy of your own, with this suite over it, stands in CONTRIBUTING.md.
     """
@@ -53,7 +60,9 @@ def check_strategy(
         import hypothesis
         from hypothesis import strategies as draws
     except ImportError:
-        raise ValueError("check_strategy draws its pools with hypothesis: pip install 'balal[test]'") from None
+        raise ValueError(
+            "check_strategy draws its pools with hypothesis: pip install 'balal[test]'"
+        ) from None
     settings = hypothesis.settings(
         max_examples=examples,
         deadline=None,
@@ -71,12 +80,15 @@ def check_strategy(
             try:
                 contract(strategy, **drawn)
             except AssertionError as error:
-                raise AssertionError(f"{strategy!r} breaks a contract, {_name(contract)}, for {drawn}: {error}") from error
+                raise AssertionError(
+                    f"{strategy!r} breaks a contract, {_name(contract)}, for {drawn}: {error}"
+                ) from error
 
         example()
 
     hash(strategy)
-    assert strategy == replace(strategy), "a strategy is a frozen value: a copy of it must be equal to it"  # pyright: ignore
+    copy = replace(strategy)  # pyright: ignore
+    assert strategy == copy, "a strategy is a frozen value: a copy of it must be equal to it"
     case = draws.sampled_from(CASES)
     over(_picks_are_distinct_candidates, case=case)
     over(_simulate_equals_ask_and_tell, case=case)
@@ -100,7 +112,8 @@ def _name(contract) -> str:
 
 
 def _draw_pool(seed: int, *, ties: bool = True) -> tuple[Pool, np.ndarray, np.ndarray]:
-    """A small pool, its true labels, and the rows of a labelled start. With `ties`: duplicates, masked rows, rare and missing classes."""
+    """A small pool, its true labels, and the rows of a labelled start. With `ties`: duplicates,
+    masked rows, rare and missing classes."""
     rng = np.random.default_rng(seed)
     if ties:
         features = rng.integers(0, 3, (ROWS, SIZE)).astype(np.float32)
@@ -127,7 +140,15 @@ def _limited(pool: Pool, rows: int, seed: int, keep: np.ndarray) -> Pool:
 
 def _simulate(strategy, pool, labels, *, budget, seed=0, start=None, num_classes=NUM_CLASSES):
     labelled = None if start is None else (start, labels[start])
-    return loop.simulate(strategy, pool, labels, budget=budget, num_classes=num_classes, key=jax.random.key(seed), labelled=labelled)
+    return loop.simulate(
+        strategy,
+        pool,
+        labels,
+        budget=budget,
+        num_classes=num_classes,
+        key=jax.random.key(seed),
+        labelled=labelled,
+    )
 
 
 def _case(seed, case, *, ties=True):
@@ -149,24 +170,36 @@ def _picks_are_distinct_candidates(strategy, *, seed, case):
     assert len(set(picks.tolist())) == budget, f"picks must be distinct, got {picks}"
     assert np.all((picks >= 0) & (picks < ROWS)), f"picks must be rows of the pool, got {picks}"
     assert np.all(np.asarray(pool.candidates)[picks]), f"picks must be candidates, got {picks}"
-    assert not set(picks.tolist()) & set(start.tolist()), f"a labelled row was picked again: {picks}, labelled {start}"
-    assert np.array_equal(result.labels, labels[picks]), "the labels of a simulation must be those of its picks"
+    assert not set(picks.tolist()) & set(start.tolist()), (
+        f"a labelled row was picked again: {picks}, labelled {start}"
+    )
+    assert np.array_equal(result.labels, labels[picks]), (
+        "the labels of a simulation must be those of its picks"
+    )
 
 
 def _simulate_equals_ask_and_tell(strategy, *, seed, case):
     pool, labels, start, budget = _case(seed, case)
     labelled = (start, labels[start])
     key = jax.random.key(seed)
-    result = loop.simulate(strategy, pool, labels, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled)
-    state = loop.init(strategy, pool, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled)
+    result = loop.simulate(
+        strategy, pool, labels, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled
+    )
+    state = loop.init(
+        strategy, pool, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled
+    )
     picks = []
     for _ in range(budget):
         index, state = loop.ask(strategy, pool, state)
         state = loop.tell(strategy, pool, state, index, labels[np.asarray(index)])
         picks += index.tolist()
-    assert picks == result.indices.tolist(), f"one at a time: {picks}, simulated: {result.indices.tolist()}"
+    assert picks == result.indices.tolist(), (
+        f"one at a time: {picks}, simulated: {result.indices.tolist()}"
+    )
     if isinstance(strategy, Ordered):
-        state = loop.init(strategy, pool, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled)
+        state = loop.init(
+            strategy, pool, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled
+        )
         at_once, _ = loop.ask(strategy, pool, state, size=budget)
         assert at_once.tolist() == picks, f"all at once: {at_once.tolist()}, one at a time: {picks}"
 
@@ -175,13 +208,22 @@ def _answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
     pool, labels, start = _draw_pool(seed)
     rng = np.random.default_rng(seed)
     budget = CASES[1][0]
-    state = loop.init(strategy, pool, budget=budget, num_classes=NUM_CLASSES, key=jax.random.key(seed), labelled=(start, labels[start]))
+    state = loop.init(
+        strategy,
+        pool,
+        budget=budget,
+        num_classes=NUM_CLASSES,
+        key=jax.random.key(seed),
+        labelled=(start, labels[start]),
+    )
     pending, told = [], []
     while len(told) < budget:
         left = budget - len(told) - len(pending)
         if left and rng.random() < 0.6:
             index, state = loop.ask(strategy, pool, state, size=min(2, left))
-            assert not set(index.tolist()) & {*start.tolist(), *told, *pending}, f"{index} asked twice"
+            assert not set(index.tolist()) & {*start.tolist(), *told, *pending}, (
+                f"{index} asked twice"
+            )
             pending += index.tolist()
         elif pending:
             rng.shuffle(pending)
@@ -189,14 +231,20 @@ def _answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
             state = loop.tell(strategy, pool, state, np.array(part), labels[part])
             told += part
     recorded = np.asarray(state.labelled.indices)
-    assert recorded.tolist() == [*start.tolist(), *told], "the labelled set must hold the answers in the order they came"
-    assert np.array_equal(state.labelled.labels, labels[recorded]), "the labelled set must hold the labels that were told"
+    assert recorded.tolist() == [*start.tolist(), *told], (
+        "the labelled set must hold the answers in the order they came"
+    )
+    assert np.array_equal(state.labelled.labels, labels[recorded]), (
+        "the labelled set must hold the labels that were told"
+    )
     assert int(state.pending.count) == 0, "nothing is pending once all is told"
 
 
 def _midway(strategy, pool, labels, seed, asked=2):
     """A state after a few answers, with `asked` rows pending."""
-    state = loop.init(strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed))
+    state = loop.init(
+        strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed)
+    )
     for _ in range(2):
         index, state = loop.ask(strategy, pool, state, size=2)
         state = loop.tell(strategy, pool, state, index, labels[np.asarray(index)])
@@ -246,11 +294,15 @@ def _a_label_can_be_corrected(strategy, *, seed):
     first = int(right.labelled.indices[0])
     wrong = labels.copy()
     wrong[first] = (labels[first] + 1) % NUM_CLASSES
-    state = loop.init(strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed))
+    state = loop.init(
+        strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed)
+    )
     asked, state = loop.ask(strategy, pool, state, size=2)
     state = loop.tell(strategy, pool, state, asked, wrong[np.asarray(asked)])
     corrected = loop.tell(strategy, pool, state, asked, labels[np.asarray(asked)])
-    fresh = loop.init(strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed))
+    fresh = loop.init(
+        strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed)
+    )
     _, fresh = loop.ask(strategy, pool, fresh, size=2)
     fresh = loop.tell(strategy, pool, fresh, asked, labels[np.asarray(asked)])
     found, expected = (_finish(strategy, pool, labels, each) for each in (corrected, fresh))
@@ -262,7 +314,9 @@ def _padding_changes_no_pick(strategy, *, seed):
     expected = _simulate(strategy, pool, labels, budget=5, seed=seed).indices
     padded = jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, 3)] + [(0, 0)] * (leaf.ndim - 1)), pool)
     found = _simulate(strategy, padded, np.pad(labels, (0, 3)), budget=5, seed=seed).indices
-    assert np.array_equal(expected, found), f"as it is: {expected}, with three masked rows more: {found}"
+    assert np.array_equal(expected, found), (
+        f"as it is: {expected}, with three masked rows more: {found}"
+    )
 
 
 def _room_for_more_classes_changes_no_pick(strategy, *, seed):
@@ -270,7 +324,9 @@ def _room_for_more_classes_changes_no_pick(strategy, *, seed):
     state = _midway(strategy, pool, labels, seed)
     grown = loop.grow(strategy, state, NUM_CLASSES + 2)
     expected, found = (_finish(strategy, pool, labels, each) for each in (state, grown))
-    assert expected == found, f"with {NUM_CLASSES} classes: {expected}, grown to {NUM_CLASSES + 2}: {found}"
+    assert expected == found, (
+        f"with {NUM_CLASSES} classes: {expected}, grown to {NUM_CLASSES + 2}: {found}"
+    )
     new = labels.copy()
     new[np.asarray(grown.pending.indices[:1])] = NUM_CLASSES + 1
     _finish(strategy, pool, new, grown)
@@ -291,48 +347,79 @@ def _picks_are_those_of_the_reference(reference, strategy, *, seed, case):
     found = _simulate(strategy, pool, labels, budget=budget, start=start).indices.tolist()
     scores = {name: np.asarray(value) for name, value in vars(pool.scores).items()}
     expected = reference(
-        np.asarray(pool.features), scores, np.asarray(pool.candidates), labels, (start, labels[start]), budget, NUM_CLASSES
+        np.asarray(pool.features),
+        scores,
+        np.asarray(pool.candidates),
+        labels,
+        (start, labels[start]),
+        budget,
+        NUM_CLASSES,
     )
-    assert found == [int(pick) for pick in expected], f"picks {found}, the reference's {list(expected)}"
+    assert found == [int(pick) for pick in expected], (
+        f"picks {found}, the reference's {list(expected)}"
+    )
 
 
 def _transforms_agree(strategy: Strategy, seed: int) -> None:
-    """Jitted, not jitted and vmapped over keys give the same picks, and the same key gives the same again."""
+    """Jitted, not jitted and vmapped over keys give the same picks, and the same key gives the same
+    again."""
     pool, labels, _ = _draw_pool(seed)
 
     def picks(key):
-        return loop.simulate(strategy, pool, labels, budget=5, num_classes=NUM_CLASSES, key=key).indices
+        return loop.simulate(
+            strategy, pool, labels, budget=5, num_classes=NUM_CLASSES, key=key
+        ).indices
 
     keys = jax.random.split(jax.random.key(seed), 3)
     single = np.stack([picks(key) for key in keys])
-    assert np.array_equal(single, np.stack([picks(key) for key in keys])), "the same key must give the same picks"
-    assert np.array_equal(single, jax.vmap(picks)(keys)), "vmapped over keys, the picks must be those of each key"
+    assert np.array_equal(single, np.stack([picks(key) for key in keys])), (
+        "the same key must give the same picks"
+    )
+    assert np.array_equal(single, jax.vmap(picks)(keys)), (
+        "vmapped over keys, the picks must be those of each key"
+    )
     jitted = jax.jit(picks)
-    assert np.array_equal(single, np.stack([jitted(key) for key in keys])), "inside an outer jit the picks must be the same"
+    assert np.array_equal(single, np.stack([jitted(key) for key in keys])), (
+        "inside an outer jit the picks must be the same"
+    )
     with jax.disable_jit():
         assert np.array_equal(single[0], picks(keys[0])), "without jit the picks must be the same"
 
 
 def _one_compilation_serves_all_values(strategy: Strategy, seed: int) -> None:
-    """A second simulation of the same shapes with other values compiles nothing, and neither do further asks and tells."""
+    """A second simulation of the same shapes with other values compiles nothing, and neither do
+    further asks and tells."""
     for number in (seed, seed + 1):
         pool, labels, _ = _draw_pool(number)
         _simulate(strategy, pool, labels, budget=5, seed=number)
         _finish(strategy, pool, labels, _midway(strategy, pool, labels, number))
         if number == seed:
             before = loop.compilations()
-    assert loop.compilations() == before, f"other values compiled again: {before} before, {loop.compilations()} after"
+    assert loop.compilations() == before, (
+        f"other values compiled again: {before} before, {loop.compilations()} after"
+    )
 
 
 def _uses_chance(strategy: Strategy) -> bool:
     """Whether any of six keys gives other picks than the first, on a pool without ties."""
     pool, labels, _ = _draw_pool(0, ties=False)
     keys = range(6)
-    return len({tuple(_simulate(strategy, pool, labels, budget=5, seed=key).indices.tolist()) for key in keys}) > 1
+    return (
+        len(
+            {
+                tuple(_simulate(strategy, pool, labels, budget=5, seed=key).indices.tolist())
+                for key in keys
+            }
+        )
+        > 1
+    )
 
 
 def _another_key(strategy: Strategy, chance: bool | None) -> None:
     """Strategies that are said to use chance do, and the others do not."""
     if chance is not None:
         found = _uses_chance(strategy)
-        assert found == chance, f"{strategy!r} was said {'' if chance else 'not '}to use chance, and it does{'' if found else ' not'}"
+        assert found == chance, (
+            f"{strategy!r} was said {'' if chance else 'not '}to use chance, and it "
+            f"does{'' if found else ' not'}"
+        )

@@ -1,7 +1,8 @@
 """The values everything else passes on: frozen dataclasses, registered as pytrees.
 
-They can be jitted, vmapped, sharded, saved and compared. Shapes use the letters of the whole library: `N` pool rows, `D` feature
-size, `K` source classes, `C` target classes, `B` labelled rows (padded), `b` budget, `*S` whatever axes a vmap has put in front.
+They can be jitted, vmapped, sharded, saved and compared. Shapes use the letters of the whole
+library: `N` pool rows, `D` feature size, `K` source classes, `C` target classes, `B` labelled rows
+(padded), `b` budget, `*S` whatever axes a vmap has put in front.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 class Scores:
     """How uncertain the source model is about each row, larger = more uncertain.
 
-    entropy: [N], in nats. margin: [N], `1 - (p1 - p2)`. least_confidence: [N], `1 - p1`. predicted: int [N], the top-1 source class.
+    entropy: [N], in nats. margin: [N], `1 - (p1 - p2)`. least_confidence: [N], `1 - p1`. predicted:
+    int [N], the top-1 source class.
     """
 
     entropy: Float[Array, "*S N"]
@@ -31,9 +33,10 @@ class Scores:
 class Pool:
     """The unlabelled images, as arrays. `balal.pool` makes one and fills in what can be computed.
 
-    features: [N, D]. scores: of the source model. logits: [N, K], kept only where a strategy needs them. candidates: bool [N], the rows
-    that may be asked now (None: all). typicality: [N], of `balal.posterior.typicality`, kept where it has been
-    worked out; with other features or candidates it must be left out or made anew.
+    features: [N, D]. scores: of the source model. logits: [N, K], kept only where a strategy needs
+    them. candidates: bool [N], the rows that may be asked now (None: all). typicality: [N], of
+    `balal.kernels.gaussian_process.typicality`, kept where it has been worked out; with other
+    features or candidates it must be left out or made anew.
     """
 
     features: Float[Array, "*S N D"] | None
@@ -51,10 +54,12 @@ class Pool:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Labelled:
-    """The rows asked and answered so far, in the order of the answers. Padding is -1 and comes last.
+    """The rows asked and answered so far, in the order of the answers. Padding is -1 and comes
+    last.
 
-    indices: int32 [B]. labels: int32 [B]. count: how many of the `B` places are filled. wanted: int32 [B], the target class each row was
-    asked in the hope of, -1 where there was none (None: nowhere).
+    indices: int32 [B]. labels: int32 [B]. count: how many of the `B` places are filled. wanted:
+    int32 [B], the target class each row was asked in the hope of, -1 where there was none (None:
+    nowhere).
     """
 
     indices: Int[Array, "*S B"]
@@ -68,10 +73,11 @@ class Labelled:
 class State:
     """What `ask` and `tell` carry from one call to the next.
 
-    memory: the strategy's own, made of true answers only. labelled: the answers. pending: the rows asked and not yet answered, in the
-    order of the asking. key: the chance of the whole history. start: the record the memory was begun from, the answers after it were
-    told one by one. pool: a fingerprint of the pool the memory was made from. budget: labels to be bought in all. num_classes: the
-    capacity `C`. strategy: the `repr` of the strategy the state belongs to.
+    memory: the strategy's own, made of true answers only. labelled: the answers. pending: the rows
+    asked and not yet answered, in the order of the asking. key: the chance of the whole history.
+    start: the record the memory was begun from, the answers after it were told one by one. pool: a
+    fingerprint of the pool the memory was made from. budget: labels to be bought in all.
+    num_classes: the capacity `C`. strategy: the `repr` of the strategy the state belongs to.
     """
 
     memory: Any
@@ -93,7 +99,8 @@ def askable(candidates: Bool[Array, " N"] | None, size: int) -> Bool[Array, " N"
     """
     if candidates is not None:
         return candidates
-    # Behind a barrier: or the compiler would work out what follows from so plain a mask itself, in ten seconds for a million rows.
+    # Behind a barrier: or the compiler would work out what follows from so plain a mask itself, in
+    # ten seconds for a million rows.
     return jax.lax.optimization_barrier(jnp.ones(size, bool))
 
 
@@ -101,4 +108,6 @@ def available(pool: Pool, labelled: Labelled) -> Bool[Array, " N"]:
     """The candidates that are not in the labelled set: bool [N]. Runs inside jit, `O(N + B)`."""
     mask = askable(pool.candidates, pool.size)
     # Padding (-1) would wrap round to the last row: send it out of range, where `drop` ignores it.
-    return mask.at[jnp.where(labelled.indices >= 0, labelled.indices, pool.size)].set(False, mode="drop")
+    return mask.at[jnp.where(labelled.indices >= 0, labelled.indices, pool.size)].set(
+        False, mode="drop"
+    )

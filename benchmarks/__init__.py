@@ -1,1 +1,2 @@
-"""Benchmarks of the kernels against named rivals in the same process: `python -m benchmarks.<topic>`."""
+"""Benchmarks of the kernels against named rivals in the same process:
+`python -m benchmarks.<topic>`."""

@@ -16,15 +16,19 @@ from absl import flags
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 3, "Timed runs of each program.", lower_bound=1)
 flags.DEFINE_string("features", None, "An .npz file to use in place of a synthetic pool.")
-flags.DEFINE_string("out", None, "Folder for a .json file of all figures; without it they are only printed.")
+flags.DEFINE_string(
+    "out", None, "Folder for a .json file of all figures; without it they are only printed."
+)
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-# On one core the processor's time is counted: it is what the clock on the wall shows while nothing else runs there.
+# On one core the processor's time is counted: it is what the clock on the wall shows while nothing
+# else runs there.
 _clock = time.process_time if CORES == 1 else time.perf_counter
 
 
 def loaded(path: str, *names: str) -> list[np.ndarray]:
-    """Arrays of a file in which a name may begin with `pool_`; features in float32, scaled back where they were stored as integers."""
+    """Arrays of a file in which a name may begin with `pool_`; features in float32, scaled back
+    where they were stored as integers."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[f"pool_{name}" if f"pool_{name}" in file else name] for name in names}
         if "features" in arrays:
@@ -58,12 +62,21 @@ def table(title: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def finish(name: str, tables: list[dict[str, Any]]) -> None:
     """Says what all ran on and, with `--out`, writes the tables to `name`.json."""
-    versions = dict(device=jax.devices()[0].device_kind, python=platform.python_version(), jax=jax.__version__, numpy=np.__version__)
-    print(f"\ncores {CORES}, {', '.join(f'{what} {version}' for what, version in versions.items())}")
+    versions = dict(
+        device=jax.devices()[0].device_kind,
+        python=platform.python_version(),
+        jax=jax.__version__,
+        numpy=np.__version__,
+    )
+    print(
+        f"\ncores {CORES}, {', '.join(f'{what} {version}' for what, version in versions.items())}"
+    )
     if FLAGS.out:
         folder = Path(FLAGS.out)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").write_text(json.dumps(dict(cores=CORES, **versions, tables=tables), indent=1) + "\n")
+        (folder / f"{name}.json").write_text(
+            json.dumps(dict(cores=CORES, **versions, tables=tables), indent=1) + "\n"
+        )
 
 
 def _cell(value: Any) -> str:

@@ -7,10 +7,11 @@
     python -m benchmarks.selection --device                 ours alone on the default device, for an accelerator
     taskset -c 0 python -m benchmarks.selection             on one core, in processor time: what else runs does not count
 
-All programs of a table run in turn in one process, round after round, so read the ratios, which are of the shortest times. The loops of
-k-center take as long for each pick: they are timed on a few and extrapolated. `pip install -e '.[peers]'` brings what `--peers` looks for;
-what is not there is left out. MB is the memory that the compiled program takes beside its arguments. The last table, small, is of
-1,000 rows and tells what a whole call costs, its checks and its dispatch included.
+All programs of a table run in turn in one process, round after round, so read the ratios, which are
+of the shortest times. The loops of k-center take as long for each pick: they are timed on a few and
+extrapolated. `pip install -e '.[peers]'` brings what `--peers` looks for; what is not there is left
+out. MB is the memory that the compiled program takes beside its arguments. The last table, small,
+is of 1,000 rows and tells what a whole call costs, its checks and its dispatch included.
 """
 
 import importlib.util
@@ -26,7 +27,7 @@ import numpy as np
 from absl import app, flags
 
 import balal
-from balal import neighbours
+from balal.kernels import neighbours
 from benchmarks import balancing, common
 
 FLAGS = flags.FLAGS
@@ -34,12 +35,15 @@ flags.DEFINE_bool("quick", False, "Small pools.")
 flags.DEFINE_bool("peers", False, "Also what is slow, or has to be installed.")
 flags.DEFINE_bool("device", False, "Only what runs on the default device of JAX.")
 flags.DEFINE_list("only", [], "Kernels to time (default: all).")
-flags.DEFINE_integer("rival_picks", 50, "Picks that the loops of k-center are timed on.", lower_bound=3)
+flags.DEFINE_integer(
+    "rival_picks", 50, "Picks that the loops of k-center are timed on.", lower_bound=3
+)
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A program that does the same. run: takes nothing, or the number of picks where a workload has a budget."""
+    """A program that does the same. run: takes nothing, or the number of picks where a workload has
+    a budget."""
 
     name: str
     run: Callable[..., Any]
@@ -49,7 +53,8 @@ class Rival:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is timed. quality: what is said of a result, beside ours. budget: picks, where rivals may be timed on fewer."""
+    """What is timed. quality: what is said of a result, beside ours. budget: picks, where rivals
+    may be timed on fewer."""
 
     title: str
     ours: Callable[..., Any]
@@ -63,7 +68,9 @@ def measure(workload: Workload) -> dict[str, Any]:
     """Times the programs of a workload in turn and prints its table."""
     compiling, compiled = common.timed(jax.jit(workload.ours).lower(*workload.arguments).compile)
     memory = common.extra_memory(compiled) / 1e6
-    programs = {"balal": (partial(_finished, workload.arguments, compiled), lambda seconds: seconds, "")}
+    programs = {
+        "balal": (partial(_finished, workload.arguments, compiled), lambda seconds: seconds, "")
+    }
     for rival in workload.rivals:
         if (rival.package and not FLAGS.peers) or (FLAGS.device and not rival.on_device):
             continue
@@ -94,20 +101,36 @@ def measure(workload: Workload) -> dict[str, Any]:
 
 
 def measure_small(workloads: list[Workload]) -> dict[str, Any]:
-    """One table of many workloads: a whole call, the compiled program alone, and the first rival; medians of at least 20 rounds."""
+    """One table of many workloads: a whole call, the compiled program alone, and the first rival;
+    medians of at least 20 rounds."""
     rows = []
     for workload in workloads:
         compiled = jax.jit(workload.ours).lower(*workload.arguments).compile()
         finished = partial(_finished, workload.arguments)
-        programs, rival = [partial(finished, workload.ours), partial(finished, compiled)], workload.rivals[0]
+        programs, rival = (
+            [partial(finished, workload.ours), partial(finished, compiled)],
+            workload.rivals[0],
+        )
         if not FLAGS.device:
-            programs.append(rival.run if workload.budget is None else partial(rival.run, workload.budget))
+            programs.append(
+                rival.run if workload.budget is None else partial(rival.run, workload.budget)
+            )
         for program in programs:
             program()  # compiled, threads started
-        rounds = [[1000 * common.timed(program)[0] for program in programs] for _ in range(max(FLAGS.repeats, 20))]
+        rounds = [
+            [1000 * common.timed(program)[0] for program in programs]
+            for _ in range(max(FLAGS.repeats, 20))
+        ]
         call, alone, *other = np.median(rounds, axis=0).tolist()
         row = {"workload": workload.title, "ms a call": call, "ms compiled": alone}
-        rows.append(row | ({"rival": rival.name, "its ms": other[0], "times a call": other[0] / call} if other else {}))
+        rows.append(
+            row
+            | (
+                {"rival": rival.name, "its ms": other[0], "times a call": other[0] / call}
+                if other
+                else {}
+            )
+        )
     return common.table("Small inputs, once compiled", rows)
 
 
@@ -115,19 +138,28 @@ def _finished(arguments: tuple[Any, ...], program: Callable[..., Any]) -> Any:
     return jax.block_until_ready(program(*arguments))
 
 
-def _run(rival: Rival, budget: int | None) -> tuple[Callable[[], Any], Callable[[float], float], str]:
+def _run(
+    rival: Rival, budget: int | None
+) -> tuple[Callable[[], Any], Callable[[float], float], str]:
     """What to time, what the whole would take then, and a note."""
     if budget is None:
         rival.run()  # threads are started and libraries loaded
         return rival.run, lambda seconds: seconds, ""
     picks = min(budget, FLAGS.rival_picks)
-    begun = min(common.timed(partial(rival.run, 2))[0] for _ in range(3))  # what does not depend on the number of picks
+    begun = min(
+        common.timed(partial(rival.run, 2))[0] for _ in range(3)
+    )  # what does not depend on the number of picks
     slope = (budget - 2) / (picks - 2)
-    return partial(rival.run, picks), lambda seconds: begun + (seconds - begun) * slope, f" (of {picks}, extrapolated)"
+    return (
+        partial(rival.run, picks),
+        lambda seconds: begun + (seconds - begun) * slope,
+        f" (of {picks}, extrapolated)",
+    )
 
 
 def features(kind: str, rows: int, size: int) -> np.ndarray:
-    """A pool: one Gaussian, 100 Gaussian clusters, or these behind a rectifier as the features of a network are: float32 [N, D]."""
+    """A pool: one Gaussian, 100 Gaussian clusters, or these behind a rectifier as the features of a
+    network are: float32 [N, D]."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(rows, size)).astype(np.float32)
     if kind == "isotropic":
@@ -152,16 +184,24 @@ def k_center(name: str, points: np.ndarray, budget: int) -> Workload:
     ]
 
     def quality(result, ours):
-        if isinstance(result, balal.coverage.Centers):
+        if isinstance(result, balal.kernels.k_center.Centers):
             return f"radius {float(result.radii[-1]):.5g}"
         return f"{np.mean(np.asarray(result) == np.asarray(ours.indices)[: len(result)]):.1%} of the picks at the same place"
 
     title = f"Greedy k-center, {name}, {len(points):,} x {points.shape[1]:,}, b = {budget:,}"
-    return Workload(title, lambda points: balal.k_center(points, budget, start=0), (on_device,), rivals, quality, budget)
+    return Workload(
+        title,
+        lambda points: balal.k_center(points, budget, start=0),
+        (on_device,),
+        rivals,
+        quality,
+        budget,
+    )
 
 
 def numpy_k_center(points: np.ndarray, picks: int) -> np.ndarray:
-    """The strongest loop known: norms are kept, everything is in place; the mean goes first, or the products would cancel."""
+    """The strongest loop known: norms are kept, everything is in place; the mean goes first, or the
+    products would cancel."""
     points = points - points.mean(axis=0)
     norms = np.einsum("nd,nd->n", points, points)
     nearest, rows = np.full(len(points), np.inf, np.float32), [0]
@@ -233,11 +273,20 @@ def skmatter_k_center(points: np.ndarray, picks: int) -> np.ndarray:
 
 def scores(rows: int, classes: int) -> Workload:
     logits = 3 * np.random.default_rng(0).normal(size=(rows, classes)).astype(np.float32)
-    exact, on_device, place = numpy_scores(np.float64(logits)), jnp.asarray(logits), np.zeros_like(logits)
+    exact, on_device, place = (
+        numpy_scores(np.float64(logits)),
+        jnp.asarray(logits),
+        np.zeros_like(logits),
+    )
 
     def copy() -> jax.Array | None:
-        # On a CPU into memory that is there already: most of a fresh array's time goes into mapping its pages.
-        return np.copyto(place, logits) if jax.default_backend() == "cpu" else jax.block_until_ready(jnp.copy(on_device))
+        # On a CPU into memory that is there already: most of a fresh array's time goes into mapping
+        # its pages.
+        return (
+            np.copyto(place, logits)
+            if jax.default_backend() == "cpu"
+            else jax.block_until_ready(jnp.copy(on_device))
+        )
 
     rivals = [
         Rival("NumPy: max, exp, einsum, partition, argmax", lambda: numpy_scores(logits)),
@@ -251,8 +300,15 @@ def scores(rows: int, classes: int) -> Workload:
         if result is None or isinstance(result, jax.Array):
             return "its times are the share of the copy bandwidth that the scores reach"
         values = jax.tree.leaves(result) if isinstance(result, balal.types.Scores) else result
-        errors = [np.abs(np.asarray(value) - right).max() for value, right in zip(values[:3], exact[:3], strict=True)]
-        same = f", {np.mean(np.asarray(values[3]) == exact[3]):.0%} of the classes" if len(values) > 3 else ""
+        errors = [
+            np.abs(np.asarray(value) - right).max()
+            for value, right in zip(values[:3], exact[:3], strict=True)
+        ]
+        same = (
+            f", {np.mean(np.asarray(values[3]) == exact[3]):.0%} of the classes"
+            if len(values) > 3
+            else ""
+        )
         return f"largest error {max(errors):.1e}{same}"
 
     return Workload(f"Scores, {rows:,} x {classes:,}", balal.score, (on_device,), rivals, quality)
@@ -286,7 +342,11 @@ def modal_scores(logits: np.ndarray) -> tuple[np.ndarray, ...]:
     probabilities = softmax(logits, axis=1)
     classifier: Any = SimpleNamespace(predict_proba=lambda _: probabilities)
     margin = uncertainty.classifier_margin(classifier, logits)
-    return uncertainty.classifier_entropy(classifier, logits), 1 - margin, uncertainty.classifier_uncertainty(classifier, logits)
+    return (
+        uncertainty.classifier_entropy(classifier, logits),
+        1 - margin,
+        uncertainty.classifier_uncertainty(classifier, logits),
+    )
 
 
 def skactiveml_scores(logits: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -294,14 +354,21 @@ def skactiveml_scores(logits: np.ndarray) -> tuple[np.ndarray, ...]:
     from skactiveml.pool import uncertainty_scores
 
     probabilities = softmax(logits, axis=1)
-    return tuple(uncertainty_scores(probabilities, method=method) for method in ("entropy", "margin_sampling", "least_confident"))
+    return tuple(
+        uncertainty_scores(probabilities, method=method)
+        for method in ("entropy", "margin_sampling", "least_confident")
+    )
 
 
 def nearest(points: np.ndarray, k: int) -> Workload:
     def sklearn() -> np.ndarray:
         from sklearn.neighbors import NearestNeighbors
 
-        return NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=-1).fit(points).kneighbors()[1]
+        return (
+            NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=-1)
+            .fit(points)
+            .kneighbors()[1]
+        )
 
     def faiss() -> np.ndarray:
         import faiss
@@ -309,7 +376,8 @@ def nearest(points: np.ndarray, k: int) -> Workload:
         index = faiss.IndexFlatL2(points.shape[1])
         index.add(points)
         found = index.search(points, k + 1)[1]
-        # Every row finds itself: it goes to the end and off, or, where copies crowd it out, the farthest one does.
+        # Every row finds itself: it goes to the end and off, or, where copies crowd it out, the
+        # farthest one does.
         own = found == np.arange(len(points))[:, None]
         return np.take_along_axis(found, np.argsort(own, axis=1, kind="stable")[:, :k], axis=1)
 
@@ -319,9 +387,14 @@ def nearest(points: np.ndarray, k: int) -> Workload:
         same = np.sort(result, axis=1) == np.sort(np.asarray(ours.indices), axis=1)
         return f"{same.all(axis=1).mean():.2%} of the rows have the same neighbours"
 
-    rivals = [Rival("scikit-learn, brute", sklearn, "sklearn"), Rival("faiss IndexFlatL2", faiss, "faiss")]
+    rivals = [
+        Rival("scikit-learn, brute", sklearn, "sklearn"),
+        Rival("faiss IndexFlatL2", faiss, "faiss"),
+    ]
     title = f"Nearest rows, {len(points):,} x {points.shape[1]:,}, k = {k}"
-    return Workload(title, lambda points: neighbours.nearest(points, k), (jnp.asarray(points),), rivals, quality)
+    return Workload(
+        title, lambda points: neighbours.nearest(points, k), (jnp.asarray(points),), rivals, quality
+    )
 
 
 def k_means(points: np.ndarray, k: int, rounds: int = 20) -> Workload:
@@ -330,21 +403,34 @@ def k_means(points: np.ndarray, k: int, rounds: int = 20) -> Workload:
     def sklearn() -> tuple[float, int]:
         from sklearn.cluster import KMeans
 
-        fitted = KMeans(k, init=begin, n_init=1, max_iter=rounds, tol=0, algorithm="lloyd").fit(points)
+        fitted = KMeans(k, init=begin, n_init=1, max_iter=rounds, tol=0, algorithm="lloyd").fit(
+            points
+        )
         return float(fitted.inertia_), fitted.n_iter_
 
     def faiss() -> tuple[float, int]:
         import faiss
 
-        fitted = faiss.Kmeans(points.shape[1], k, niter=rounds, max_points_per_centroid=len(points), min_points_per_centroid=1)
+        fitted = faiss.Kmeans(
+            points.shape[1],
+            k,
+            niter=rounds,
+            max_points_per_centroid=len(points),
+            min_points_per_centroid=1,
+        )
         fitted.train(points, init_centroids=begin)
         return float(fitted.obj[-1]), len(fitted.obj)  # of the centres before its last round
 
     def quality(result, _):
-        inertia, done = (result.inertia, result.rounds) if isinstance(result, neighbours.Clusters) else result
+        inertia, done = (
+            (result.inertia, result.rounds) if isinstance(result, neighbours.Clusters) else result
+        )
         return f"inertia {float(inertia):.6g} after {int(done)} rounds"
 
-    rivals = [Rival("scikit-learn KMeans, Lloyd", sklearn, "sklearn"), Rival("faiss Kmeans", faiss, "faiss")]
+    rivals = [
+        Rival("scikit-learn KMeans, Lloyd", sklearn, "sklearn"),
+        Rival("faiss Kmeans", faiss, "faiss"),
+    ]
     title = f"Lloyd, {len(points):,} x {points.shape[1]:,}, k = {k}, at most {rounds} rounds"
     ours = partial(neighbours.k_means, rounds=rounds, tolerance=0.0)
     return Workload(title, ours, (jnp.asarray(points), jnp.asarray(begin)), rivals, quality)
@@ -363,12 +449,21 @@ def k_means_plus_plus(points: np.ndarray, k: int) -> Workload:
     title = f"k-means++, one draw a centre, {len(points):,} x {points.shape[1]:,}, k = {k}"
     arguments = jax.random.key(0), jnp.asarray(points)
     rivals = [Rival("scikit-learn kmeans_plusplus, n_local_trials=1", sklearn, "sklearn")]
-    return Workload(title, lambda key, points: neighbours.k_means_plus_plus(key, points, k), arguments, rivals, quality)
+    return Workload(
+        title,
+        lambda key, points: neighbours.k_means_plus_plus(key, points, k),
+        arguments,
+        rivals,
+        quality,
+    )
 
 
 def diversify(rows: int, classes: int, budget: int) -> Workload:
     rng = np.random.default_rng(0)
-    values, predicted = rng.random(rows, np.float32), rng.integers(0, classes, rows).astype(np.int32)
+    values, predicted = (
+        rng.random(rows, np.float32),
+        rng.integers(0, classes, rows).astype(np.int32),
+    )
 
     def numpy() -> np.ndarray:
         by_class = np.lexsort((values, predicted))
@@ -382,16 +477,24 @@ def diversify(rows: int, classes: int, budget: int) -> Workload:
         return balal.diversify(values, predicted, budget)
 
     def quality(result, ours):
-        return f"{np.mean(np.asarray(result) == np.asarray(ours)):.1%} of the picks at the same place"
+        return (
+            f"{np.mean(np.asarray(result) == np.asarray(ours)):.1%} of the picks at the same place"
+        )
 
     title = f"Diversify, {rows:,} rows, {classes:,} classes, b = {budget:,}"
     arguments = jnp.asarray(values), jnp.asarray(predicted)
     return Workload(title, ours, arguments, [Rival("NumPy, two lexsorts", numpy)], quality)
 
 
-def simulation(name: str, points: np.ndarray, labels: np.ndarray, classes: int, budget: int) -> Workload:
+def simulation(
+    name: str, points: np.ndarray, labels: np.ndarray, classes: int, budget: int
+) -> Workload:
     """A whole simulation, beside NumPy following the same rule from where it takes over."""
-    pool, key, strategy = balal.pool(points, typicality=True), jax.random.key(0), balal.strategy(name)
+    pool, key, strategy = (
+        balal.pool(points, typicality=True),
+        jax.random.key(0),
+        balal.strategy(name),
+    )
 
     def ours(pool, labels, key):
         return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=classes, key=key)
@@ -403,23 +506,40 @@ def simulation(name: str, points: np.ndarray, labels: np.ndarray, classes: int, 
         if isinstance(strategy, balal.Posterior):
             # Of a posterior from the very beginning the first row is drawn.
             begun = strategy.start if strategy.first else 1
-            return balancing.numpy_posterior(points, labels, order, np.asarray(pool.typicality), begun, budget, classes)
-        return balancing.numpy_balancing(points, labels, order, switched_at, budget, classes, naive=False)
+            return balancing.numpy_posterior(
+                points, labels, order, np.asarray(pool.typicality), begun, budget, classes
+            )
+        return balancing.numpy_balancing(
+            points, labels, order, switched_at, budget, classes, naive=False
+        )
 
     title = f"Simulate {name}, {len(points):,} x {points.shape[1]:,}, C = {classes}, b = {budget}"
 
     def quality(result, _):
         return f"{np.mean(result == order):.1%} of the picks at the same place"
 
-    return Workload(title, ours, (pool, jnp.asarray(labels, jnp.int32), key), [Rival("NumPy, matrix-vector products", numpy)], quality)
+    return Workload(
+        title,
+        ours,
+        (pool, jnp.asarray(labels, jnp.int32), key),
+        [Rival("NumPy, matrix-vector products", numpy)],
+        quality,
+    )
 
 
 def small(size: int) -> list[Workload]:
     """Every kernel on a thousand rows of so many features."""
     points, labels = balancing.synthetic(1_000, size, 20)
     points -= points.mean(axis=0)
-    kernels = [k_center("clustered", points, 50), nearest(points, 20), k_means(points, 20), k_means_plus_plus(points, 20)]
-    return kernels + [simulation(name, points, labels, 20, 50) for name in ("random+balance", "posterior")]
+    kernels = [
+        k_center("clustered", points, 50),
+        nearest(points, 20),
+        k_means(points, 20),
+        k_means_plus_plus(points, 20),
+    ]
+    return kernels + [
+        simulation(name, points, labels, 20, 50) for name in ("random+balance", "posterior")
+    ]
 
 
 def workloads() -> dict[str, list[Callable[[], Workload]]]:
@@ -441,7 +561,9 @@ def workloads() -> dict[str, list[Callable[[], Workload]]]:
         wide, name = features("ReLU-sparse", 17_168, 1_280), "ReLU-sparse"
     pool = np.ascontiguousarray(wide[:, :512])
     kinds = ("clustered", "ReLU-sparse", "isotropic")
-    large = [lambda kind=kind: k_center(kind, features(kind, 100_000, 512), 1_000) for kind in kinds]
+    large = [
+        lambda kind=kind: k_center(kind, features(kind, 100_000, 512), 1_000) for kind in kinds
+    ]
     large.append(lambda: k_center("ReLU-sparse", features("ReLU-sparse", 100_000, 512), 10_000))
     return dict(
         k_center=[*large, lambda: k_center(name, wide, 2_000)],
@@ -449,7 +571,10 @@ def workloads() -> dict[str, list[Callable[[], Workload]]]:
         nearest=[lambda: nearest(pool, 20)],
         k_means=[lambda: k_means(pool, 500)],
         k_means_plus_plus=[lambda: k_means_plus_plus(pool, 500)],
-        diversify=[lambda: diversify(1_000_000, 1_000, 10_000), lambda: diversify(10_000_000, 1_000, 10_000)],
+        diversify=[
+            lambda: diversify(1_000_000, 1_000, 10_000),
+            lambda: diversify(10_000_000, 1_000, 10_000),
+        ],
     )
 
 
@@ -460,9 +585,13 @@ def main(argv: list[str]) -> None:
     if unknown := set(FLAGS.only) - set(kernels):
         raise app.UsageError(f"--only knows {', '.join(kernels)}, got {', '.join(sorted(unknown))}")
     wanted = FLAGS.only or kernels
-    tables = [measure(make()) for kernel, makes in kernels.items() if kernel in wanted for make in makes]
+    tables = [
+        measure(make()) for kernel, makes in kernels.items() if kernel in wanted for make in makes
+    ]
     if "small" in wanted:
-        tables.append(measure_small([*small(64), *small(512), scores(1_000, 100), diversify(1_000, 100, 50)]))
+        tables.append(
+            measure_small([*small(64), *small(512), scores(1_000, 100), diversify(1_000, 100, 50)])
+        )
     common.finish("selection", tables)
 
 

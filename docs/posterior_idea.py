@@ -1,4 +1,5 @@
-"""Draws posterior_idea.png: a pool of directions after ten labels, and what the posterior makes of it.
+"""Draws posterior_idea.png: a pool of directions after ten labels, and what the posterior makes of
+it.
 
 python docs/posterior_idea.py
 """
@@ -14,7 +15,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 import balal
-from balal import posterior
+from balal.kernels import gaussian_process
 
 SIZES = (260, 110, 60, 25, 15)
 COLOURS = np.array(["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00"])
@@ -26,35 +27,83 @@ def main() -> None:
     labels = np.repeat(np.arange(len(SIZES)), SIZES)
     spread = np.array([0.34, 0.28, 0.26, 0.17, 0.15])[labels, None]
     longitude, latitude = (places[labels] + spread * rng.normal(size=(len(labels), 2))).T
-    points = np.stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], axis=1)
+    points = np.stack(
+        [
+            np.cos(latitude) * np.cos(longitude),
+            np.cos(latitude) * np.sin(longitude),
+            np.sin(latitude),
+        ],
+        axis=1,
+    )
     pool = balal.pool(points.astype(np.float32), typicality=True)
     start = rng.permutation(np.flatnonzero(labels < 3))[:10]
 
-    process = posterior.begin(pool.features, capacity=10, num_classes=len(SIZES))
-    process = posterior.update(process, jnp.asarray(start), jnp.asarray(labels[start]))
-    probabilities, unexplained = (np.asarray(values) for values in posterior.explain(process))
-    worth = posterior.utility(process, 1 / (process.counts + 1), 1.0) * (1 + pool.typicality) / 2
+    process = gaussian_process.begin(pool.features, capacity=10, num_classes=len(SIZES))
+    process = gaussian_process.update(process, jnp.asarray(start), jnp.asarray(labels[start]))
+    probabilities, unexplained = (
+        np.asarray(values) for values in gaussian_process.explain(process)
+    )
+    worth = (
+        gaussian_process.utility(process, 1 / (process.counts + 1), 1.0) * (1 + pool.typicality) / 2
+    )
     picks = balal.simulate(
-        balal.Posterior(), pool, labels, budget=8, num_classes=len(SIZES), key=jax.random.key(0), labelled=(start, labels[start])
+        balal.Posterior(),
+        pool,
+        labels,
+        budget=8,
+        num_classes=len(SIZES),
+        key=jax.random.key(0),
+        labelled=(start, labels[start]),
     ).indices
 
-    figure, axes = plt.subplots(2, 2, figsize=(9, 5.4), sharex=True, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        2, 2, figsize=(9, 5.4), sharex=True, sharey=True, layout="constrained"
+    )
     shown = {
-        f"The pool: five classes; ten labels, of {len(set(labels[start].tolist()))} of them": dict(c=COLOURS[labels], alpha=0.45),
-        "1  Which class? The likeliest, as strong as it is": dict(c=COLOURS[probabilities.argmax(1)], alpha=probabilities.max(1)),
-        "2  Something new? What no label explains": dict(c=unexplained, cmap="Greys", vmin=-0.15, vmax=0.6),
-        "3  Worth asking? The next eight questions": dict(c=np.asarray(worth), cmap="Greys", vmin=-0.03),
+        f"The pool: five classes; ten labels, of {len(set(labels[start].tolist()))} of them": dict(
+            c=COLOURS[labels], alpha=0.45
+        ),
+        "1  Which class? The likeliest, as strong as it is": dict(
+            c=COLOURS[probabilities.argmax(1)], alpha=probabilities.max(1)
+        ),
+        "2  Something new? What no label explains": dict(
+            c=unexplained, cmap="Greys", vmin=-0.15, vmax=0.6
+        ),
+        "3  Worth asking? The next eight questions": dict(
+            c=np.asarray(worth), cmap="Greys", vmin=-0.03
+        ),
     }
     for axis, (title, look) in zip(axes.flat, shown.items(), strict=True):
         axis.scatter(longitude, latitude, s=14, linewidths=0, **look)
-        axis.scatter(longitude[start], latitude[start], s=42, c=COLOURS[labels[start]], edgecolors="black", linewidths=1)
+        axis.scatter(
+            longitude[start],
+            latitude[start],
+            s=42,
+            c=COLOURS[labels[start]],
+            edgecolors="black",
+            linewidths=1,
+        )
         axis.set_title(title, fontsize=10, loc="left")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_color("#bbbbbb")
     for number, row in enumerate(np.asarray(picks), start=1):
-        axes[1, 1].scatter(longitude[row], latitude[row], s=150, c=COLOURS[labels[row]], edgecolors="black", linewidths=0.8)
+        axes[1, 1].scatter(
+            longitude[row],
+            latitude[row],
+            s=150,
+            c=COLOURS[labels[row]],
+            edgecolors="black",
+            linewidths=0.8,
+        )
         axes[1, 1].text(
-            longitude[row], latitude[row] - 0.01, str(number), color="white", ha="center", va="center", fontsize=8, weight="bold"
+            longitude[row],
+            latitude[row] - 0.01,
+            str(number),
+            color="white",
+            ha="center",
+            va="center",
+            fontsize=8,
+            weight="bold",
         )
     figure.savefig(Path(__file__).with_name("posterior_idea.png"), dpi=110)
 

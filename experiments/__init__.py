@@ -1,1 +1,2 @@
-"""Experiment programs: each file says in its first line what it answers, and runs as `python -m experiments.<name>`."""
+"""Experiment programs: each file says in its first line what it answers, and runs as
+`python -m experiments.<name>`."""

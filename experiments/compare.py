@@ -1,8 +1,9 @@
 """Does a balancing rule buy better labels, on many pools, with statistics?
 
-Every strategy buys labels alone and with each rule, on several pools, at several budgets, in paired runs: run s draws 80 % of the pool, the
-same rows for every strategy and rule. A linear SVM is trained on what was bought and tested on a balanced test set. Two oracles peek at
-the labels and tell what a rule could gain at most.
+Every strategy buys labels alone and with each rule, on several pools, at several budgets, in paired
+runs: run s draws 80 % of the pool, the same rows for every strategy and rule. A linear SVM is
+trained on what was bought and tested on a balanced test set. Two oracles peek at the labels and
+tell what a rule could gain at most.
 
     python -m experiments.compare --quick                            every table and plot in a minute and a half
     python -m experiments.compare                                    the whole comparison, ten runs a cell
@@ -10,11 +11,13 @@ the labels and tell what a rule could gain at most.
     python -m experiments.compare --pools= --features=mine.npz,yours_pool.npz --budgets=100,400 --seeds=12 --out=results/ours
     python -m experiments.compare --pools=lite0 --target=3,17,80 --at_least=10 --out=results/three_classes
 
-Read the table of gains first: a star is a difference that an exact paired test, corrected for the number of cells, does not leave to
-chance. Runs share one pool, so the tests speak about draws from that pool; look for what holds on all of them.
+Read the table of gains first: a star is a difference that an exact paired test, corrected for the
+number of cells, does not leave to chance. Runs share one pool, so the tests speak about draws from
+that pool; look for what holds on all of them.
 
-Written to --out: table.md, results.json (every number and every picked row), results.csv, accuracy.png, gain.png, timings.json, and
-cells/, the finished parts with which a killed run goes on. The same seed gives the same files, byte for byte, times aside.
+Written to --out: table.md, results.json (every number and every picked row), results.csv,
+accuracy.png, gain.png, timings.json, and cells/, the finished parts with which a killed run goes
+on. The same seed gives the same files, byte for byte, times aside.
 """
 
 import dataclasses
@@ -39,7 +42,7 @@ from experiments.common import (
     cells,
     contrast_tables,
     contrasts,
-    data,
+    datasets,
     plots,
     pools,
     program,
@@ -56,24 +59,70 @@ _DEFAULT = ["random", "ent_inv_div", "lc_inv_div", "core_set", "posterior"]
 # Apart from the other programs' flags, which have the same names.
 FLAGS = flags.FlagValues()
 _list, _integer, _string, _bool = (
-    partial(define, flag_values=FLAGS) for define in (flags.DEFINE_list, flags.DEFINE_integer, flags.DEFINE_string, flags.DEFINE_bool)
+    partial(define, flag_values=FLAGS)
+    for define in (flags.DEFINE_list, flags.DEFINE_integer, flags.DEFINE_string, flags.DEFINE_bool)
 )
-_POOLS = _list("pools", list(pools.NAMED), f"Some of {', '.join(pools.NAMED)}; mnv2 needs the folder BALAL_SHARED.")
-_FEATURES = _list("features", [], "More pools: npz files in either layout of experiments.one_shot, named by their file name.")
-_STRATEGIES = _list("strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.")
-_RULES = _list("rules", list(KNOWN_RULES), "What takes over at the switch; `none` is always there to compare with.")
-_BUDGETS = _list("budgets", None, "Numbers of labels to buy. Default: 100,200,500,1000,2000, on digits 20,50,100,200.")
-_SIZE = _integer("size", 1, "Rows asked at a time; the rows of a query are all chosen before the first answer.", lower_bound=1)
+_POOLS = _list(
+    "pools",
+    list(pools.NAMED),
+    f"Some of {', '.join(pools.NAMED)}; mnv2 needs the folder BALAL_SHARED.",
+)
+_FEATURES = _list(
+    "features",
+    [],
+    "More pools: npz files in either layout of experiments.one_shot, named by their file name.",
+)
+_STRATEGIES = _list(
+    "strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}."
+)
+_RULES = _list(
+    "rules",
+    list(KNOWN_RULES),
+    "What takes over at the switch; `none` is always there to compare with.",
+)
+_BUDGETS = _list(
+    "budgets",
+    None,
+    "Numbers of labels to buy. Default: 100,200,500,1000,2000, on digits 20,50,100,200.",
+)
+_SIZE = _integer(
+    "size",
+    1,
+    "Rows asked at a time; the rows of a query are all chosen before the first answer.",
+    lower_bound=1,
+)
 _SEEDS = _integer(
-    "seeds", 10, "Paired runs; each has its own draw of the pool and its own key.", lower_bound=2, upper_bound=statistics.MOST_RUNS
+    "seeds",
+    10,
+    "Paired runs; each has its own draw of the pool and its own key.",
+    lower_bound=2,
+    upper_bound=statistics.MOST_RUNS,
 )
 _SEED = _integer("seed", 0, "What all chance is drawn from.", lower_bound=0)
-_TARGET = _list("target", None, "Class ids that matter; strategies that know a target aim at them. Default: all classes.")
-_AT_LEAST = _integer("at_least", 10, "Labels that every target class should get: how many must be bought?", lower_bound=1)
-_QUICK = _bool("quick", False, "Fewer seeds, strategies, rules, pools and budgets wherever no flag says otherwise.")
+_TARGET = _list(
+    "target",
+    None,
+    "Class ids that matter; strategies that know a target aim at them. Default: all classes.",
+)
+_AT_LEAST = _integer(
+    "at_least",
+    10,
+    "Labels that every target class should get: how many must be bought?",
+    lower_bound=1,
+)
+_QUICK = _bool(
+    "quick",
+    False,
+    "Fewer seeds, strategies, rules, pools and budgets wherever no flag says otherwise.",
+)
 _OUT = _string("out", "results/compare", "Folder for everything that is written.")
 _FRESH = _bool("fresh", False, "Throw away the finished cells in --out.")
-_WORKERS = _integer("workers", None, "Processes that fit heads beside the selection. Default: one a core.", lower_bound=0)
+_WORKERS = _integer(
+    "workers",
+    None,
+    "Processes that fit heads beside the selection. Default: one a core.",
+    lower_bound=0,
+)
 
 BUDGETS = {"digits": (20, 50, 100, 200)}
 ELSEWHERE = (100, 200, 500, 1000, 2000)
@@ -91,7 +140,8 @@ SHARE = 0.8
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """The part of a pool that one run sees, rows rising, and the run's chance: for strategies and for the oracles."""
+    """The part of a pool that one run sees, rows rising, and the run's chance: for strategies and
+    for the oracles."""
 
     whole: balal.Pool
     rows: np.ndarray
@@ -105,15 +155,21 @@ class Draw:
     @cached_property
     def pool_with_typicality(self) -> balal.Pool:
         """For the posterior: worked out once for all its runs."""
-        return dataclasses.replace(self.pool, typicality=balal.posterior.typicality(self.pool.features, candidates=self.pool.candidates))
+        return dataclasses.replace(
+            self.pool,
+            typicality=balal.kernels.gaussian_process.typicality(
+                self.pool.features, candidates=self.pool.candidates
+            ),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-    """One pool and what is compared on it. target: the class ids that matter. left_out: strategies that want scores it does not have."""
+    """One pool and what is compared on it. target: the class ids that matter. left_out: strategies
+    that want scores it does not have."""
 
     name: str
-    dataset: data.Dataset
+    dataset: datasets.Dataset
     strategies: list[str]
     left_out: list[str]
     budgets: list[int]
@@ -128,7 +184,9 @@ def main(_: Sequence[str]) -> None:
     contests = prepare()
     out, folders = Path(_OUT.value), {}
     for contest in contests:
-        folders[contest.name] = cells.folder(out / "cells" / contest.name, configuration(contest), fresh=_FRESH.value)
+        folders[contest.name] = cells.folder(
+            out / "cells" / contest.name, configuration(contest), fresh=_FRESH.value
+        )
     processes = workers.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
 
@@ -144,16 +202,34 @@ def main(_: Sequence[str]) -> None:
         jobs, selecting = [], Counter()
         for contest in contests:
             head = workers.Setting(contest.dataset.num_classes, recalls=True)
-            submit = stack.enter_context(workers.fitting(head, folders[contest.name], *data.scaled(contest.dataset), executor=executor))
-            for name, rule in [(strategy, rule) for strategy in contest.strategies for rule in summary.rules_of(strategy, rules)]:
-                progress.set_postfix_str(f"{contest.name}: selecting {summary.full_name(name, rule)}")
+            submit = stack.enter_context(
+                workers.fitting(
+                    head,
+                    folders[contest.name],
+                    *datasets.scaled(contest.dataset),
+                    executor=executor,
+                )
+            )
+            for name, rule in [
+                (strategy, rule)
+                for strategy in contest.strategies
+                for rule in summary.rules_of(strategy, rules)
+            ]:
+                progress.set_postfix_str(
+                    f"{contest.name}: selecting {summary.full_name(name, rule)}"
+                )
                 for picks in select(contest, name, rule, folders[contest.name]):
-                    selecting[name if name not in ordered(contest) else rule] += picks.pop("selecting")
+                    selecting[name if name not in ordered(contest) else rule] += picks.pop(
+                        "selecting"
+                    )
                     jobs.append((picks, submit(np.array(picks["indices"]))))
                     jobs[-1][1].add_done_callback(lambda _: progress.update())
         clock.append(time.perf_counter())
         progress.set_postfix_str("fitting heads")
-        runs = [picks | {name: value for name, value in job.result().items() if name != "seconds"} for picks, job in jobs]
+        runs = [
+            picks | {name: value for name, value in job.result().items() if name != "seconds"}
+            for picks, job in jobs
+        ]
     # Equal sets of rows share a head.
     seconds_of_fitting = sum(head.result()["seconds"] for head in {job for _, job in jobs})
     clock.append(time.perf_counter())
@@ -161,7 +237,10 @@ def main(_: Sequence[str]) -> None:
     result = gather(contests, rules, runs)
     text = contrast_tables.tables(result)
     report.write_json(out / "results.json", result)
-    flat = [{name: value for name, value in run.items() if name not in ("indices", "recalls")} for run in result["runs"]]
+    flat = [
+        {name: value for name, value in run.items() if name not in ("indices", "recalls")}
+        for run in result["runs"]
+    ]
     report.write_csv(out / "results.csv", flat)
     cells.write_text(out / "table.md", text + "\n")
     draw_plots(out, result, contests)
@@ -170,12 +249,16 @@ def main(_: Sequence[str]) -> None:
     clock.append(time.perf_counter())
     load, selection, waiting, writing = (round(seconds, 1) for seconds in np.diff(clock))
     parts = {rule: round(seconds, 1) for rule, seconds in selecting.items()}
-    timings = dict(load=load, select=selection, select_by_rule=parts, wait_for_heads=waiting, write=writing)
+    timings = dict(
+        load=load, select=selection, select_by_rule=parts, wait_for_heads=waiting, write=writing
+    )
     cells.write(out, "timings", timings | dict(fitting_in_workers=round(seconds_of_fitting, 1)))
     told = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in parts.items())
     print(
-        f"\nTime: load {load} s, select and compile {selection} s ({told}), wait for heads {waiting} s (fitting took "
-        f"{seconds_of_fitting:.0f} s in {processes} workers), statistics and files {writing} s; together {clock[-1] - clock[0]:.0f} s. "
+        f"\nTime: load {load} s, select and compile {selection} s ({told}), wait for heads "
+        f"{waiting} s (fitting took "
+        f"{seconds_of_fitting:.0f} s in {processes} workers), statistics and files {writing} s; "
+        f"together {clock[-1] - clock[0]:.0f} s. "
         f"Everything is in {out}."
     )
 
@@ -185,26 +268,35 @@ def main(_: Sequence[str]) -> None:
 
 def prepare() -> list[Contest]:
     """The pools that were asked for, with the strategies and budgets that each can take."""
-    named, strategies = value_of("pools"), program.listed("strategies", value_of("strategies"), STRATEGIES)
-    datasets = {}
+    named, strategies = (
+        value_of("pools"),
+        program.listed("strategies", value_of("strategies"), STRATEGIES),
+    )
+    found = {}
     for name in program.listed("pools", named, pools.NAMED) if named else []:
         try:
-            datasets[name] = pools.NAMED[name]()
+            found[name] = pools.NAMED[name]()
         except FileNotFoundError as error:
             if not FLAGS["pools"].using_default_value:
                 raise
             _note(f"{error}; it is left out")
     for path in _FEATURES.value:
-        if Path(path).stem in datasets:
-            raise ValueError(f"two pools are called {Path(path).stem!r}: rename {path}, or leave one of them out")
-        datasets[Path(path).stem] = data.load(path)
-    if not datasets:
+        if Path(path).stem in found:
+            raise ValueError(
+                f"two pools are called {Path(path).stem!r}: rename {path}, or leave one of them out"
+            )
+        found[Path(path).stem] = datasets.load(path)
+    if not found:
         raise ValueError("there is no pool to compare on: name some with --pools or --features")
-    return [_contest(name, dataset, strategies) for name, dataset in datasets.items()]
+    return [_contest(name, dataset, strategies) for name, dataset in found.items()]
 
 
-def _contest(name: str, dataset: data.Dataset, strategies: Sequence[str]) -> Contest:
-    left_out = [strategy for strategy in strategies if dataset.scores is None and "scores" in STRATEGIES[strategy].needs]
+def _contest(name: str, dataset: datasets.Dataset, strategies: Sequence[str]) -> Contest:
+    left_out = [
+        strategy
+        for strategy in strategies
+        if dataset.scores is None and "scores" in STRATEGIES[strategy].needs
+    ]
     if left_out:
         _note(f"{name} has no source scores: {', '.join(left_out)} left out there")
     if len(left_out) == len(strategies):
@@ -214,37 +306,58 @@ def _contest(name: str, dataset: data.Dataset, strategies: Sequence[str]) -> Con
         budgets = program.numbers("budgets", _BUDGETS.value, int)
         if budgets[-1] > kept:
             raise ValueError(
-                f"--budgets goes up to {budgets[-1]}, and a draw of {name} has only {kept} rows: choose other --budgets or --pools"
+                f"--budgets goes up to {budgets[-1]}, and a draw of {name} has only {kept} rows: "
+                f"choose other --budgets or --pools"
             )
     else:
-        budgets = [budget for budget in BUDGETS.get(name, ELSEWHERE) if budget <= kept][: QUICK_BUDGETS if _QUICK.value else None]
+        budgets = [budget for budget in BUDGETS.get(name, ELSEWHERE) if budget <= kept][
+            : QUICK_BUDGETS if _QUICK.value else None
+        ]
         if not budgets:
-            raise ValueError(f"a draw of {name} has only {kept} rows, fewer than any budget there is by default: choose --budgets")
+            raise ValueError(
+                f"a draw of {name} has only {kept} rows, fewer than any budget there is by "
+                f"default: choose --budgets"
+            )
     target = _target(name, dataset)
-    pool = data.pool(dataset)
+    pool = datasets.pool(dataset)
     draws = [_draw(pool, kept, seed) for seed in range(value_of("seeds"))]
-    return Contest(name, dataset, [s for s in strategies if s not in left_out], left_out, budgets, target, draws)
+    return Contest(
+        name,
+        dataset,
+        [s for s in strategies if s not in left_out],
+        left_out,
+        budgets,
+        target,
+        draws,
+    )
 
 
-def _target(name: str, dataset: data.Dataset) -> list[int]:
+def _target(name: str, dataset: datasets.Dataset) -> list[int]:
     """The classes that matter, rising; all of them by default."""
     if _TARGET.value is None:
         return list(range(dataset.num_classes))
     if not _TARGET.value or not all(value.isdecimal() for value in _TARGET.value):
-        raise ValueError(f"--target takes class ids with commas between them, got {','.join(_TARGET.value)!r}")
+        raise ValueError(
+            f"--target takes class ids with commas between them, got {','.join(_TARGET.value)!r}"
+        )
     target = sorted({int(value) for value in _TARGET.value})
     tested = np.bincount(dataset.test_labels, minlength=dataset.num_classes)
     missing = [place for place in target if place >= dataset.num_classes or not tested[place]]
     if missing:
         raise ValueError(
-            f"--target names class {missing[0]}, and {name} tests no such class of its {dataset.num_classes}: choose other --pools"
+            f"--target names class {missing[0]}, and {name} tests no such class of its "
+            f"{dataset.num_classes}: choose other --pools"
         )
     return target
 
 
 def _draw(pool: balal.Pool, kept: int, seed: int) -> Draw:
-    row_key, key, oracle_key = jax.random.split(jax.random.fold_in(jax.random.key(_SEED.value), seed), 3)
-    order = np.argsort(np.asarray(balal.chance.per_row(row_key, pool.size)), kind="stable")
+    row_key, key, oracle_key = jax.random.split(
+        jax.random.fold_in(jax.random.key(_SEED.value), seed), 3
+    )
+    order = np.argsort(
+        np.asarray(balal.kernels.sampling.random_bits(row_key, pool.size)), kind="stable"
+    )
     return Draw(pool, np.sort(order[:kept]), key, oracle_key)
 
 
@@ -253,18 +366,27 @@ def value_of(flag: str) -> Any:
     holder = FLAGS[flag]
     if not (_QUICK.value and holder.using_default_value):
         return holder.value
-    return [name for name in QUICK[flag] if name in holder.value] if isinstance(QUICK[flag], tuple) else QUICK[flag]
+    return (
+        [name for name in QUICK[flag] if name in holder.value]
+        if isinstance(QUICK[flag], tuple)
+        else QUICK[flag]
+    )
 
 
 def ordered(contest: Contest) -> list[str]:
-    """The strategies that do not look at answers: a rule may take over from them. The others stand alone."""
+    """The strategies that do not look at answers: a rule may take over from them. The others stand
+    alone."""
     return [name for name in contest.strategies if isinstance(STRATEGIES[name], balal.Ordered)]
 
 
 def configuration(contest: Contest) -> dict[str, Any]:
     """Everything that the cells of a pool depend on beside what their names tell."""
     settings = dict(seed=_SEED.value, share=SHARE, size=_SIZE.value, C=workers.Setting(1).C)
-    return dict(files=contest.dataset.files) | settings | dict(device=report.device(), versions=report.versions(), code=report.code())
+    return (
+        dict(files=contest.dataset.files)
+        | settings
+        | dict(device=report.device(), versions=report.versions(), code=report.code())
+    )
 
 
 def _note(sentence: str) -> None:
@@ -275,12 +397,22 @@ def _note(sentence: str) -> None:
 
 
 def select(contest: Contest, name: str, rule: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """What one strategy buys on one pool with every budget and seed: the picked rows and how balanced their labels are."""
-    strategy = None if rule in ORACLES else aimed(contest, balal.strategy(summary.full_name(name, rule)))
+    """What one strategy buys on one pool with every budget and seed: the picked rows and how
+    balanced their labels are."""
+    strategy = (
+        None if rule in ORACLES else aimed(contest, balal.strategy(summary.full_name(name, rule)))
+    )
     # Of nested picks only those of the largest budget are simulated.
-    at_once = [contest.budgets] if summary.is_nested(strategy) else [[budget] for budget in contest.budgets]
+    at_once = (
+        [contest.budgets]
+        if summary.is_nested(strategy)
+        else [[budget] for budget in contest.budgets]
+    )
     for together, (seed, draw) in itertools.product(at_once, enumerate(contest.draws)):
-        done = {budget: cells.read(folder, _cell(contest, name, rule, budget, seed)) for budget in together}
+        done = {
+            budget: cells.read(folder, _cell(contest, name, rule, budget, seed))
+            for budget in together
+        }
         started = time.perf_counter()
         if None in done.values():
             if strategy is None:
@@ -293,29 +425,50 @@ def select(contest: Contest, name: str, rule: str, folder: Path) -> Iterator[dic
                 cells.write(folder, _cell(contest, name, rule, budget, seed), done[budget])
         seconds = (time.perf_counter() - started) / len(together)
         for budget, picks in done.items():
-            yield dict(pool=contest.name, strategy=name, rule=rule, budget=budget, seed=seed, selecting=seconds) | picks
+            yield (
+                dict(
+                    pool=contest.name,
+                    strategy=name,
+                    rule=rule,
+                    budget=budget,
+                    seed=seed,
+                    selecting=seconds,
+                )
+                | picks
+            )
 
 
-def simulate(contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """One run of a strategy: its picks as rows of the pool [b], and the class that each was meant for [b]."""
+def simulate(
+    contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One run of a strategy: its picks as rows of the pool [b], and the class that each was meant
+    for [b]."""
     pool = draw.pool_with_typicality if isinstance(strategy, balal.Posterior) else draw.pool
     labels = contest.dataset.labels[draw.rows]
     capacity = contest.budgets[-1]
     arguments = dict(num_classes=contest.dataset.num_classes, key=draw.key)
     if _SIZE.value == 1 or isinstance(strategy, balal.Ordered):
-        bought = simulation.one_shot(strategy, pool, labels, budget=budget, capacity=capacity, **arguments)
+        bought = simulation.one_shot(
+            strategy, pool, labels, budget=budget, capacity=capacity, **arguments
+        )
         return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget]
     state = balal.init(strategy, pool, budget=budget, **arguments)
     while (count := int(state.labelled.count)) < budget:
         rows, state = balal.ask(strategy, pool, state, size=min(_SIZE.value, budget - count))
         state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
-    return draw.rows[np.asarray(state.labelled.indices)[:budget]], np.asarray(state.labelled.wanted)[:budget]
+    return draw.rows[np.asarray(state.labelled.indices)[:budget]], np.asarray(
+        state.labelled.wanted
+    )[:budget]
 
 
-def consult(contest: Contest, draw: Draw, first: np.ndarray, rule: str) -> tuple[np.ndarray, np.ndarray]:
+def consult(
+    contest: Contest, draw: Draw, first: np.ndarray, rule: str
+) -> tuple[np.ndarray, np.ndarray]:
     """One run of an oracle after the picks `first` [b]; as `simulate`."""
     labels, num_classes = contest.dataset.labels, contest.dataset.num_classes
-    return oracle(draw.oracle_key, first, labels, draw.rows, num_classes=num_classes, classes=ORACLES[rule])
+    return oracle(
+        draw.oracle_key, first, labels, draw.rows, num_classes=num_classes, classes=ORACLES[rule]
+    )
 
 
 def aimed(contest: Contest, strategy: balal.Strategy) -> balal.Strategy:
@@ -327,14 +480,21 @@ def aimed(contest: Contest, strategy: balal.Strategy) -> balal.Strategy:
 
 
 def _cell(contest: Contest, name: str, rule: str, budget: int, seed: int) -> str:
-    """The name of the cell of some picks. Those of an aimed strategy have its target in it; nobody else's depend on it."""
+    """The name of the cell of some picks. Those of an aimed strategy have its target in it; nobody
+    else's depend on it."""
     full = summary.full_name(name, rule)
-    if _TARGET.value is not None and rule not in ORACLES and isinstance(balal.strategy(full), balal.Posterior):
+    if (
+        _TARGET.value is not None
+        and rule not in ORACLES
+        and isinstance(balal.strategy(full), balal.Posterior)
+    ):
         full += f"-for-{balal.imbalance.fingerprint(np.array(contest.target))}"
     return f"picks-{full}-{budget}-{seed}"
 
 
-def _measure(contest: Contest, bought: tuple[np.ndarray, np.ndarray], budget: int) -> dict[str, Any]:
+def _measure(
+    contest: Contest, bought: tuple[np.ndarray, np.ndarray], budget: int
+) -> dict[str, Any]:
     indices, wanted = bought
     labels, num_classes = contest.dataset.labels[indices[:budget]], contest.dataset.num_classes
     return summary.measure(indices[:budget], labels, wanted[:budget], num_classes=num_classes)
@@ -343,14 +503,29 @@ def _measure(contest: Contest, bought: tuple[np.ndarray, np.ndarray], budget: in
 # Statistics.
 
 
-def gather(contests: Sequence[Contest], rules: Sequence[str], runs: list[dict[str, Any]]) -> dict[str, Any]:
+def gather(
+    contests: Sequence[Contest], rules: Sequence[str], runs: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Everything that is known at the end, as JSON values."""
     targets = {contest.name: contest.target for contest in contests}
     for run in runs:
         run["target_recall"] = round(
-            float(np.mean([run["recalls"][place] for place in targets[run["pool"]] if run["recalls"][place] is not None])), 4
+            float(
+                np.mean(
+                    [
+                        run["recalls"][place]
+                        for place in targets[run["pool"]]
+                        if run["recalls"][place] is not None
+                    ]
+                )
+            ),
+            4,
         )
-    alone = [name for name in STRATEGIES if name not in {other for contest in contests for other in ordered(contest)}]
+    alone = [
+        name
+        for name in STRATEGIES
+        if name not in {other for contest in contests for other in ordered(contest)}
+    ]
     compared = contrasts.differences(runs, rules, alone=alone)
     labels = {contest.name: contest.dataset.labels for contest in contests}
     settings = dict(
@@ -363,7 +538,13 @@ def gather(contests: Sequence[Contest], rules: Sequence[str], runs: list[dict[st
     )
     return dict(
         experiment="compare",
-        configuration=settings | dict(at_least=_AT_LEAST.value, C=workers.Setting(1).C, device=report.device(), versions=report.versions()),
+        configuration=settings
+        | dict(
+            at_least=_AT_LEAST.value,
+            C=workers.Setting(1).C,
+            device=report.device(),
+            versions=report.versions(),
+        ),
         code=report.code(),
         commit=report.commit(),
         pools=[_about(contest) for contest in contests],
@@ -374,7 +555,9 @@ def gather(contests: Sequence[Contest], rules: Sequence[str], runs: list[dict[st
         labels_needed=contrasts.labels_needed(runs),
         labels_to_goal=contrasts.labels_to_goal(runs, labels, targets, _AT_LEAST.value),
         draws=[
-            dict(pool=contest.name, seed=seed, rows=draw.rows.tolist()) for contest in contests for seed, draw in enumerate(contest.draws)
+            dict(pool=contest.name, seed=seed, rows=draw.rows.tolist())
+            for contest in contests
+            for seed, draw in enumerate(contest.draws)
         ],
         runs=runs,
     )
@@ -382,7 +565,10 @@ def gather(contests: Sequence[Contest], rules: Sequence[str], runs: list[dict[st
 
 def _about(contest: Contest) -> dict[str, Any]:
     dataset = contest.dataset
-    sizes = [np.bincount(dataset.labels[draw.rows], minlength=dataset.num_classes)[contest.target] for draw in contest.draws]
+    sizes = [
+        np.bincount(dataset.labels[draw.rows], minlength=dataset.num_classes)[contest.target]
+        for draw in contest.draws
+    ]
     return dict(
         pool=contest.name,
         files=dataset.files,
@@ -401,15 +587,30 @@ def _about(contest: Contest) -> dict[str, Any]:
 
 
 def draw_plots(out: Path, result: dict[str, Any], contests: Sequence[Contest]) -> None:
-    """Accuracy against labels, and the gain over no balancing; one row a pool, one column a strategy."""
+    """Accuracy against labels, and the gain over no balancing; one row a pool, one column a
+    strategy."""
     columns = list(dict.fromkeys(name for contest in contests for name in ordered(contest)))
     rows = [contest.name for contest in contests]
     curves = [
-        plots.Point(entry["pool"], entry["strategy"], entry["rule"], entry["budget"], entry["accuracy"]["mean"], entry["accuracy"]["error"])
+        plots.Point(
+            entry["pool"],
+            entry["strategy"],
+            entry["rule"],
+            entry["budget"],
+            entry["accuracy"]["mean"],
+            entry["accuracy"]["error"],
+        )
         for entry in result["summary"]
     ]
     gains = [
-        plots.Point(cell["pool"], cell["strategy"], cell["rule"], cell["budget"], cell["mean"], cell["half_interval"])
+        plots.Point(
+            cell["pool"],
+            cell["strategy"],
+            cell["rule"],
+            cell["budget"],
+            cell["mean"],
+            cell["half_interval"],
+        )
         for cell in result["differences"]
         if cell["against"] == "none"
     ]

@@ -1,14 +1,17 @@
-"""Which classifier makes the most of imbalanced labels? Heads, and rules against the imbalance, on the same labelled sets.
+"""Which classifier makes the most of imbalanced labels? Heads, and rules against the imbalance, on
+the same labelled sets.
 
     python -m experiments.heads                                     the embedded CIFAR-100; five minutes on two cores
     python -m experiments.heads --budgets=2000 --seeds=5 --out=results/heads
     python -m experiments.heads --data_dir=photos/ --budgets=100 --heads=svm,logistic+balanced_softmax
 
-Every strategy buys labels as in experiments.one_shot; on each labelled set every head is fitted, and judged by balanced accuracy on the
-balanced test set. C is chosen by cross-validation on the labelled set where several are given.
+Every strategy buys labels as in experiments.one_shot; on each labelled set every head is fitted,
+and judged by balanced accuracy on the balanced test set. C is chosen by cross-validation on the
+labelled set where several are given.
 
-Expect: the rules add up to eight points after `random` and up to four after balancing, tau-normalisation and LDAM most; the SVM without any
-is the best of the plain heads at 500 labels and the worst at 2,000.
+Expect: the rules add up to eight points after `random` and up to four after balancing,
+tau-normalisation and LDAM most; the SVM without any is the best of the plain heads at 500 labels
+and the worst at 2,000.
 
 Written to --out: results.json with every number and labelled set, results.csv, table.md.
 """
@@ -24,34 +27,72 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from experiments.common import cells, classifiers, data, pictures, program, report, simulation
+from experiments.common import cells, classifiers, datasets, pictures, program, report, simulation
 
 # Apart from the other programs' flags, which have the same names.
 FLAGS = flags.FlagValues()
-_STRATEGIES = flags.DEFINE_list("strategies", ["random", "ent_inv_div+balance"], "What buys the labels.", flag_values=FLAGS)
-_BUDGETS = flags.DEFINE_list("budgets", ["500", "2000"], "Numbers of labels to buy.", flag_values=FLAGS)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each strategy.", lower_bound=1, flag_values=FLAGS)
-_SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0, flag_values=FLAGS)
-_HEADS = flags.DEFINE_list("heads", ["all"], "What to compare: all that fit to features, or some by name.", flag_values=FLAGS)
-_C = flags.DEFINE_list("C", ["10"], "Inverse strength of the penalty; of several, cross-validation takes the best.", flag_values=FLAGS)
-_FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2, flag_values=FLAGS)
-_FEATURES = flags.DEFINE_string("features", None, "As of experiments.one_shot. Default: embedded CIFAR-100.", flag_values=FLAGS)
-_OUT = flags.DEFINE_string("out", "results/heads", "Folder for everything that is written.", flag_values=FLAGS)
+_STRATEGIES = flags.DEFINE_list(
+    "strategies", ["random", "ent_inv_div+balance"], "What buys the labels.", flag_values=FLAGS
+)
+_BUDGETS = flags.DEFINE_list(
+    "budgets", ["500", "2000"], "Numbers of labels to buy.", flag_values=FLAGS
+)
+_SEEDS = flags.DEFINE_integer(
+    "seeds", 3, "Runs of each strategy.", lower_bound=1, flag_values=FLAGS
+)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "What all chance is drawn from.", lower_bound=0, flag_values=FLAGS
+)
+_HEADS = flags.DEFINE_list(
+    "heads",
+    ["all"],
+    "What to compare: all that fit to features, or some by name.",
+    flag_values=FLAGS,
+)
+_C = flags.DEFINE_list(
+    "C",
+    ["10"],
+    "Inverse strength of the penalty; of several, cross-validation takes the best.",
+    flag_values=FLAGS,
+)
+_FOLDS = flags.DEFINE_integer(
+    "folds", 10, "Folds of that cross-validation.", lower_bound=2, flag_values=FLAGS
+)
+_FEATURES = flags.DEFINE_string(
+    "features", None, "As of experiments.one_shot. Default: embedded CIFAR-100.", flag_values=FLAGS
+)
+_OUT = flags.DEFINE_string(
+    "out", "results/heads", "Folder for everything that is written.", flag_values=FLAGS
+)
 
 # The strategies that draw from the key; the others are run once.
 USE_CHANCE = ("random", "core_set", "posterior")
 
 
 def main(_: Sequence[str]) -> None:
-    # The heads that train the network take hours without an accelerator: they are compared where they are asked for.
+    # The heads that train the network take hours without an accelerator: they are compared where
+    # they are asked for.
     of_features = [name for name in classifiers.HEADS if name not in classifiers.OF_IMAGES]
-    names = of_features if _HEADS.value == ["all"] else program.listed("heads", _HEADS.value, classifiers.HEADS)
-    budgets, choices = program.numbers("budgets", _BUDGETS.value, int), program.numbers("C", _C.value, float)
+    names = (
+        of_features
+        if _HEADS.value == ["all"]
+        else program.listed("heads", _HEADS.value, classifiers.HEADS)
+    )
+    budgets, choices = (
+        program.numbers("budgets", _BUDGETS.value, int),
+        program.numbers("C", _C.value, float),
+    )
     pictures.only(features=_FEATURES.value)
-    dataset = data.load(_FEATURES.value) if pictures.DATA_DIR.value is None else pictures.dataset(seed=_SEED.value, test_share=0.2)
+    dataset = (
+        datasets.load(_FEATURES.value)
+        if pictures.DATA_DIR.value is None
+        else pictures.dataset(seed=_SEED.value, test_share=0.2)
+    )
     if budgets[-1] > len(dataset.labels):
-        raise ValueError(f"--budgets goes up to {budgets[-1]}, and the pool has only {len(dataset.labels)} rows")
-    pool, ((features, _), (tests, answers)) = data.pool(dataset), data.scaled(dataset)
+        raise ValueError(
+            f"--budgets goes up to {budgets[-1]}, and the pool has only {len(dataset.labels)} rows"
+        )
+    pool, ((features, _), (tests, answers)) = datasets.pool(dataset), datasets.scaled(dataset)
     configuration = dict(
         files=dataset.files,
         answers=dataset.answers,
@@ -67,9 +108,14 @@ def main(_: Sequence[str]) -> None:
     out = Path(_OUT.value)
     folder = cells.folder(out / "cells", configuration)
     options = dict(num_classes=dataset.num_classes, C=choices, folds=_FOLDS.value, seed=_SEED.value)
-    seeds = {strategy: _SEEDS.value if strategy.split("+")[0] in USE_CHANCE else 1 for strategy in _STRATEGIES.value}
+    seeds = {
+        strategy: _SEEDS.value if strategy.split("+")[0] in USE_CHANCE else 1
+        for strategy in _STRATEGIES.value
+    }
     runs = []
-    with tqdm(total=sum(seeds.values()) * len(budgets) * len(names), unit="head", disable=None) as progress:
+    with tqdm(
+        total=sum(seeds.values()) * len(budgets) * len(names), unit="head", disable=None
+    ) as progress:
         for strategy in _STRATEGIES.value:
             for budget in budgets:
                 for seed in range(seeds[strategy]):
@@ -78,44 +124,77 @@ def main(_: Sequence[str]) -> None:
                     if rows is None:
                         key = jax.random.fold_in(jax.random.key(_SEED.value), seed)
                         labels = jnp.asarray(dataset.labels)
-                        sizes = dict(budget=budget, num_classes=dataset.num_classes, capacity=budgets[-1])
-                        bought = simulation.one_shot(balal.strategy(strategy), pool, labels, key=key, **sizes)
+                        sizes = dict(
+                            budget=budget, num_classes=dataset.num_classes, capacity=budgets[-1]
+                        )
+                        bought = simulation.one_shot(
+                            balal.strategy(strategy), pool, labels, key=key, **sizes
+                        )
                         rows = np.asarray(bought.indices)[:budget].tolist()
                         cells.write(folder, f"picks-{cell}", rows)
                     chosen = np.sort(rows)
                     unlabelled = np.setdiff1d(np.arange(len(dataset.labels)), chosen)
                     labelled = features[chosen], dataset.labels[chosen]
-                    task = classifiers.Task(*labelled, features[unlabelled], tests, options, dataset.network, chosen)
+                    task = classifiers.Task(
+                        *labelled, features[unlabelled], tests, options, dataset.network, chosen
+                    )
                     for name in names:
                         found = cells.read(folder, f"head-{name}-{cell}")
                         if found is None:
                             predicted = classifiers.fit(name, task).predicted
-                            accuracy = balal.metrics.balanced_accuracy(answers, predicted, num_classes=dataset.num_classes)
+                            accuracy = balal.metrics.balanced_accuracy(
+                                answers, predicted, num_classes=dataset.num_classes
+                            )
                             found = round(100 * float(accuracy), 4)
                             cells.write(folder, f"head-{name}-{cell}", found)
-                        runs.append(dict(head=name, strategy=strategy, budget=budget, seed=seed, accuracy=found))
+                        runs.append(
+                            dict(
+                                head=name,
+                                strategy=strategy,
+                                budget=budget,
+                                seed=seed,
+                                accuracy=found,
+                            )
+                        )
                         progress.update()
     text = table(runs, names, _STRATEGIES.value, budgets)
-    report.write_json(out / "results.json", dict(experiment="heads", configuration=configuration, commit=report.commit(), runs=runs))
+    report.write_json(
+        out / "results.json",
+        dict(experiment="heads", configuration=configuration, commit=report.commit(), runs=runs),
+    )
     report.write_csv(out / "results.csv", runs)
     cells.write_text(out / "table.md", text + "\n")
     print(
-        f"Balanced test accuracy in percent, mean ± standard deviation over {_SEEDS.value} seeds for strategies that use chance, one run "
+        f"Balanced test accuracy in percent, mean ± standard deviation over {_SEEDS.value} seeds "
+        f"for strategies that use chance, one run "
         f"for the others. Pool: {', '.join(dataset.files)}.\n"
     )
     print(f"{text}\n\nEverything is in {out}.")
 
 
-def table(runs: Sequence[dict[str, Any]], names: Sequence[str], strategies: Sequence[str], budgets: Sequence[int]) -> str:
+def table(
+    runs: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    strategies: Sequence[str],
+    budgets: Sequence[int],
+) -> str:
     """A line for each head, a column for each strategy and budget."""
     columns = [(strategy, budget) for strategy in strategies for budget in budgets]
 
     def cell(name: str, strategy: str, budget: int) -> str:
-        values = [run["accuracy"] for run in runs if (run["head"], run["strategy"], run["budget"]) == (name, strategy, budget)]
-        return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+        values = [
+            run["accuracy"]
+            for run in runs
+            if (run["head"], run["strategy"], run["budget"]) == (name, strategy, budget)
+        ]
+        return f"{np.mean(values):.1f}" + (
+            f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+        )
 
     header = ["head", *(f"{strategy}, {budget}" for strategy, budget in columns)]
-    return report.markdown(header, [[name, *(cell(name, *column) for column in columns)] for name in names])
+    return report.markdown(
+        header, [[name, *(cell(name, *column) for column in columns)] for name in names]
+    )
 
 
 if __name__ == "__main__":

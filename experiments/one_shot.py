@@ -1,7 +1,9 @@
-"""Which acquisition function buys the labels that train the best classifier, and what does balancing them add? (one-shot scenario)
+"""Which acquisition function buys the labels that train the best classifier, and what does
+balancing them add? (one-shot scenario)
 
-A whole budget of labels is bought from a long-tailed pool, a linear SVM is trained on them and tested on a balanced test set: before
-and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu, Hudelot, WACV 2020, beside the figures printed there for CIFAR-100.
+A whole budget of labels is bought from a long-tailed pool, a linear SVM is trained on them and
+tested on a balanced test set: before and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu,
+Hudelot, WACV 2020, beside the figures printed there for CIFAR-100.
 
     python -m experiments.one_shot                                   the embedded CIFAR-100, two minutes on two cores
     python -m experiments.one_shot --strategies=all --rules=none,balance,balance_printed --out=results/all
@@ -11,12 +13,14 @@ and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu, Hudelot, WACV 202
     python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --full --out=results/photos     a directory for each class
     python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --head=auto --epochs=20     SVM or fine-tuning, as is better
 
-Expect, from the first: `ent` finds the fewest classes and is the least balanced; `ent_inv_div` is four points more accurate than `random`
-at 500 labels; balancing lowers the imbalance ratio everywhere, by a third to a half, and adds up to ten points of accuracy, most to `ent`;
-after any of them, the posterior is at 42 to 44 % with 500 labels.
+Expect, from the first: `ent` finds the fewest classes and is the least balanced; `ent_inv_div` is
+four points more accurate than `random` at 500 labels; balancing lowers the imbalance ratio
+everywhere, by a third to a half, and adds up to ten points of accuracy, most to `ent`; after any of
+them, the posterior is at 42 to 44 % with 500 labels.
 
-Written to --out: results.json (every number and every picked row), results.csv, table.md, plots, timings.json, and cells/, the finished
-parts with which a killed run goes on. The same seed gives the same files, byte for byte, timings.json and the seconds in cells/ aside.
+Written to --out: results.json (every number and every picked row), results.csv, table.md, plots,
+timings.json, and cells/, the finished parts with which a killed run goes on. The same seed gives
+the same files, byte for byte, timings.json and the seconds in cells/ aside.
 """
 
 import itertools
@@ -35,72 +39,162 @@ from tqdm import tqdm
 
 import balal
 from balal.strategies import RULES, STRATEGIES
-from experiments.common import cells, classifiers, data, paper, pictures, plots, program, report, simulation, summary, workers
+from experiments.common import (
+    cells,
+    classifiers,
+    datasets,
+    paper,
+    pictures,
+    plots,
+    program,
+    report,
+    simulation,
+    summary,
+    workers,
+)
 
 _DEFAULT = ["random", "ent", "ent_inv", "ent_inv_div", "lc_inv_div", "core_set"]
 _RULES_OF = {head: classifiers.rules(head) for head in classifiers.PLAIN}
-_GO_TOGETHER = [f"with {head} {', '.join(rules)}" for head, rules in _RULES_OF.items() if len(rules) > 1]
-_STRATEGIES = flags.DEFINE_list("strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.")
-_RULES = flags.DEFINE_list("rules", ["none", "balance", "posterior"], f"What takes over at the switch: some of none, {', '.join(RULES)}.")
-_BUDGETS = flags.DEFINE_list("budgets", ["500", "1000", "2000"], "Numbers of labels to buy.")
-_SEEDS = flags.DEFINE_integer("seeds", 5, "Runs of the strategies that use chance; run s has the same key for each of them.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0)
-_FEATURES = flags.DEFINE_string("features", None, "Full features, or the pool file of compact ones (npz). Default: embedded CIFAR-100.")
-_TEST = flags.DEFINE_string("test_features", None, "Test file of compact features. Default: as --features with `test` for `pool`.")
-_SCORES = flags.DEFINE_string("scores", None, "An npz file with entropy, margin, least_confidence and predicted of the same rows.")
-_CLASSIFIER = flags.DEFINE_string("classifier", None, "The source classifier's weight [K, D] and bias [K] (npz, safetensors or PyTorch).")
-_TEST_SHARE = flags.DEFINE_float(
-    "test_share", 0.2, "Of images without a test set: the share of every class that is held out for one.", 0, 0.9
+_GO_TOGETHER = [
+    f"with {head} {', '.join(rules)}" for head, rules in _RULES_OF.items() if len(rules) > 1
+]
+_STRATEGIES = flags.DEFINE_list(
+    "strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}."
 )
-_POOL_ROWS = flags.DEFINE_integer("pool_rows", None, "Keep only the first so many rows of the pool, for a quick look.", lower_bound=1)
+_RULES = flags.DEFINE_list(
+    "rules",
+    ["none", "balance", "posterior"],
+    f"What takes over at the switch: some of none, {', '.join(RULES)}.",
+)
+_BUDGETS = flags.DEFINE_list("budgets", ["500", "1000", "2000"], "Numbers of labels to buy.")
+_SEEDS = flags.DEFINE_integer(
+    "seeds",
+    5,
+    "Runs of the strategies that use chance; run s has the same key for each of them.",
+    lower_bound=1,
+)
+_SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0)
+_FEATURES = flags.DEFINE_string(
+    "features",
+    None,
+    "Full features, or the pool file of compact ones (npz). Default: embedded CIFAR-100.",
+)
+_TEST = flags.DEFINE_string(
+    "test_features",
+    None,
+    "Test file of compact features. Default: as --features with `test` for `pool`.",
+)
+_SCORES = flags.DEFINE_string(
+    "scores",
+    None,
+    "An npz file with entropy, margin, least_confidence and predicted of the same rows.",
+)
+_CLASSIFIER = flags.DEFINE_string(
+    "classifier",
+    None,
+    "The source classifier's weight [K, D] and bias [K] (npz, safetensors or PyTorch).",
+)
+_TEST_SHARE = flags.DEFINE_float(
+    "test_share",
+    0.2,
+    "Of images without a test set: the share of every class that is held out for one.",
+    0,
+    0.9,
+)
+_POOL_ROWS = flags.DEFINE_integer(
+    "pool_rows",
+    None,
+    "Keep only the first so many rows of the pool, for a quick look.",
+    lower_bound=1,
+)
 _HEAD = flags.DEFINE_enum(
     "head",
     "svm",
     classifiers.PLAIN,
-    "The classifier that is fitted to the labels: finetune trains the whole network on the images, auto is the svm or that, whichever "
+    "The classifier that is fitted to the labels: finetune trains the whole network on the "
+    "images, auto is the svm or that, whichever "
     "cross-validation on the labelled set prefers.",
 )
-_REBALANCE = flags.DEFINE_string("rebalance", "none", f"A rule against imbalance: {'; '.join(_GO_TOGETHER)}.")
-_C = flags.DEFINE_list("C", ["10"], "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for each head.")
-_FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)
-_EPOCHS = flags.DEFINE_integer("epochs", 60, "Of fine-tuning: passes over the labelled images.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.01, "Of fine-tuning: the learning rate at first.", 0)
-_TUNED_SIZE = flags.DEFINE_integer(
-    "tuned_size", None, "Of fine-tuning: pixels of a side that the network sees. Default: as the source model; fewer are faster.", 32
+_REBALANCE = flags.DEFINE_string(
+    "rebalance", "none", f"A rule against imbalance: {'; '.join(_GO_TOGETHER)}."
 )
-_THRESHOLDING = flags.DEFINE_bool("thresholding", False, "Also report accuracy with probabilities divided by the priors of the labels.")
-_FULL = flags.DEFINE_bool("full", False, "Fit the head to the whole pool too: G_AL needs it where it is not known yet. Takes minutes.")
+_C = flags.DEFINE_list(
+    "C",
+    ["10"],
+    "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for each "
+    "head.",
+)
+_FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", 60, "Of fine-tuning: passes over the labelled images.", lower_bound=1
+)
+_LEARNING_RATE = flags.DEFINE_float(
+    "learning_rate", 0.01, "Of fine-tuning: the learning rate at first.", 0
+)
+_TUNED_SIZE = flags.DEFINE_integer(
+    "tuned_size",
+    None,
+    "Of fine-tuning: pixels of a side that the network sees. Default: as the source model; fewer "
+    "are faster.",
+    32,
+)
+_THRESHOLDING = flags.DEFINE_bool(
+    "thresholding",
+    False,
+    "Also report accuracy with probabilities divided by the priors of the labels.",
+)
+_FULL = flags.DEFINE_bool(
+    "full",
+    False,
+    "Fit the head to the whole pool too: G_AL needs it where it is not known yet. Takes minutes.",
+)
 _OUT = flags.DEFINE_string("out", "results/one_shot", "Folder for everything that is written.")
 _FRESH = flags.DEFINE_bool("fresh", False, "Throw away the finished cells in --out.")
-_WORKERS = flags.DEFINE_integer("workers", None, "Processes that fit heads beside the selection. Default: one a core.", lower_bound=0)
+_WORKERS = flags.DEFINE_integer(
+    "workers",
+    None,
+    "Processes that fit heads beside the selection. Default: one a core.",
+    lower_bound=0,
+)
 
 # The strategies that draw from the key; the others are run once.
 USE_CHANCE = ("random", "core_set", "posterior")
 
-# Balanced test accuracy, in percent, of the same head (C = 10) and all labels of the pool, by where the features came from
-# (`Dataset.origin`). `--full --strategies=random --rules=none --seeds=1` computes it anew.
+# Balanced test accuracy, in percent, of the same head (C = 10) and all labels of the pool, by where
+# the features came from (`Dataset.origin`). `--full --strategies=random --rules=none --seeds=1`
+# computes it anew.
 FULL_ACCURACY = {"99c88c48+67ecd5a2": 58.62, "ce1d09aa+cb96a35f": 50.65, "66fbc133": 59.54}
 
-# What is told where it was measured: title, digits, and whether a rule should raise it (None: neither).
+# What is told where it was measured: title, digits, and whether a rule should raise it (None:
+# neither).
 METRICS = {
     "accuracy": ("Balanced test accuracy, %", 1, True),
     "accuracy_thresholded": ("Balanced test accuracy with prior thresholding, %", 1, True),
     "classes_found": ("Classes found", 1, True),
     "imbalance_ratio": ("Imbalance ratio of the labelled set", 3, False),
     "unseen_svm": ("Accuracy of the SVM in cross-validation on the labelled set, %", 1, None),
-    "unseen_finetune": ("Accuracy of fine-tuning in cross-validation on the labelled set, %", 1, None),
+    "unseen_finetune": (
+        "Accuracy of fine-tuning in cross-validation on the labelled set, %",
+        1,
+        None,
+    ),
 }
 
 
 def main(_: Sequence[str]) -> None:
     clock = [time.perf_counter()]
-    names, rules = program.listed("strategies", _STRATEGIES.value, STRATEGIES), program.listed("rules", _RULES.value, ("none", *RULES))
+    names, rules = (
+        program.listed("strategies", _STRATEGIES.value, STRATEGIES),
+        program.listed("rules", _RULES.value, ("none", *RULES)),
+    )
     budgets = program.numbers("budgets", _BUDGETS.value, int)
     choices = tuple(program.numbers("C", _C.value, float))
     name = _head()
     dataset = _dataset()
     _check_pool(dataset, names, budgets)
-    head = workers.Setting(dataset.num_classes, choices, _FOLDS.value, _SEED.value, _THRESHOLDING.value, head=name)
+    head = workers.Setting(
+        dataset.num_classes, choices, _FOLDS.value, _SEED.value, _THRESHOLDING.value, head=name
+    )
     configuration = dict(
         files=dataset.files,
         answers=dataset.answers,
@@ -120,9 +214,11 @@ def main(_: Sequence[str]) -> None:
     out = Path(_OUT.value)
     folder = cells.folder(out / "cells", configuration, fresh=_FRESH.value)
     network = network and replace(network, folder=folder)
-    pool = data.pool(dataset, typicality="posterior" in (*names, *rules))
+    pool = datasets.pool(dataset, typicality="posterior" in (*names, *rules))
     seeds = {name: range(_SEEDS.value if name in USE_CHANCE else 1) for name in names}
-    total = sum(len(summary.rules_of(name, rules)) * len(budgets) * len(seeds[name]) for name in names)
+    total = sum(
+        len(summary.rules_of(name, rules)) * len(budgets) * len(seeds[name]) for name in names
+    )
     # A network is trained in this process, with whatever accelerator there is.
     processes = 0 if network else workers.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
@@ -130,11 +226,15 @@ def main(_: Sequence[str]) -> None:
     # Selection runs here; every labelled set goes to a worker as soon as it is known.
     with (
         workers.processes(processes) as executor,
-        workers.fitting(head, folder, *data.scaled(dataset), executor=executor, network=network) as submit,
+        workers.fitting(
+            head, folder, *datasets.scaled(dataset), executor=executor, network=network
+        ) as submit,
         tqdm(total=total, unit="run", disable=None) as progress,
     ):
         jobs, full = [], full_accuracy(dataset, head, submit)
-        for name, rule in [(first, rule) for first in names for rule in summary.rules_of(first, rules)]:
+        for name, rule in [
+            (first, rule) for first in names for rule in summary.rules_of(first, rules)
+        ]:
             progress.set_postfix_str(f"selecting: {summary.full_name(name, rule)}")
             for picks in select(name, rule, budgets, seeds[name], pool, dataset, folder):
                 jobs.append((picks, submit(np.array(picks["indices"]))))
@@ -150,7 +250,10 @@ def main(_: Sequence[str]) -> None:
     result = gather(configuration, dataset, runs, full)
     text = tables(result)
     report.write_json(out / "results.json", result)
-    report.write_csv(out / "results.csv", [{name: value for name, value in run.items() if name != "indices"} for run in runs])
+    report.write_csv(
+        out / "results.csv",
+        [{name: value for name, value in run.items() if name != "indices"} for run in runs],
+    )
     cells.write_text(out / "table.md", text + "\n")
     for rule in [rule for rule in rules if rule != "none"] or ["none"]:
         draw(out, rule, result, dataset)
@@ -158,11 +261,19 @@ def main(_: Sequence[str]) -> None:
 
     clock.append(time.perf_counter())
     load, selection, waiting, writing = (round(seconds, 1) for seconds in np.diff(clock))
-    timings = dict(load=load, select=selection, wait_for_heads=waiting, write=writing, fitting_in_workers=round(seconds_of_fitting, 1))
+    timings = dict(
+        load=load,
+        select=selection,
+        wait_for_heads=waiting,
+        write=writing,
+        fitting_in_workers=round(seconds_of_fitting, 1),
+    )
     cells.write(out, "timings", timings)
     print(
-        f"\nTime: load {load} s, select and compile {selection} s, wait for heads {waiting} s (fitting took {seconds_of_fitting:.0f} s "
-        f"in {processes} workers), files {writing} s; together {clock[-1] - clock[0]:.0f} s. Everything is in {out}."
+        f"\nTime: load {load} s, select and compile {selection} s, wait for heads {waiting} s "
+        f"(fitting took {seconds_of_fitting:.0f} s "
+        f"in {processes} workers), files {writing} s; together {clock[-1] - clock[0]:.0f} s. "
+        f"Everything is in {out}."
     )
 
 
@@ -170,48 +281,78 @@ def _head() -> str:
     """The name of the head with its rule, as `classifiers` has it."""
     head, rule = _HEAD.value, _REBALANCE.value
     if rule not in _RULES_OF[head]:
-        raise ValueError(f"--head={head} has no --rebalance={rule}; with it goes {', '.join(_RULES_OF[head])}")
+        raise ValueError(
+            f"--head={head} has no --rebalance={rule}; with it goes {', '.join(_RULES_OF[head])}"
+        )
     if _THRESHOLDING.value and (head, rule) != ("svm", "none"):
-        raise ValueError("--thresholding goes with --head=svm and no --rebalance; --head=logistic has --rebalance=thresholding")
+        raise ValueError(
+            "--thresholding goes with --head=svm and no --rebalance; --head=logistic has "
+            "--rebalance=thresholding"
+        )
     return head if rule == "none" else f"{head}+{rule}"
 
 
-def _dataset() -> data.Dataset:
+def _dataset() -> datasets.Dataset:
     """The features that were named, or those of the images that were, or the embedded ones."""
     files = dict(test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value)
     if pictures.DATA_DIR.value is None:
-        return data.load(_FEATURES.value, **files, pool_rows=_POOL_ROWS.value)
+        return datasets.load(_FEATURES.value, **files, pool_rows=_POOL_ROWS.value)
     pictures.only(features=_FEATURES.value, **files)
     dataset = pictures.dataset(seed=_SEED.value, test_share=_TEST_SHARE.value)
-    return dataset if _POOL_ROWS.value is None else data.first_rows(dataset, _POOL_ROWS.value)
+    return dataset if _POOL_ROWS.value is None else datasets.first_rows(dataset, _POOL_ROWS.value)
 
 
-def _network(dataset: data.Dataset) -> Any:
+def _network(dataset: datasets.Dataset) -> Any:
     """The source model with its images, as the flags have it trained on."""
     if dataset.network is None:
-        raise ValueError(f"--head={_HEAD.value} trains on the images themselves: give --data_dir instead of features")
+        raise ValueError(
+            f"--head={_HEAD.value} trains on the images themselves: give --data_dir instead of "
+            f"features"
+        )
     network = dataset.network
     # Only accelerators are faster in mixed precision.
     fast = jax.default_backend() != "cpu"
-    recipe = replace(network.recipe, epochs=_EPOCHS.value, learning_rate=_LEARNING_RATE.value, bfloat16=fast)
-    return replace(network, recipe=recipe, source=replace(network.source, size=_TUNED_SIZE.value or network.source.size))
+    recipe = replace(
+        network.recipe, epochs=_EPOCHS.value, learning_rate=_LEARNING_RATE.value, bfloat16=fast
+    )
+    return replace(
+        network,
+        recipe=recipe,
+        source=replace(network.source, size=_TUNED_SIZE.value or network.source.size),
+    )
 
 
 def select(
-    name: str, rule: str, budgets: Sequence[int], seeds: Sequence[int], pool: balal.Pool, dataset: data.Dataset, folder: Path
+    name: str,
+    rule: str,
+    budgets: Sequence[int],
+    seeds: Sequence[int],
+    pool: balal.Pool,
+    dataset: datasets.Dataset,
+    folder: Path,
 ) -> list[dict[str, Any]]:
-    """What one strategy buys with every budget and seed: the picked rows and how balanced their labels are."""
+    """What one strategy buys with every budget and seed: the picked rows and how balanced their
+    labels are."""
     full_name = summary.full_name(name, rule)
-    cell_names = {(budget, seed): f"picks-{full_name}-{budget}-{seed}" for budget in budgets for seed in seeds}
+    cell_names = {
+        (budget, seed): f"picks-{full_name}-{budget}-{seed}" for budget in budgets for seed in seeds
+    }
     done = {place: cells.read(folder, cell) for place, cell in cell_names.items()}
     # Of nested picks only those of the largest budget are simulated.
-    for together in [budgets] if summary.is_nested(balal.strategy(full_name)) else [[budget] for budget in budgets]:
+    for together in (
+        [budgets]
+        if summary.is_nested(balal.strategy(full_name))
+        else [[budget] for budget in budgets]
+    ):
         missing = [seed for seed in seeds if any(done[budget, seed] is None for budget in together)]
         if not missing:
             continue
         bought = simulate(full_name, pool, dataset, together[-1], missing, capacity=budgets[-1])
         for (lane, seed), budget in itertools.product(enumerate(missing), together):
-            indices, labels, wanted = (np.asarray(column)[lane, :budget] for column in (bought.indices, bought.labels, bought.wanted))
+            indices, labels, wanted = (
+                np.asarray(column)[lane, :budget]
+                for column in (bought.indices, bought.labels, bought.wanted)
+            )
             measured = summary.measure(indices, labels, wanted, num_classes=dataset.num_classes)
             picks = dict(strategy=name, rule=rule, budget=budget, seed=seed) | measured
             cells.write(folder, cell_names[budget, seed], picks)
@@ -219,38 +360,79 @@ def select(
     return [picks for picks in done.values() if picks is not None]
 
 
-def simulate(name: str, pool: balal.Pool, dataset: data.Dataset, budget: int, seeds: Sequence[int], *, capacity: int) -> balal.Result:
-    """The runs of all seeds, [S, ...], by compiled programs that serve every budget up to the capacity."""
+def simulate(
+    name: str,
+    pool: balal.Pool,
+    dataset: datasets.Dataset,
+    budget: int,
+    seeds: Sequence[int],
+    *,
+    capacity: int,
+) -> balal.Result:
+    """The runs of all seeds, [S, ...], by compiled programs that serve every budget up to the
+    capacity."""
     strategy, labels = balal.strategy(name), jnp.asarray(dataset.labels)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(_SEED.value), jnp.array(seeds))
 
     def run(key: jax.Array) -> balal.Result:
-        return simulation.one_shot(strategy, pool, labels, budget=budget, num_classes=dataset.num_classes, key=key, capacity=capacity)
+        return simulation.one_shot(
+            strategy,
+            pool,
+            labels,
+            budget=budget,
+            num_classes=dataset.num_classes,
+            key=key,
+            capacity=capacity,
+        )
 
     return jax.vmap(run)(keys)
 
 
-def full_accuracy(dataset: data.Dataset, head: workers.Setting, submit: Callable[[np.ndarray], Future]) -> Future | None:
+def full_accuracy(
+    dataset: datasets.Dataset, head: workers.Setting, submit: Callable[[np.ndarray], Future]
+) -> Future | None:
     """Accuracy of the same head with every label: known, or fitted now under --full, or None."""
     known = FULL_ACCURACY.get(dataset.origin)
-    if known is not None and head.C == (10.0,) and head.head == "svm" and _POOL_ROWS.value is None and not _FULL.value:
+    if (
+        known is not None
+        and head.C == (10.0,)
+        and head.head == "svm"
+        and _POOL_ROWS.value is None
+        and not _FULL.value
+    ):
         return workers.ready(dict(accuracy=known))
     return submit(np.arange(len(dataset.labels))) if _FULL.value else None
 
 
-def gather(configuration: dict[str, Any], dataset: data.Dataset, runs: list[dict[str, Any]], full: float | None) -> dict[str, Any]:
+def gather(
+    configuration: dict[str, Any],
+    dataset: datasets.Dataset,
+    runs: list[dict[str, Any]],
+    full: float | None,
+) -> dict[str, Any]:
     """Everything that is known at the end, as JSON values."""
     figures, budgets = paper.figures(dataset), configuration["budgets"]
-    entries = summary.summarise(runs, [metric for metric in METRICS if runs[0].get(metric) is not None], figures)
+    entries = summary.summarise(
+        runs, [metric for metric in METRICS if runs[0].get(metric) is not None], figures
+    )
     gains = {}
-    for name, group in itertools.groupby(entries, lambda entry: summary.full_name(entry["strategy"], entry["rule"])):
-        ours, printed = zip(*((entry["accuracy"]["mean"], entry["accuracy"]["paper"]) for entry in group), strict=True)
+    for name, group in itertools.groupby(
+        entries, lambda entry: summary.full_name(entry["strategy"], entry["rule"])
+    ):
+        ours, printed = zip(
+            *((entry["accuracy"]["mean"], entry["accuracy"]["paper"]) for entry in group),
+            strict=True,
+        )
         gains[name] = dict(
             # Where all labels give 100 % there is nothing to gain, and G_AL is not defined.
-            mean=round(balal.metrics.g_al(ours, full), 6) if full is not None and full < 100 else None,
+            mean=round(balal.metrics.g_al(ours, full), 6)
+            if full is not None and full < 100
+            else None,
             spread=None,
             # Over the same configurations, where the paper prints them all.
-            paper=round(balal.metrics.g_al(printed, figures.full), 6) if figures and None not in printed else None,
+            paper=round(balal.metrics.g_al(printed, figures.full), 6)
+            if figures and None not in printed
+            else None,
         )
     return dict(
         experiment="one_shot",
@@ -261,8 +443,12 @@ def gather(configuration: dict[str, Any], dataset: data.Dataset, runs: list[dict
         full_accuracy=dict(mean=full, spread=None, paper=figures and figures.full),
         g_al=gains,
         expected_of_random=dict(
-            classes_found=balal.expected.classes_found(dataset.sizes, np.array(budgets)).round(4).tolist(),
-            imbalance_ratio=balal.expected.imbalance_ratio(dataset.sizes, np.array(budgets)).round(6).tolist(),
+            classes_found=balal.random_sampling.classes_found(dataset.sizes, np.array(budgets))
+            .round(4)
+            .tolist(),
+            imbalance_ratio=balal.random_sampling.imbalance_ratio(dataset.sizes, np.array(budgets))
+            .round(6)
+            .tolist(),
         ),
         summary=entries,
         runs=runs,
@@ -271,15 +457,30 @@ def gather(configuration: dict[str, Any], dataset: data.Dataset, runs: list[dict
 
 def tables(result: dict[str, Any]) -> str:
     """One Markdown table a metric, and in words where balancing did not help."""
-    configuration, entries, full = result["configuration"], result["summary"], result["full_accuracy"]
-    chancy = " and ".join(name for name in configuration["strategies"] if name in USE_CHANCE) or "strategies that use chance"
-    head = dict(svm="linear SVM", auto="linear SVM or fine-tuned network").get(configuration["head"], configuration["head"])
+    configuration, entries, full = (
+        result["configuration"],
+        result["summary"],
+        result["full_accuracy"],
+    )
+    chancy = (
+        " and ".join(name for name in configuration["strategies"] if name in USE_CHANCE)
+        or "strategies that use chance"
+    )
+    head = dict(svm="linear SVM", auto="linear SVM or fine-tuned network").get(
+        configuration["head"], configuration["head"]
+    )
     if not head.startswith(("finetune", "ldam")):
         head += f", C = {', '.join(f'{value:g}' for value in configuration['C'])}"
     parts = [
         f"Pool: {', '.join(configuration['files'])}. Head: {head}. "
-        f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {chancy}, one run for the others."
-        + (f" In brackets: printed in the paper for {result['paper']}, {summary.DASH} where it has none." if result["paper"] else "")
+        f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {chancy}, one "
+        f"run for the others."
+        + (
+            f" In brackets: printed in the paper for {result['paper']}, {summary.DASH} where it "
+            f"has none."
+            if result["paper"]
+            else ""
+        )
     ]
     for metric, (title, digits, rises) in METRICS.items():
         if metric not in entries[0]:
@@ -288,8 +489,20 @@ def tables(result: dict[str, Any]) -> str:
         if metric == "accuracy" and full["mean"] is not None:
             beside = full["paper"] is not None
             title += f"; with all labels {summary.written(full, digits, beside=beside)}"
-            last = "G_AL", {name: summary.written(gain, 3, beside=beside) for name, gain in result["g_al"].items()}
-        table = summary.table(entries, metric, digits=digits, baseline=baseline and ("random, expected", baseline), last=last)
+            last = (
+                "G_AL",
+                {
+                    name: summary.written(gain, 3, beside=beside)
+                    for name, gain in result["g_al"].items()
+                },
+            )
+        table = summary.table(
+            entries,
+            metric,
+            digits=digits,
+            baseline=baseline and ("random, expected", baseline),
+            last=last,
+        )
         parts += [f"### {title}", table]
         if rises is not None:
             parts += summary.remarks(entries, metric, digits=digits, rises=rises)
@@ -297,19 +510,26 @@ def tables(result: dict[str, Any]) -> str:
         told = ", ".join(f"{name} for {chosen.count(name)}" for name in sorted(set(chosen)))
         parts.append(f"Of {len(chosen)} runs, cross-validation on the labelled set chose {told}.")
     if hasty := sum(not run["converged"] for run in result["runs"]):
-        parts.append(f"The solver stopped short of its tolerance in {hasty} of {len(result['runs'])} heads.")
+        parts.append(
+            f"The solver stopped short of its tolerance in {hasty} of {len(result['runs'])} heads."
+        )
     return "\n\n".join(parts)
 
 
-def draw(out: Path, rule: str, result: dict[str, Any], dataset: data.Dataset) -> None:
+def draw(out: Path, rule: str, result: dict[str, Any], dataset: datasets.Dataset) -> None:
     """The plots of one balancing rule, beside the same strategies without it."""
     budgets, num_classes = result["configuration"]["budgets"], dataset.num_classes
     groups: dict[tuple[str, bool], dict[int, list[dict[str, Any]]]] = {}
     for run in result["runs"]:
         if run["rule"] in ("none", rule):
-            groups.setdefault((run["strategy"], run["rule"] != "none"), {}).setdefault(run["budget"], []).append(run)
+            groups.setdefault((run["strategy"], run["rule"] != "none"), {}).setdefault(
+                run["budget"], []
+            ).append(run)
 
-    accuracies = {pair: np.array([[run["accuracy"] for run in runs[budget]] for budget in budgets]).T for pair, runs in groups.items()}
+    accuracies = {
+        pair: np.array([[run["accuracy"] for run in runs[budget]] for budget in budgets]).T
+        for pair, runs in groups.items()
+    }
     curves = [plots.Curve(*pair, np.array(budgets), values) for pair, values in accuracies.items()]
     plots.accuracy(out / f"accuracy_{rule}.png", curves, rule=rule, budgets=budgets)
 
@@ -321,26 +541,55 @@ def draw(out: Path, rule: str, result: dict[str, Any], dataset: data.Dataset) ->
     counts = {pair: running_counts(runs[budgets[-1]]) for pair, runs in groups.items()}
     steps = np.unique(np.geomspace(max(budgets[-1] // 20, 1), budgets[-1], 200).astype(int))
     ratios, found = (
-        [plots.Curve(*pair, steps, np.asarray(metric(values[:, steps - 1]))) for pair, values in counts.items()]
+        [
+            plots.Curve(*pair, steps, np.asarray(metric(values[:, steps - 1])))
+            for pair, values in counts.items()
+        ]
         for metric in (balal.metrics.imbalance_ratio, balal.metrics.classes_found)
     )
-    expected = steps, balal.expected.imbalance_ratio(dataset.sizes, steps), balal.expected.classes_found(dataset.sizes, steps)
-    plots.balance(out / f"balance_{rule}.png", ratios, found, rule=rule, expected=expected, num_classes=num_classes)
+    expected = (
+        steps,
+        balal.random_sampling.imbalance_ratio(dataset.sizes, steps),
+        balal.random_sampling.classes_found(dataset.sizes, steps),
+    )
+    plots.balance(
+        out / f"balance_{rule}.png",
+        ratios,
+        found,
+        rule=rule,
+        expected=expected,
+        num_classes=num_classes,
+    )
 
     # The labelled sets of the largest budget, of the first seed.
     panels = [
-        plots.Histogram(name, *(counts[name, after][0, -1] if (name, after) in counts else None for after in (False, True)))
+        plots.Histogram(
+            name,
+            *(
+                counts[name, after][0, -1] if (name, after) in counts else None
+                for after in (False, True)
+            ),
+        )
         for name in result["configuration"]["strategies"]
     ]
-    plots.histograms(out / f"histogram_{rule}.png", panels, rule=rule, sizes=dataset.sizes, budget=budgets[-1])
+    plots.histograms(
+        out / f"histogram_{rule}.png", panels, rule=rule, sizes=dataset.sizes, budget=budgets[-1]
+    )
 
 
-def _check_pool(dataset: data.Dataset, names: Sequence[str], budgets: Sequence[int]) -> None:
-    unscored = [name for name in names if dataset.scores is None and "scores" in balal.strategy(name).needs]
+def _check_pool(dataset: datasets.Dataset, names: Sequence[str], budgets: Sequence[int]) -> None:
+    unscored = [
+        name for name in names if dataset.scores is None and "scores" in balal.strategy(name).needs
+    ]
     if unscored:
-        raise ValueError(f"{unscored[0]} needs the source model's scores, and {_FEATURES.value} has none: give --scores or --classifier")
+        raise ValueError(
+            f"{unscored[0]} needs the source model's scores, and {_FEATURES.value} has none: give "
+            f"--scores or --classifier"
+        )
     if budgets[-1] > len(dataset.labels):
-        raise ValueError(f"--budgets goes up to {budgets[-1]}, and the pool has only {len(dataset.labels)} rows")
+        raise ValueError(
+            f"--budgets goes up to {budgets[-1]}, and the pool has only {len(dataset.labels)} rows"
+        )
 
 
 if __name__ == "__main__":

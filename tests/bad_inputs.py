@@ -1,4 +1,5 @@
-"""Every fault a caller can make, run as a user would: no type checker on. Prints {name: [exception type, message]} as JSON.
+"""Every fault a caller can make, run as a user would: no type checker on. Prints {name: [exception
+type, message]} as JSON.
 
 Each entry is an expression; `test_check.py` says which words its message must hold.
 """
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
-from balal import balancing, check, neighbours, posterior
+from balal import check
+from balal.kernels import balancing, gaussian_process, neighbours
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -35,7 +37,9 @@ def pool(features=FEATURES, **others):
 
 
 def simulate(strategy=ENT, on=POOL, labels=LABELS, **changes):
-    return balal.simulate(strategy, on, labels, **{**dict(budget=4, num_classes=3, key=KEY), **changes})
+    return balal.simulate(
+        strategy, on, labels, **{**dict(budget=4, num_classes=3, key=KEY), **changes}
+    )
 
 
 def state(**changes):
@@ -63,8 +67,12 @@ FAULTS = {
     "features one axis": lambda: pool(FEATURES[:, 0]),
     "features no columns": lambda: pool(FEATURES[:, :0]),
     "features no rows": lambda: pool(FEATURES[:0]),
-    "features constant": lambda: simulate(balal.strategy("core_set"), pool(np.ones((10, 3), np.float32))),
-    "features missing": lambda: simulate(balal.strategy("core_set"), balal.pool(None, logits=LOGITS)),
+    "features constant": lambda: simulate(
+        balal.strategy("core_set"), pool(np.ones((10, 3), np.float32))
+    ),
+    "features missing": lambda: simulate(
+        balal.strategy("core_set"), balal.pool(None, logits=LOGITS)
+    ),
     "nothing at all": lambda: balal.pool(None),
     # scores of the source model
     "logits nan": lambda: pool(logits=put(LOGITS, np.nan, 2)),
@@ -79,8 +87,12 @@ FAULTS = {
     "probs nan": lambda: pool(probs=put(PROBS, np.nan, 6)),
     "probs negative": lambda: pool(probs=np.array([[1.5, -0.5]] * 10)),
     "logits and probs": lambda: pool(logits=LOGITS, probs=PROBS),
-    "scores nan": lambda: pool(scores=balal.Scores(*[jnp.full(10, jnp.nan)] * 3, jnp.zeros(10, int))),
-    "scores too few rows": lambda: pool(scores=balal.Scores(*[jnp.zeros(9)] * 3, jnp.zeros(9, int))),
+    "scores nan": lambda: pool(
+        scores=balal.Scores(*[jnp.full(10, jnp.nan)] * 3, jnp.zeros(10, int))
+    ),
+    "scores too few rows": lambda: pool(
+        scores=balal.Scores(*[jnp.zeros(9)] * 3, jnp.zeros(9, int))
+    ),
     "scores missing": lambda: simulate(on=pool()),
     # candidates
     "candidates indices": lambda: pool(candidates=np.array([1, 2])),
@@ -94,7 +106,9 @@ FAULTS = {
     "labels too few": lambda: simulate(labels=LABELS[:5]),
     # budget, classes, key
     "budget above candidates": lambda: simulate(budget=11),
-    "budget above those left": lambda: simulate(budget=9, labelled=(np.array([0, 1]), np.array([0, 1]))),
+    "budget above those left": lambda: simulate(
+        budget=9, labelled=(np.array([0, 1]), np.array([0, 1]))
+    ),
     "budget above mask": lambda: simulate(on=pool(logits=LOGITS, candidates=np.arange(10) < 3)),
     "budget zero": lambda: simulate(budget=0),
     "budget negative": lambda: simulate(budget=-3),
@@ -112,14 +126,18 @@ FAULTS = {
     "start label": lambda: simulate(labelled=(np.array([1]), np.array([5]))),
     "start lengths": lambda: simulate(labelled=(np.array([1, 2]), np.array([0]))),
     "start not a pair": lambda: simulate(labelled=np.array([1, 2])),
-    "start count": lambda: simulate(labelled=balal.Labelled(jnp.array([1, -1]), jnp.array([0, -1]), jnp.int32(2))),
+    "start count": lambda: simulate(
+        labelled=balal.Labelled(jnp.array([1, -1]), jnp.array([0, -1]), jnp.int32(2))
+    ),
     # ask and tell
     "size zero": lambda: asked(0),
     "size float": lambda: asked(2.0),
     "size above budget": lambda: asked(5),
     "size above left": lambda: balal.ask(ENT, POOL, asked(3)[1], size=2),
     "told twice": lambda: tell([1, 1]),
-    "told never asked": lambda: tell([int(row) for row in range(10) if row not in asked()[0].tolist()][:2]),
+    "told never asked": lambda: tell(
+        [int(row) for row in range(10) if row not in asked()[0].tolist()][:2]
+    ),
     "told float rows": lambda: tell([1.0, 2.0]),
     "told lengths": lambda: tell(labels=[0]),
     "told label too large": lambda: tell(labels=[0, 3]),
@@ -143,12 +161,16 @@ FAULTS = {
     "score one axis": lambda: balal.score(jnp.zeros(3)),
     "diversify shapes": lambda: balal.diversify(jnp.zeros(3), jnp.zeros(4, int), 2),
     "diversify budget": lambda: balal.diversify(jnp.zeros(3), jnp.zeros(3, int), 4),
-    "posterior one axis": lambda: posterior.begin(jnp.zeros(3), capacity=1, num_classes=2),
-    "posterior landmarks": lambda: posterior.begin(jnp.zeros((3, 2)), capacity=1, num_classes=2, landmarks=0),
+    "posterior one axis": lambda: gaussian_process.begin(jnp.zeros(3), capacity=1, num_classes=2),
+    "posterior landmarks": lambda: gaussian_process.begin(
+        jnp.zeros((3, 2)), capacity=1, num_classes=2, landmarks=0
+    ),
     "posterior start": lambda: balal.Posterior(start=1.5),
     "posterior typical": lambda: balal.Posterior(typical=2),
     "typicality without features": lambda: balal.pool(None, logits=3 * jnp.eye(3), typicality=True),
-    "typicality above 1": lambda: check.pool(replace(balal.pool(jnp.eye(3)), typicality=jnp.array([0.5, 2.0, 1.0]))),
+    "typicality above 1": lambda: check.pool(
+        replace(balal.pool(jnp.eye(3)), typicality=jnp.array([0.5, 2.0, 1.0]))
+    ),
     "neighbours none": lambda: neighbours.nearest(jnp.zeros((3, 2)), 0),
     "posterior sharpness": lambda: balal.Posterior(sharpness=0.5),
     "posterior noise": lambda: balal.Posterior(noise=0),
@@ -173,7 +195,9 @@ FAULTS = {
     "told negative row": lambda: tell([-1, 0]),
     "start labels too many": lambda: simulate(labelled=(np.zeros(0, int), np.array([1]))),
     "start nan": lambda: simulate(
-        balal.strategy("core_set"), pool(put(FEATURES, np.nan, 2), candidates=np.arange(10) != 2), labelled=(np.array([2]), np.array([0]))
+        balal.strategy("core_set"),
+        pool(put(FEATURES, np.nan, 2), candidates=np.arange(10) != 2),
+        labelled=(np.array([2]), np.array([0])),
     ),
     "features huge": lambda: pool(put(FEATURES, 1e20, 4)),
     "nothing to keep": lambda: pool(scores=POOL.scores, keep_logits=True),

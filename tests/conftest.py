@@ -6,11 +6,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# Most of the suite's time is compilation. A third of that are LLVM's optimisations, which change no decision of ours; and what one test or
-# process has compiled is kept for the others, until the last one ends. The older emitters (--xla_cpu_use_fusion_emitters=false) would
-# halve the rest, but with them and without optimisations k-center picks wrong rows in jaxlib 0.10.2.
+# Most of the suite's time is compilation. A third of that are LLVM's optimisations, which change no
+# decision of ours; and what one test or process has compiled is kept for the others, until the last
+# one ends. The older emitters (--xla_cpu_use_fusion_emitters=false) would halve the rest, but with
+# them and without optimisations k-center picks wrong rows in jaxlib 0.10.2.
 if not os.environ.get("BALAL_TEST_OPTIMISED"):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    )
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="balal-tests-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -24,7 +27,9 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None, max_examples=50)
+hypothesis.settings.register_profile(
+    "ci", derandomize=True, deadline=None, database=None, max_examples=50
+)
 hypothesis.settings.load_profile("ci")
 
 SHARED = Path(os.environ.get("BALAL_SHARED", "../shared"))
@@ -32,7 +37,8 @@ SHARED = Path(os.environ.get("BALAL_SHARED", "../shared"))
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_a_module():
-    """Go with it: each compiled program takes memory maps, of which a process may have some 65,000, and all tests together need more."""
+    """Go with it: each compiled program takes memory maps, of which a process may have some 65,000,
+    and all tests together need more."""
     yield
     jax.clear_caches()
 
@@ -41,7 +47,10 @@ def programs_of_a_module():
 def shared() -> Path:
     """The folder of full features and weights; tests that ask for it are marked `data`."""
     if not (SHARED / "data").is_dir():
-        pytest.skip(f"no data at {SHARED}: set BALAL_SHARED to the folder with the full features and weights")
+        pytest.skip(
+            f"no data at {SHARED}: set BALAL_SHARED to the folder with the full features and "
+            f"weights"
+        )
     return SHARED
 
 
@@ -51,12 +60,15 @@ def embedded():
     path = Path(__file__).parent.parent / "experiments" / "data" / "cifar100_lite0_compact_pool.npz"
     with np.load(path, allow_pickle=False) as file:
         features = file["features"] * file["scale"]
-        scores = {name: file[name] for name in ("entropy", "margin", "least_confidence", "predicted")}
+        scores = {
+            name: file[name] for name in ("entropy", "margin", "least_confidence", "predicted")
+        }
         return features, scores, file["labels"]
 
 
 def pytest_collection_modifyitems(items):
-    """Doctests belong to the quick part of the suite, which also runs against the oldest supported versions."""
+    """Doctests belong to the quick part of the suite, which also runs against the oldest supported
+    versions."""
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             item.add_marker(pytest.mark.quick)

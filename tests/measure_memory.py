@@ -1,4 +1,5 @@
-"""Prints, as JSON, what `balal.estimate` says of a simulation and what its process takes at the peak; run by test_cost.py."""
+"""Prints, as JSON, what `balal.estimate` says of a simulation and what its process takes at the
+peak; run by test_cost.py."""
 
 import json
 import re
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 
 import balal
 
-# Name, N, D, K, C, budget: each holds some hundred megabytes, beside which a process's own few do not count.
+# Name, N, D, K, C, budget: each holds some hundred megabytes, beside which a process's own few do
+# not count.
 JOBS = [
     ("ent_inv_div", 4_000_000, 4, 2, 2, 10),
     ("core_set", 200_000, 400, 0, 2, 40),
@@ -31,16 +33,24 @@ def status(line: str) -> int:
 @partial(jax.jit, static_argnums=0)
 def drawn(leaf: jax.ShapeDtypeStruct) -> jax.Array:
     """Values of some shape, made where they stay."""
-    values = (jnp.arange(leaf.size, dtype=jnp.uint32) * jnp.uint32(2654435761) >> 24).reshape(leaf.shape)
-    return (values < 250 if leaf.dtype == bool else values % 2 if leaf.dtype == jnp.int32 else values).astype(leaf.dtype)
+    values = (jnp.arange(leaf.size, dtype=jnp.uint32) * jnp.uint32(2654435761) >> 24).reshape(
+        leaf.shape
+    )
+    return (
+        values < 250 if leaf.dtype == bool else values % 2 if leaf.dtype == jnp.int32 else values
+    ).astype(leaf.dtype)
 
 
-def measured(name: str, rows: int, size: int, source_classes: int, num_classes: int, budget: int) -> int:
+def measured(
+    name: str, rows: int, size: int, source_classes: int, num_classes: int, budget: int
+) -> int:
     """The peak of the process over what it had before there was a pool, compiling apart."""
     strategy = balal.strategy(name)
 
     def simulate(pool, labels):
-        return balal.simulate(strategy, pool, labels, budget=budget, num_classes=num_classes, key=jax.random.key(0))
+        return balal.simulate(
+            strategy, pool, labels, budget=budget, num_classes=num_classes, key=jax.random.key(0)
+        )
 
     column = jax.ShapeDtypeStruct((rows,), jnp.float32)
     integers = jax.ShapeDtypeStruct((rows,), jnp.int32)
@@ -62,4 +72,12 @@ def measured(name: str, rows: int, size: int, source_classes: int, num_classes: 
 
 if __name__ == "__main__":
     job = JOBS[int(sys.argv[1])]
-    print(json.dumps(dict(job=job, estimated=balal.estimate(balal.strategy(job[0]), *job[1:]).bytes, measured=measured(*job))))
+    print(
+        json.dumps(
+            dict(
+                job=job,
+                estimated=balal.estimate(balal.strategy(job[0]), *job[1:]).bytes,
+                measured=measured(*job),
+            )
+        )
+    )

@@ -1,4 +1,5 @@
-"""Picks of every registered strategy, and of the kernels beside them, on one pool; run by test_scale.py, prints them as JSON.
+"""Picks of every registered strategy, and of the kernels beside them, on one pool; run by
+test_scale.py, prints them as JSON.
 
 Everything goes on the last device, another one than where the tests run.
 """
@@ -10,12 +11,14 @@ import jax
 import numpy as np
 
 import balal
-from balal import coverage, neighbours
+from balal.kernels import neighbours
+from balal.kernels.k_center import greedy
 from balal.strategies import RULES, STRATEGIES
 
 # Large enough for the compiler to share the work out among threads.
 ROWS, SIZE, CLASSES, BUDGET = 3_000, 256, 8, 60
-# What follows a rule differs in the order of the first strategy only, and the printed rule from the other in one minimum.
+# What follows a rule differs in the order of the first strategy only, and the printed rule from the
+# other in one minimum.
 RULED = [f"random+{rule}" for rule in RULES if rule != "balance_printed"]
 
 
@@ -23,20 +26,25 @@ def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features of whole numbers, logits and labels of classes of which some are rare."""
     rng = np.random.default_rng(0)
     labels = rng.choice(CLASSES, ROWS, p=np.arange(1, CLASSES + 1) / 36)
-    features = np.round(4 * (rng.normal(size=(CLASSES, SIZE))[labels] + rng.normal(size=(ROWS, SIZE))))
+    features = np.round(
+        4 * (rng.normal(size=(CLASSES, SIZE))[labels] + rng.normal(size=(ROWS, SIZE)))
+    )
     return features.astype(np.float32), rng.normal(size=(ROWS, 20)).astype(np.float32), labels
 
 
 @jax.jit
 def kernels(pool: balal.Pool, key: jax.Array) -> dict[str, jax.Array]:
-    """The order of every strategy that does not look at answers, and what the kernels find that no small pool is searched by."""
-    start = balal.record.make(np.zeros(0, int), np.zeros(0, int))
-    start = balal.record.extend(start, BUDGET)
+    """The order of every strategy that does not look at answers, and what the kernels find that no
+    small pool is searched by."""
+    start = balal.labelled_set.make(np.zeros(0, int), np.zeros(0, int))
+    start = balal.labelled_set.extend(start, BUDGET)
     ordered = {name: one for name, one in STRATEGIES.items() if isinstance(one, balal.Ordered)}
     picks = {name: one.order(pool, start, BUDGET, key) for name, one in ordered.items()}
     begin = neighbours.k_means_plus_plus(key, pool.features, 20)
     return picks | dict(
-        lazily=coverage._k_center(pool.features, BUDGET, None, None, None, key, coverage._SIZES).indices,
+        lazily=greedy._k_center(
+            pool.features, BUDGET, None, None, None, key, greedy._SIZES
+        ).indices,
         k_means_plus_plus=begin,
         k_means=neighbours.k_means(pool.features, pool.features[begin], rounds=5).assigned,
     )
@@ -45,7 +53,9 @@ def kernels(pool: balal.Pool, key: jax.Array) -> dict[str, jax.Array]:
 def picks(pool: balal.Pool, labels: np.ndarray) -> dict[str, list[int]]:
     """By name."""
     key = jax.random.key(0)
-    simulate = partial(balal.one_shot, pool=pool, labels=labels, budget=BUDGET, num_classes=CLASSES, key=key)
+    simulate = partial(
+        balal.one_shot, pool=pool, labels=labels, budget=BUDGET, num_classes=CLASSES, key=key
+    )
     found = kernels(pool, key) | {name: simulate(balal.strategy(name)).indices for name in RULED}
     return {name: rows.tolist() for name, rows in found.items()}
 

@@ -6,13 +6,17 @@ import numpy as np
 
 
 def assert_level(found, expected, values, *, error=0.0):
-    """Different rows, which may be others than the twin's only where float32 cannot tell: all but level by exact values, `error` apart."""
+    """Different rows, which may be others than the twin's only where float32 cannot tell: all but
+    level by exact values, `error` apart."""
     assert len(set(map(int, found))) == len(found) == len(expected)
-    np.testing.assert_allclose(np.asarray(values)[list(found)], np.asarray(values)[list(expected)], rtol=1e-5, atol=error)
+    np.testing.assert_allclose(
+        np.asarray(values)[list(found)], np.asarray(values)[list(expected)], rtol=1e-5, atol=error
+    )
 
 
 def scores(logits):
-    """Entropy, margin and least confidence from softmax probabilities, and the first of the largest logits."""
+    """Entropy, margin and least confidence from softmax probabilities, and the first of the largest
+    logits."""
     logits = np.asarray(logits, np.float64)
     probs = np.exp(logits - logits.max(axis=1, keepdims=True))
     probs /= probs.sum(axis=1, keepdims=True)
@@ -52,7 +56,11 @@ def k_center(features, budget, first=None, labelled=(), candidates=None):
         if not left.any():
             picks, radii = [*picks, -1], [*radii, 0.0]
             continue
-        row = first if first is not None and not picks else int(np.argmax(np.where(left, nearest, -1)))
+        row = (
+            first
+            if first is not None and not picks
+            else int(np.argmax(np.where(left, nearest, -1)))
+        )
         left[row] = False
         nearest = np.minimum(nearest, np.linalg.norm(features - features[row], axis=1))
         picks.append(row)
@@ -94,7 +102,8 @@ def balanced(
     first, features, labels, budget, num_classes, *, start=(), candidates=None, denominator="min", patience=3, latch=True,
     ties="lowest", at_mean="nowhere", known_classes="found",
 ):  # fmt: skip
-    """A whole balancing simulation: `first` is the order of the first strategy. Returns picks, wanted classes, switch."""
+    """A whole balancing simulation: `first` is the order of the first strategy. Returns picks,
+    wanted classes, switch."""
     features = np.asarray(features, np.float64)
     free = np.ones(len(features), bool) if candidates is None else np.array(candidates)
     free[list(start)] = False
@@ -139,14 +148,25 @@ def nearest(points, k, candidates):
     distances = np.square(points[:, None, :] - points[None, :, :]).sum(axis=2)
     np.fill_diagonal(distances, np.inf)
     distances[:, ~candidates] = np.inf
-    return [[other for other in np.argsort(row, kind="stable")[:k] if row[other] < np.inf] for row in distances]
+    return [
+        [other for other in np.argsort(row, kind="stable")[:k] if row[other] < np.inf]
+        for row in distances
+    ]
 
 
 def relative_typicality(points, k, candidates):
-    """Mean distance from the neighbours of every row to theirs, over its own to them; 1 without neighbours and for copies."""
+    """Mean distance from the neighbours of every row to theirs, over its own to them; 1 without
+    neighbours and for copies."""
     near = nearest(points, k, candidates)
-    own = np.array([np.linalg.norm(points[rows] - points[row], axis=1).mean() if rows else 0 for row, rows in enumerate(near)])
-    return np.array([own[rows].mean() / own[row] if own[row] > 0 else 1 for row, rows in enumerate(near)])
+    own = np.array(
+        [
+            np.linalg.norm(points[rows] - points[row], axis=1).mean() if rows else 0
+            for row, rows in enumerate(near)
+        ]
+    )
+    return np.array(
+        [own[rows].mean() / own[row] if own[row] > 0 else 1 for row, rows in enumerate(near)]
+    )
 
 
 def directions(features, candidates):
@@ -156,7 +176,8 @@ def directions(features, candidates):
 
 
 def k_means(points, centers, candidates, *, rounds):
-    """Centres [k, D], the nearest one of every row, and the inertia of the candidates; lone centres go to the farthest rows."""
+    """Centres [k, D], the nearest one of every row, and the inertia of the candidates; lone centres
+    go to the farthest rows."""
 
     def assign():
         table = ((points[:, None] - centers[None]) ** 2).sum(axis=2)
@@ -168,7 +189,9 @@ def k_means(points, centers, candidates, *, rounds):
         lone = [c for c in range(len(centers)) if not (candidates & (assigned == c)).any()]
         farthest = np.argsort(np.where(candidates, -distances, np.inf), kind="stable")
         moved = [
-            points[candidates & (assigned == c)].mean(axis=0) if c not in lone else points[farthest[lone.index(c)]]
+            points[candidates & (assigned == c)].mean(axis=0)
+            if c not in lone
+            else points[farthest[lone.index(c)]]
             for c in range(len(centers))
         ]
         if np.array_equal(moved, centers):
@@ -179,7 +202,8 @@ def k_means(points, centers, candidates, *, rounds):
 
 
 def typicality(features, candidates):
-    """The share of the candidates that are at most as typical of their three nearest neighbours as every row."""
+    """The share of the candidates that are at most as typical of their three nearest neighbours as
+    every row."""
     typical = np.round(relative_typicality(directions(features, candidates), 3, candidates), 3)
     return np.array([np.mean(typical[candidates] <= value) for value in typical])
 
@@ -221,9 +245,11 @@ def posterior_picks(
     every=16,
     near=2048,
 ):
-    """Picks of the posterior rule: `first` in its order for the first `begin` labels, then the largest utility; every solve anew.
+    """Picks of the posterior rule: `first` in its order for the first `begin` labels, then the
+    largest utility; every solve anew.
 
-    The rows to choose from are the `near` best of the last look at the whole pool: after 1, 2, 4, ... labels, and after every `every`.
+    The rows to choose from are the `near` best of the last look at the whole pool: after 1, 2, 4,
+    ... labels, and after every `every`.
     """
     candidates = np.ones(len(features), bool) if candidates is None else candidates
     free, preference = candidates.copy(), 1 - typical * (1 - typicality(features, candidates))
@@ -236,7 +262,9 @@ def posterior_picks(
         probabilities, unexplained = explain(mean, sharpness)
         worth = 1 / (np.bincount(seen, minlength=num_classes) + 1)
         among = candidates & ~np.isin(np.arange(len(features)), known)
-        return np.where(among, (probabilities @ worth + unexplained) * variance * preference, -np.inf)
+        return np.where(
+            among, (probabilities @ worth + unexplained) * variance * preference, -np.inf
+        )
 
     def best(values):
         return np.isin(np.arange(len(features)), np.argsort(-values, kind="stable")[:near])
@@ -260,10 +288,15 @@ def posterior_picks(
     return picks
 
 
-def imbalanced_pool(rows: int, size: int, classes: int, source_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features, logits and labels of classes of which each is two thirds as frequent as the one before."""
+def imbalanced_pool(
+    rows: int, size: int, classes: int, source_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, logits and labels of classes of which each is two thirds as frequent as the one
+    before."""
     rng = np.random.default_rng(0)
     share = (2 / 3) ** np.arange(classes)
     labels = rng.choice(classes, rows, p=share / share.sum()).astype(np.int32)
-    features = (2 * rng.normal(size=(classes, size))[labels] + rng.normal(size=(rows, size))).astype(np.float32)
+    features = (
+        2 * rng.normal(size=(classes, size))[labels] + rng.normal(size=(rows, size))
+    ).astype(np.float32)
     return features, (features @ rng.normal(size=(size, source_classes))).astype(np.float32), labels

@@ -1,4 +1,5 @@
-"""Plain twins of `balal.metrics`, `balal.imbalance` and `balal.expected`: obvious code in Python and float64 NumPy."""
+"""Plain twins of `balal.metrics`, `balal.imbalance` and `balal.random_sampling`: obvious code in
+Python and float64 NumPy."""
 
 import math
 from fractions import Fraction
@@ -16,7 +17,9 @@ def imbalance_ratio(counts):
 
 
 def entropy(counts):
-    return sum(-count / sum(counts) * math.log(count / sum(counts)) for count in counts if count > 0)
+    return sum(
+        -count / sum(counts) * math.log(count / sum(counts)) for count in counts if count > 0
+    )
 
 
 def max_over_min(counts):
@@ -54,7 +57,9 @@ def macro_f1(labels, predicted, num_classes):
 
 def area_under_curve(budgets, accuracies):
     steps = zip(budgets[:-1], budgets[1:], accuracies[:-1], accuracies[1:], strict=True)
-    return sum((right - left) * (low + high) / 2 for left, right, low, high in steps) / (budgets[-1] - budgets[0])
+    return sum((right - left) * (low + high) / 2 for left, right, low, high in steps) / (
+        budgets[-1] - budgets[0]
+    )
 
 
 def exponential(num_classes, largest, rho):
@@ -65,13 +70,17 @@ def subset_of_rows(numbers, labels, counts):
     """Of each class the rows with the smallest numbers, ties to the lowest row."""
     rows = []
     for c, count in enumerate(counts):
-        rows += sorted((row for row in range(len(labels)) if labels[row] == c), key=lambda row: numbers[row])[:count]
+        rows += sorted(
+            (row for row in range(len(labels)) if labels[row] == c), key=lambda row: numbers[row]
+        )[:count]
     return sorted(rows)
 
 
 def expected_classes_found(sizes, budget):
     pool = sum(sizes)
-    return float(sum(1 - Fraction(math.comb(pool - size, budget), math.comb(pool, budget)) for size in sizes))
+    return float(
+        sum(1 - Fraction(math.comb(pool - size, budget), math.comb(pool, budget)) for size in sizes)
+    )
 
 
 def expected_square_ratio(sizes, budget):
@@ -86,7 +95,10 @@ def expected_square_ratio(sizes, budget):
 
 def labels_until(size, pool, m, probability):
     for budget in range(pool + 1):
-        fewer = sum(math.comb(size, k) * math.comb(pool - size, budget - k) for k in range(min(m, budget + 1)))
+        fewer = sum(
+            math.comb(size, k) * math.comb(pool - size, budget - k)
+            for k in range(min(m, budget + 1))
+        )
         if 1 - Fraction(fewer, math.comb(pool, budget)) >= probability:
             return budget
     raise AssertionError("the whole pool holds the whole class")

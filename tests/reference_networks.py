@@ -1,11 +1,13 @@
-"""Networks in plain float64 NumPy, written from the papers and torchvision's names, for state dicts of such names."""
+"""Networks in plain float64 NumPy, written from the papers and torchvision's names, for state dicts
+of such names."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
 def convolution(images, kernel, *, stride, pads, depthwise=False):
-    """[B, c, h, w] with a kernel [o, c, k, k], or [c, 1, k, k] depthwise; pads: zeros before and after both axes."""
+    """[B, c, h, w] with a kernel [o, c, k, k], or [c, 1, k, k] depthwise; pads: zeros before and
+    after both axes."""
     images = np.pad(images, [(0, 0), (0, 0), pads, pads])
     windows = sliding_window_view(images, kernel.shape[2:], axis=(2, 3))[:, :, ::stride, ::stride]
     if depthwise:
@@ -14,13 +16,18 @@ def convolution(images, kernel, *, stride, pads, depthwise=False):
 
 
 def norm(images, tensors, name, epsilon):
-    scale, bias, mean, var = (tensors[f"{name}.{part}"][:, None, None] for part in ("weight", "bias", "running_mean", "running_var"))
+    scale, bias, mean, var = (
+        tensors[f"{name}.{part}"][:, None, None]
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
     return (images - mean) / np.sqrt(var + epsilon) * scale + bias
 
 
 def pooled(images, size, stride, pads):
     images = np.pad(images, [(0, 0), (0, 0), pads, pads], constant_values=-np.inf)
-    return sliding_window_view(images, (size, size), axis=(2, 3))[:, :, ::stride, ::stride].max(axis=(4, 5))
+    return sliding_window_view(images, (size, size), axis=(2, 3))[:, :, ::stride, ::stride].max(
+        axis=(4, 5)
+    )
 
 
 def resnet(tensors, images, depths, *, bottleneck):
@@ -29,7 +36,9 @@ def resnet(tensors, images, depths, *, bottleneck):
     def layer(images, name, norm_name, stride=1):
         kernel = tensors[f"{name}.weight"]
         half = kernel.shape[2] // 2
-        return norm(convolution(images, kernel, stride=stride, pads=(half, half)), tensors, norm_name, 1e-5)
+        return norm(
+            convolution(images, kernel, stride=stride, pads=(half, half)), tensors, norm_name, 1e-5
+        )
 
     images = np.maximum(layer(images, "conv1", "bn1", 2), 0)
     images = pooled(images, 3, 2, (1, 1))
@@ -50,18 +59,26 @@ def resnet(tensors, images, depths, *, bottleneck):
 
 
 def mobile(tensors, images, strides, *, same, epsilon):
-    """Features and logits of normalised images; names of torchvision's MobileNetV2. strides: of every block."""
+    """Features and logits of normalised images; names of torchvision's MobileNetV2. strides: of
+    every block."""
 
     def layer(images, name, norm_name, stride=1):
         kernel = tensors[f"{name}.weight"]
         size, length = kernel.shape[2], images.shape[2]
         half = size // 2
         pads = (half, half)
-        if same and stride == 2:  # square images: as many zeros as the last window lacks, the odd one behind
+        if (
+            same and stride == 2
+        ):  # square images: as many zeros as the last window lacks, the odd one behind
             lacking = max(2 * ((length + 1) // 2 - 1) + size - length, 0)
             pads = (lacking // 2, lacking - lacking // 2)
         depthwise = kernel.shape[1] == 1 and size > 1
-        return norm(convolution(images, kernel, stride=stride, pads=pads, depthwise=depthwise), tensors, norm_name, epsilon)
+        return norm(
+            convolution(images, kernel, stride=stride, pads=pads, depthwise=depthwise),
+            tensors,
+            norm_name,
+            epsilon,
+        )
 
     def clipped(images):
         return np.clip(images, 0, 6)

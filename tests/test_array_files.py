@@ -25,9 +25,19 @@ def header(text: str) -> bytes:
 
 def test_an_npz_gives_images_labels_ids_and_names(tmp_path):
     names = np.array(["cat", "dog"])
-    path = saved(tmp_path, images=PIXELS, labels=np.array([0, 1, -1, 1, 0]), ids=np.array(list("vwxyz")), class_names=names)
+    path = saved(
+        tmp_path,
+        images=PIXELS,
+        labels=np.array([0, 1, -1, 1, 0]),
+        ids=np.array(list("vwxyz")),
+        class_names=names,
+    )
     found = data.arrays(path)
-    assert (found.name, found.ids, found.class_names) == ("set", ("v", "w", "x", "y", "z"), ("cat", "dog"))
+    assert (found.name, found.ids, found.class_names) == (
+        "set",
+        ("v", "w", "x", "y", "z"),
+        ("cat", "dog"),
+    )
     assert (found.labels.tolist(), found.labels.dtype) == ([0, 1, -1, 1, 0], np.int32)
     np.testing.assert_array_equal(next(data.batches(found, 5)).images, PIXELS)
 
@@ -36,7 +46,11 @@ def test_what_an_npz_does_not_say_is_counted(tmp_path):
     found = data.arrays(saved(tmp_path, images=PIXELS, labels=np.array([2, 0, 0, 0, 0])))
     assert (found.ids, found.class_names) == (("0", "1", "2", "3", "4"), ("0", "1", "2"))
     found = data.arrays(saved(tmp_path, images=PIXELS, ids=np.arange(5) + 100))
-    assert (found.ids, found.labels.tolist(), found.class_names) == (("100", "101", "102", "103", "104"), [-1] * 5, ())
+    assert (found.ids, found.labels.tolist(), found.class_names) == (
+        ("100", "101", "102", "103", "104"),
+        [-1] * 5,
+        (),
+    )
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 6), (5, 4, 6, 1)])
@@ -52,7 +66,9 @@ def test_grey_becomes_three_equal_channels(tmp_path, shape, kind):
 
 def test_an_npy_is_mapped_and_read_row_by_row(tmp_path):
 
-    whole = np.lib.format.open_memmap(tmp_path / "set.npy", mode="w+", dtype=np.uint8, shape=(3, 4, 6, 3))
+    whole = np.lib.format.open_memmap(
+        tmp_path / "set.npy", mode="w+", dtype=np.uint8, shape=(3, 4, 6, 3)
+    )
     whole[:] = PIXELS[:3]
     whole.flush()
     np.save(tmp_path / "labels.npy", np.array([1, 0, 1]))
@@ -65,9 +81,13 @@ def test_an_npy_is_mapped_and_read_row_by_row(tmp_path):
 
 
 def test_a_choice_of_arrays_is_left_to_the_caller(tmp_path):
-    path = saved(tmp_path, x_train=PIXELS, y_train=np.arange(5), x_test=PIXELS[:2], y_test=np.arange(2))
+    path = saved(
+        tmp_path, x_train=PIXELS, y_train=np.arange(5), x_test=PIXELS[:2], y_test=np.arange(2)
+    )
     with pytest.raises(
-        ValueError, match=r"holds the images: x_train \(5, 4, 6, 3\), y_train \(5,\), .*; save it under the name images, or in Python"
+        ValueError,
+        match=r"holds the images: x_train \(5, 4, 6, 3\), y_train \(5,\), .*; save it under the "
+        r"name images, or in Python",
     ):
         data.arrays(path)
     with pytest.raises(ValueError, match="has no array 'y'; it has x_train"):
@@ -80,10 +100,14 @@ def test_a_choice_of_arrays_is_left_to_the_caller(tmp_path):
 @pytest.mark.parametrize(
     ("pixels", "told"),
     [
-        (PIXELS.astype(np.float32) / 255, "must be uint8, 0 to 255, got float32 in .*: round values between 0 and 1 after multiplying"),
-        (PIXELS.astype(np.uint16), "must be uint8, 0 to 255, got uint16 in .*: scale them to 0 to 255"),
-        (PIXELS.transpose(0, 3, 1, 2), r"got \(5, 3, 4, 6\) in .*; channels first: transpose them to the end"),
-        (np.zeros((5, 4, 6, 4), np.uint8), r"got \(5, 4, 6, 4\) in .*; take away a fourth, transparent channel"),
+        (PIXELS.astype(np.float32) / 255, "must be uint8, 0 to 255, got float32 in .*: round "
+                                          "values between 0 and 1 after multiplying"),
+        (PIXELS.astype(np.uint16), "must be uint8, 0 to 255, got uint16 in .*: scale them to 0 to "
+                                   "255"),
+        (PIXELS.transpose(0, 3, 1, 2), r"got \(5, 3, 4, 6\) in .*; channels first: transpose them "
+                                       r"to the end"),
+        (np.zeros((5, 4, 6, 4), np.uint8), r"got \(5, 4, 6, 4\) in .*; take away a fourth, "
+                                           r"transparent channel"),
         (PIXELS[0], r"got \(4, 6, 3\) in .*; a single image is \[1, h, w, 3\]"),
         (PIXELS[:0], r"there are no images in .*: the shape is \(0, 4, 6, 3\)"),
         (PIXELS[:, :0], r"there are no images in .*: the shape is \(5, 0, 6, 3\)"),
@@ -99,13 +123,18 @@ def test_what_is_not_an_array_of_images_is_refused_with_what_to_do(tmp_path, pix
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"labels": np.arange(4)}, r"labels of .* must be one whole number an image, \[5\], got int64 \(4,\)"),
+        ({"labels": np.arange(4)}, r"labels of .* must be one whole number an image, \[5\], got "
+                                   r"int64 \(4,\)"),
         ({"labels": np.eye(5)}, r"got float64 \(5, 5\)"),
-        ({"labels": np.array([0, 1, -2, 0, 0])}, "must be class ids from 0, or -1 for none, got -2 to 1"),
+        ({"labels": np.array([0, 1, -2, 0, 0])}, "must be class ids from 0, or -1 for none, got "
+                                                 "-2 to 1"),
         ({"labels": np.array([0, 1, 2**40, 0, 0])}, "got 0 to 1099511627776"),
-        ({"labels": np.arange(5), "class_names": np.array(["a"])}, "must lie between -1 and 0, its last class, but 1 does not"),
+        ({"labels": np.arange(5), "class_names": np.array(["a"])}, "must lie between -1 and 0, "
+                                                                   "its last class, but 1 does "
+                                                                   "not"),
         ({"ids": np.array(list("aabcd"))}, "some come more than once in set: a"),
-        ({"ids": np.arange(3)}, r"ids of .* must be strings or whole numbers, \[5\], got int64 \(3,\)"),
+        ({"ids": np.arange(3)}, r"ids of .* must be strings or whole numbers, \[5\], got int64 "
+                                r"\(3,\)"),
         ({"ids": np.array([b"\xff"] * 5)}, "ids of .* must be UTF-8"),
     ],
 )  # fmt: skip
@@ -119,28 +148,48 @@ def test_objects_are_never_unpickled(tmp_path):
     np.save(tmp_path / "set.npy", things, allow_pickle=True)
     with pytest.raises(ValueError, match=r"set\.npy holds Python objects"):
         data.arrays(tmp_path / "set.npy")
-    with pytest.raises(ValueError, match=r"labels\.npy holds Python objects; save it again as an array of numbers"):
+    with pytest.raises(
+        ValueError, match=r"labels\.npy holds Python objects; save it again as an array of numbers"
+    ):
         data.arrays(saved(tmp_path, images=PIXELS, labels=things))
 
 
 def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path):
-    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as file, file.open("images.npy", "w") as member:
-        member.write(header("{'descr': '|u1', 'fortran_order': False, 'shape': (64, 1024, 1024, 1)}"))
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as file,
+        file.open("images.npy", "w") as member,
+    ):
+        member.write(
+            header("{'descr': '|u1', 'fortran_order': False, 'shape': (64, 1024, 1024, 1)}")
+        )
         for _ in range(64):
             member.write(bytes(2**20))
     assert (tmp_path / "bomb.npz").stat().st_size < 100_000
     with pytest.raises(
-        ValueError, match=r"claims 67108992 bytes, more than 16777216; where it is right, .* in Python pass a larger largest="
+        ValueError,
+        match=r"claims 67108992 bytes, more than 16777216; where it is right, .* in Python pass a "
+        r"larger largest=",
     ):
         data.arrays(tmp_path / "bomb.npz", largest=2**24)
     with zipfile.ZipFile(tmp_path / "many.npz", "w") as file:
         for number in range(100):
             file.writestr(f"{number}.npy", b"")
-    with pytest.raises(ValueError, match="claims 100 arrays, more than the 64 that are looked at; save images, labels"):
+    with pytest.raises(
+        ValueError,
+        match="claims 100 arrays, more than the 64 that are looked at; save images, labels",
+    ):
         data.arrays(tmp_path / "many.npz")
 
 
-@pytest.mark.parametrize("shape", ["(1000000000000, 32, 32, 3)", "(4611686018427387904, 4, 1, 3)", "(1, 2, 99, 3)", "(-1, 2, 99, 3)"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "(1000000000000, 32, 32, 3)",
+        "(4611686018427387904, 4, 1, 3)",
+        "(1, 2, 99, 3)",
+        "(-1, 2, 99, 3)",
+    ],
+)
 def test_a_header_that_claims_more_than_there_is_reserves_nothing(tmp_path, shape):
     content = header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}") + bytes(100)
     with zipfile.ZipFile(tmp_path / "set.npz", "w") as file:
@@ -154,7 +203,10 @@ def test_a_header_that_claims_more_than_there_is_reserves_nothing(tmp_path, shap
 
 def test_every_cut_of_a_file_is_told_in_a_sentence(tmp_path):
     np.save(tmp_path / "whole.npy", PIXELS)
-    for whole in (saved(tmp_path, images=PIXELS, labels=np.arange(5)).read_bytes(), (tmp_path / "whole.npy").read_bytes()):
+    for whole in (
+        saved(tmp_path, images=PIXELS, labels=np.arange(5)).read_bytes(),
+        (tmp_path / "whole.npy").read_bytes(),
+    ):
         for kept in {*range(0, 140), *range(140, len(whole), 11)}:
             (tmp_path / "cut").write_bytes(whole[:kept])
             with pytest.raises(ValueError, match=r"cut(: \w+\.npy)? (is|has|cannot)"):
@@ -180,7 +232,12 @@ def test_other_files_are_refused_by_their_beginning(tmp_path):
 def test_the_fingerprint_covers_every_pixel_and_label(tmp_path):
     labels = np.array([0, 1, 0, 1, 0])
     first = data.arrays(saved(tmp_path, images=PIXELS, labels=labels)).fingerprint
-    assert data.arrays(saved(tmp_path, labels=labels.astype(np.uint8), images=np.asfortranarray(PIXELS))).fingerprint == first
+    assert (
+        data.arrays(
+            saved(tmp_path, labels=labels.astype(np.uint8), images=np.asfortranarray(PIXELS))
+        ).fingerprint
+        == first
+    )
     other = PIXELS.copy()
     other[4, 3, 5, 2] ^= 1
     assert data.arrays(saved(tmp_path, images=other, labels=labels)).fingerprint != first

@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as draws
 
 import balal
-from balal import balancing
+from balal.kernels import balancing
 
 COUNTS = draws.lists(draws.integers(0, 9), min_size=5, max_size=5)
 OPTIONS = draws.fixed_dictionaries(
-    dict(at_mean=draws.sampled_from(["nowhere", "or", "ur"]), known_classes=draws.sampled_from(["found", "all"]))
+    dict(
+        at_mean=draws.sampled_from(["nowhere", "or", "ur"]),
+        known_classes=draws.sampled_from(["found", "all"]),
+    )
 )
 
 
@@ -25,12 +28,15 @@ def test_represented_classes_are_those_of_exact_fractions(counts, pending, optio
 
 @given(counts=COUNTS, left=draws.integers(0, 40), options=OPTIONS)
 def test_the_switch_is_that_of_exact_fractions(counts, left, options):
-    found = balancing.switches(jnp.array(counts), jnp.int32(sum(counts)), jnp.int32(left), **options)
+    found = balancing.switches(
+        jnp.array(counts), jnp.int32(sum(counts)), jnp.int32(left), **options
+    )
     assert bool(found) == reference.switches(counts, sum(counts), left, **options)
 
 
 def test_the_switch_is_exact_where_floats_would_round():
-    # 3 under-represented classes of 0.. against a mean of thirds: equality holds exactly, one label more and it does not.
+    # 3 under-represented classes of 0.. against a mean of thirds: equality holds exactly, one label
+    # more and it does not.
     counts = [1, 1, 1, 10, 11, 12]
     bound = next(left for left in range(200, 0, -1) if reference.switches(counts, 36, left))
     assert bool(balancing.switches(jnp.array(counts), 36, bound))
@@ -48,7 +54,9 @@ def test_budgets_beyond_int32_are_refused_with_a_sentence():
 
 
 @given(
-    events=draws.lists(draws.tuples(draws.integers(-1, 3), draws.integers(-1, 3)), min_size=12, max_size=12),
+    events=draws.lists(
+        draws.tuples(draws.integers(-1, 3), draws.integers(-1, 3)), min_size=12, max_size=12
+    ),
 )
 def test_misses_are_counted_since_the_last_hit(events):
     expected = [0] * 4
@@ -61,7 +69,11 @@ def test_misses_are_counted_since_the_last_hit(events):
 
 @given(counts=COUNTS, missed=COUNTS, patience=draws.sampled_from([None, 1, 3]))
 def test_the_wanted_class_is_the_smallest_by_level_count_and_id(counts, missed, patience):
-    found = int(balancing.wanted_class(jnp.array(counts), jnp.array(missed), jnp.zeros(5, int), patience=patience))
+    found = int(
+        balancing.wanted_class(
+            jnp.array(counts), jnp.array(missed), jnp.zeros(5, int), patience=patience
+        )
+    )
     level = [0] * 5 if patience is None else [miss // patience for miss in missed]
     known = [c for c in range(5) if counts[c]]
     assert found == min(known, key=lambda c: (level[c], counts[c], c), default=-1)
@@ -80,24 +92,51 @@ def test_ties_between_classes_go_by_the_rule_that_was_asked_for():
     assert {wanted("random", seed) for seed in range(20)} == {0, 1, 2}
 
 
-@given(seed=draws.integers(0, 10**6), denominator=draws.sampled_from(["min", "max", "mean", "none"]), over=draws.integers(0, 15))
+@given(
+    seed=draws.integers(0, 10**6),
+    denominator=draws.sampled_from(["min", "max", "mean", "none"]),
+    over=draws.integers(0, 15),
+)
 def test_the_choice_is_the_smallest_ratio_of_the_twin(seed, denominator, over):
     rng = np.random.default_rng(seed)
     features, means = rng.normal(size=(20, 3)), rng.normal(size=(4, 3))
     mask = [bool(over >> c & 1) and c != 2 for c in range(4)]
     candidates = rng.random(20) < 0.7
     distances = ((features[None] - means[:, None]) ** 2).sum(axis=2)
-    found = balancing.choose(jnp.asarray(distances, jnp.float32), 2, jnp.array(mask), jnp.asarray(candidates), denominator=denominator)
-    ratio = np.where(candidates, reference.choice_ratio(features, means, 2, np.flatnonzero(mask).tolist(), denominator), np.inf)
+    found = balancing.choose(
+        jnp.asarray(distances, jnp.float32),
+        2,
+        jnp.array(mask),
+        jnp.asarray(candidates),
+        denominator=denominator,
+    )
+    ratio = np.where(
+        candidates,
+        reference.choice_ratio(features, means, 2, np.flatnonzero(mask).tolist(), denominator),
+        np.inf,
+    )
     assert int(found) == (int(np.argmin(ratio)) if candidates.any() else -1)
 
 
 @pytest.mark.parametrize("denominator", ["min", "max", "mean"])
 def test_a_row_on_an_over_represented_mean_comes_last(denominator):
     distances = jnp.array([[0.0, 9.0, 9.0], [0.0, 9.0, 8.0]])
-    assert int(balancing.choose(distances, 1, jnp.array([True, False]), jnp.ones(3, bool), denominator=denominator)) == 2
+    assert (
+        int(
+            balancing.choose(
+                distances, 1, jnp.array([True, False]), jnp.ones(3, bool), denominator=denominator
+            )
+        )
+        == 2
+    )
     everywhere = jnp.zeros((2, 3))
-    picked = balancing.choose(everywhere, 1, jnp.array([True, False]), jnp.array([False, True, True]), denominator=denominator)
+    picked = balancing.choose(
+        everywhere,
+        1,
+        jnp.array([True, False]),
+        jnp.array([False, True, True]),
+        denominator=denominator,
+    )
     assert int(picked) == 1, "with every ratio infinite the lowest candidate is asked"
 
 
@@ -119,11 +158,23 @@ def test_a_simulation_is_the_twins_on_real_features(embedded, options, started):
     rows = np.flatnonzero(labels < 12)[:600]
     features, labels = features[rows], labels[rows]
     start = np.arange(0, 600, 40) if started else np.zeros(0, int)
-    pool = balal.pool(features, scores=balal.Scores(*(jnp.asarray(scores[name][rows]) for name in scores)))
+    pool = balal.pool(
+        features, scores=balal.Scores(*(jnp.asarray(scores[name][rows]) for name in scores))
+    )
     strategy = balal.Balanced(balal.strategy("ent_inv"), **options)
-    found = balal.simulate(strategy, pool, labels, budget=80, num_classes=12, key=jax.random.key(0), labelled=(start, labels[start]))
+    found = balal.simulate(
+        strategy,
+        pool,
+        labels,
+        budget=80,
+        num_classes=12,
+        key=jax.random.key(0),
+        labelled=(start, labels[start]),
+    )
     first = np.argsort(scores["entropy"][rows], kind="stable")
-    picks, wanted, switched_at = reference.balanced(first, features, labels, 80, 12, start=start, **options)
+    picks, wanted, switched_at = reference.balanced(
+        first, features, labels, 80, 12, start=start, **options
+    )
     assert int(found.switched_at) == switched_at > 0
     assert found.wanted.tolist() == wanted
     assert found.indices.tolist() == picks
@@ -131,13 +182,22 @@ def test_a_simulation_is_the_twins_on_real_features(embedded, options, started):
 
 @pytest.mark.parametrize("name", ["offset", "scale"])
 def test_neither_an_offset_nor_a_scale_of_the_features_changes_a_pick(embedded, name):
-    features, _, labels = (part[:400] if isinstance(part, np.ndarray) else part for part in embedded)
+    features, _, labels = (
+        part[:400] if isinstance(part, np.ndarray) else part for part in embedded
+    )
     features = np.round(features * 16).astype(np.float32)
     changed = features + 1000 if name == "offset" else features * np.float32(1024)
 
     def picks(features):
         strategy = balal.strategy("random+balance")
-        return balal.one_shot(strategy, balal.pool(features), labels, budget=100, num_classes=100, key=jax.random.key(1))
+        return balal.one_shot(
+            strategy,
+            balal.pool(features),
+            labels,
+            budget=100,
+            num_classes=100,
+            key=jax.random.key(1),
+        )
 
     expected, found = picks(features), picks(changed)
     assert int(expected.switched_at) > 0
@@ -154,10 +214,16 @@ def test_neither_an_offset_nor_a_scale_of_the_features_changes_a_pick(embedded, 
         ("ent_inv_div+balance_printed", 1000, 570, 99, 0.761),
     ],
 )
-def test_the_embedded_pool_gives_the_figures_known_for_it(embedded, name, budget, switched_at, classes, ratio):
+def test_the_embedded_pool_gives_the_figures_known_for_it(
+    embedded, name, budget, switched_at, classes, ratio
+):
     features, scores, labels = embedded
-    pool = balal.pool(features, scores=balal.Scores(*(jnp.asarray(scores[part]) for part in scores)))
-    result = balal.one_shot(balal.strategy(name), pool, labels, budget=budget, num_classes=100, key=jax.random.key(0))
+    pool = balal.pool(
+        features, scores=balal.Scores(*(jnp.asarray(scores[part]) for part in scores))
+    )
+    result = balal.one_shot(
+        balal.strategy(name), pool, labels, budget=budget, num_classes=100, key=jax.random.key(0)
+    )
     assert int(result.switched_at) == switched_at
     assert int(result.classes_found) == classes
     assert float(result.imbalance_ratio) == pytest.approx(ratio, abs=6e-4)

@@ -42,7 +42,9 @@ def our_threads() -> list[threading.Thread]:
 @pytest.mark.parametrize("size", [1, 3, 4, 10, 50])
 def test_every_image_comes_once_in_order_with_what_belongs_to_it(size, threads):
     seen = list(data.batches(numbered(10), size, threads=threads))
-    assert [len(batch.images) for batch in seen] == [size] * (10 // size) + ([10 % size] if 10 % size else [])
+    assert [len(batch.images) for batch in seen] == [size] * (10 // size) + (
+        [10 % size] if 10 % size else []
+    )
     assert np.concatenate([batch.rows for batch in seen]).tolist() == list(range(10))
     assert [name for batch in seen for name in batch.ids] == [f"n{row}" for row in range(10)]
     assert np.concatenate([batch.labels for batch in seen]).tolist() == [0, 1] * 5
@@ -69,10 +71,16 @@ def test_a_run_goes_on_at_a_row_with_the_same_batches():
 
 def test_rows_may_come_in_any_order_but_only_once():
     batch = next(data.batches(numbered(10), 3, rows=np.array([7, 0, 3])))
-    assert (batch.ids, batch.rows.tolist(), batch.labels.tolist()) == (("n7", "n0", "n3"), [7, 0, 3], [1, 0, 1])
+    assert (batch.ids, batch.rows.tolist(), batch.labels.tolist()) == (
+        ("n7", "n0", "n3"),
+        [7, 0, 3],
+        [1, 0, 1],
+    )
     with pytest.raises(ValueError, match="rows must be distinct, but row 2 is more than once"):
         data.batches(numbered(10), 3, rows=[2, 2])
-    with pytest.raises(ValueError, match="rows must be rows of the pool, 0 to 9, but value 10 is outside"):
+    with pytest.raises(
+        ValueError, match="rows must be rows of the pool, 0 to 9, but value 10 is outside"
+    ):
         data.batches(numbered(10), 3, rows=[10])
     assert list(data.batches(numbered(10), 3, rows=[])) == []
 
@@ -82,7 +90,9 @@ def test_images_of_several_sizes_stay_apart_and_prepared_ones_are_stacked():
     batch = next(data.batches(images, 4))
     assert isinstance(batch.images, tuple)
     assert [image.shape for image in batch.images] == [(1, 5, 3), (2, 5, 3), (3, 5, 3), (4, 5, 3)]
-    batch = next(data.batches(images, 4, prepare=lambda image: image.mean(axis=(0, 1), dtype=np.float32)))
+    batch = next(
+        data.batches(images, 4, prepare=lambda image: image.mean(axis=(0, 1), dtype=np.float32))
+    )
     assert isinstance(batch.images, np.ndarray)
     assert (batch.images.shape, batch.images.dtype) == ((4, 3), np.float32)
 
@@ -97,7 +107,9 @@ def test_preparing_happens_on_the_threads():
 def test_an_image_that_fails_is_named_after_the_batches_before_it():
     loaded = data.batches(numbered(10, read=failing_at(5)), 2, threads=3)
     assert [next(loaded).ids, next(loaded).ids] == [("n0", "n1"), ("n2", "n3")]
-    with pytest.raises(ValueError, match=r"image 'n5' \(row 5\) of numbers cannot be read: it is cut off") as caught:
+    with pytest.raises(
+        ValueError, match=r"image 'n5' \(row 5\) of numbers cannot be read: it is cut off"
+    ) as caught:
         next(loaded)
     assert str(caught.value.__cause__) == "it is cut off"
     assert not our_threads()
@@ -113,7 +125,11 @@ def test_an_error_without_words_is_called_by_its_name():
 
 def test_a_preparation_that_fails_is_no_damaged_image():
     for skip in (False, True):
-        with pytest.raises(ValueError, match=r"prepare fails on image 'n0' \(row 0, shape \(2, 2, 3\)\) of numbers: division by zero"):
+        with pytest.raises(
+            ValueError,
+            match=r"prepare fails on image 'n0' \(row 0, shape \(2, 2, 3\)\) of numbers: division "
+            r"by zero",
+        ):
             next(data.batches(numbered(3), 2, prepare=lambda image: 1 / 0, skip_damaged=skip))
 
 
@@ -177,14 +193,21 @@ def test_a_generator_that_is_never_used_starts_nothing():
 
 
 def test_bad_numbers_are_refused_at_once():
-    for options, told in (({"size": 0}, "size must be a whole number of at least 1, got 0"), ({"threads": 0}, "threads must be .* got 0")):
+    for options, told in (
+        ({"size": 0}, "size must be a whole number of at least 1, got 0"),
+        ({"threads": 0}, "threads must be .* got 0"),
+    ):
         with pytest.raises(ValueError, match=told):
             data.batches(numbered(3), **{"size": 2, **options})
 
 
 def test_selected_rows_are_images_of_their_own():
     chosen = data.select(numbered(10), np.array([8, 1]))
-    assert (chosen.ids, chosen.labels.tolist(), chosen.read(0)[0, 0, 0]) == (("n8", "n1"), [0, 1], 8)
+    assert (chosen.ids, chosen.labels.tolist(), chosen.read(0)[0, 0, 0]) == (
+        ("n8", "n1"),
+        [0, 1],
+        8,
+    )
     marks = {data.select(numbered(10), rows).fingerprint for rows in ([8, 1], [1, 8], [8, 1, 2])}
     assert len(marks | {"numbers"}) == 4
     assert data.select(numbered(10), [8, 1]).fingerprint == chosen.fingerprint
@@ -195,9 +218,12 @@ def test_selected_rows_are_images_of_their_own():
     ("changes", "told"),
     [
         ({"ids": ()}, "there are no images in numbers"),
-        ({"ids": ("a", "b")}, "every image of numbers needs one label, -1 where it has none: 2 ids, 3 labels"),
-        ({"ids": ("a", "b", "a")}, "ids must be distinct, but some come more than once in numbers: a; rename"),
-        ({"labels": np.array([0, 5, 1], np.int32)}, "must lie between -1 and 1, its last class, but 5 does not; look at rows 1"),
+        ({"ids": ("a", "b")}, "every image of numbers needs one label, -1 where it has none: 2 "
+                              "ids, 3 labels"),
+        ({"ids": ("a", "b", "a")}, "ids must be distinct, but some come more than once in "
+                                   "numbers: a; rename"),
+        ({"labels": np.array([0, 5, 1], np.int32)}, "must lie between -1 and 1, its last class, "
+                                                    "but 5 does not; look at rows 1"),
         ({"class_names": ()}, "must lie between -1 and -1"),
     ],
 )  # fmt: skip
@@ -209,7 +235,8 @@ def test_images_that_do_not_belong_together_are_refused(changes, told):
 def test_importing_data_loads_nothing_heavy():
     program = (
         "import sys; from balal import data; "
-        "sys.exit(' '.join(sorted({'PIL', 'tensorflow', 'tensorflow_datasets', 'array_record', 'matplotlib'} & set(sys.modules))) or None)"
+        "sys.exit(' '.join(sorted({'PIL', 'tensorflow', 'tensorflow_datasets', 'array_record', "
+        "'matplotlib'} & set(sys.modules))) or None)"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -9,14 +9,23 @@ import pytest
 
 from balal.data import cache
 
-MANIFEST = dict(source="resnet18", weights=dict(file="a.pth", sha256="57934424"), preprocessing=dict(size=224, mean=[1.5, 2.0]))
+MANIFEST = dict(
+    source="resnet18",
+    weights=dict(file="a.pth", sha256="57934424"),
+    preprocessing=dict(size=224, mean=[1.5, 2.0]),
+)
 COLUMNS = dict(features=((4,), "float16"), margin=((), "float32"))
 IDS, LABELS = tuple(f"{row:02}.jpg" for row in range(10)), np.arange(10, dtype=np.int32) % 3 - 1
-FEATURES, MARGIN = np.arange(40, dtype=np.float16).reshape(10, 4), np.linspace(0, 1, 10, dtype=np.float32)
+FEATURES, MARGIN = (
+    np.arange(40, dtype=np.float16).reshape(10, 4),
+    np.linspace(0, 1, 10, dtype=np.float32),
+)
 
 
 def begin(folder, manifest=MANIFEST, ids=IDS):
-    return cache.begin(folder, manifest, COLUMNS, ids=ids, labels=LABELS[: len(ids)], class_names=("cat", "dog"))
+    return cache.begin(
+        folder, manifest, COLUMNS, ids=ids, labels=LABELS[: len(ids)], class_names=("cat", "dog")
+    )
 
 
 def write(folder, first, last):
@@ -95,7 +104,10 @@ def test_finished_rows_without_a_manifest_are_not_thrown_away(lost, rows, tmp_pa
     for name in lost:
         (folder / name).unlink()
     before = content(folder)
-    with pytest.raises(ValueError, match=r"holds other files \(features\.npy, margin\.npy, .*\) and no manifest\.json"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds other files \(features\.npy, margin\.npy, .*\) and no manifest\.json",
+    ):
         begin(folder)
     assert content(folder) == before
 
@@ -104,15 +116,24 @@ def test_finished_rows_without_a_manifest_are_not_thrown_away(lost, rows, tmp_pa
     ("changed", "told"),
     [
         (dict(source="resnet50"), 'source was "resnet18" and is "resnet50"'),
-        (dict(weights=dict(file="a.pth", sha256="1234")), 'weights.sha256 was "57934424" and is "1234"'),
-        (dict(preprocessing=dict(size=240, mean=[1.5, 2.0])), "preprocessing.size was 224 and is 240"),
+        (
+            dict(weights=dict(file="a.pth", sha256="1234")),
+            'weights.sha256 was "57934424" and is "1234"',
+        ),
+        (
+            dict(preprocessing=dict(size=240, mean=[1.5, 2.0])),
+            "preprocessing.size was 224 and is 240",
+        ),
         (dict(more=1), "more was null and is 1"),
     ],
 )
 def test_features_of_another_origin_are_refused_with_what_differs(changed, told, tmp_path):
     folder = filled(tmp_path / "cache")
     before = content(folder)
-    for attempt in (lambda: begin(folder, MANIFEST | changed), lambda: cache.read(folder, manifest=MANIFEST | changed)):
+    for attempt in (
+        lambda: begin(folder, MANIFEST | changed),
+        lambda: cache.read(folder, manifest=MANIFEST | changed),
+    ):
         with pytest.raises(ValueError, match="was made from something else") as error:
             attempt()
         assert told in str(error.value)
@@ -154,14 +175,18 @@ def test_none_at_all_says_so(tmp_path):
 
 DAMAGES = {
     "a changed number": lambda folder: flip(folder / "features.npy"),
-    "a cut column": lambda folder: (folder / "margin.npy").write_bytes((folder / "margin.npy").read_bytes()[:-3]),
+    "a cut column": lambda folder: (folder / "margin.npy").write_bytes(
+        (folder / "margin.npy").read_bytes()[:-3]
+    ),
     "a missing column": lambda folder: (folder / "margin.npy").unlink(),
     "a missing list of rows": lambda folder: (folder / "rows.json").unlink(),
     "a list of rows that is empty": lambda folder: (folder / "rows.json").write_text("{}"),
     "a list for a progress": lambda folder: (folder / "progress.json").write_text("[]"),
     "half a manifest": lambda folder: (folder / "manifest.json").write_text('{"source": "res'),
     "another dtype": lambda folder: np.save(folder / "features.npy", FEATURES.astype(np.float32)),
-    "objects": lambda folder: np.save(folder / "features.npy", np.array([dict()]), allow_pickle=True),
+    "objects": lambda folder: np.save(
+        folder / "features.npy", np.array([dict()]), allow_pickle=True
+    ),
 }
 
 
@@ -184,7 +209,9 @@ DAMAGES_OF_A_PART = {
     "a progress without sums": lambda folder: (folder / "progress.json").write_text('{"rows": 4}'),
     "more rows than were written": lambda folder: change(folder / "progress.json", rows=8),
     "more rows than there are": lambda folder: change(folder / "progress.json", rows=80),
-    "a progress that ends too early": lambda folder: (folder / "progress.json").write_text('{"rows": 4, "sha256": {}}'),
+    "a progress that ends too early": lambda folder: (folder / "progress.json").write_text(
+        '{"rows": 4, "sha256": {}}'
+    ),
     "no list of rows": lambda folder: (folder / "rows.json").unlink(),
 }
 

@@ -1,4 +1,5 @@
-"""Bad input ends in one sentence that says what was expected, what came, and which rows are at fault."""
+"""Bad input ends in one sentence that says what was expected, what came, and which rows are at
+fault."""
 
 import json
 import subprocess
@@ -136,7 +137,13 @@ SAID = {
 def outcomes():
     """What a user without any type checker is told."""
     program = Path(__file__).parent / "bad_inputs.py"
-    run = subprocess.run([sys.executable, "-W", "error", program], capture_output=True, text=True, check=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
     return json.loads(run.stdout)
 
 
@@ -147,7 +154,9 @@ def test_every_fault_of_the_table_has_its_sentence(outcomes):
 @pytest.mark.parametrize("name", SAID)
 def test_a_fault_ends_in_one_value_error_that_says_what_is_wrong(outcomes, name):
     kind, message, seconds = outcomes[name]
-    assert kind == ("FileNotFoundError" if name == "saved nowhere" else "ValueError"), f"{kind}: {message}"
+    assert kind == ("FileNotFoundError" if name == "saved nowhere" else "ValueError"), (
+        f"{kind}: {message}"
+    )
     assert SAID[name] in message
     assert "\n" not in message
     assert seconds < 3, "a fault is told before anything large is compiled"
@@ -193,7 +202,9 @@ def test_inputs_are_left_as_they_were():
     np.testing.assert_array_equal(logits, before[1])
 
 
-@pytest.mark.parametrize("layout", ["fortran", "strided", "big endian", "integers", "memory mapped"])
+@pytest.mark.parametrize(
+    "layout", ["fortran", "strided", "big endian", "integers", "memory mapped"]
+)
 def test_arrays_of_any_layout_are_taken(layout, tmp_path):
     logits = np.random.default_rng(0).integers(-5, 5, (12, 4)).astype(np.float32)
     np.save(tmp_path / "logits.npy", logits)
@@ -204,13 +215,17 @@ def test_arrays_of_any_layout_are_taken(layout, tmp_path):
         "integers": logits.astype(np.int32),
         "memory mapped": np.load(tmp_path / "logits.npy", mmap_mode="r"),
     }[layout]
-    np.testing.assert_array_equal(balal.pool(logits, logits=given).scores.entropy, balal.entropy(jnp.asarray(logits)))
+    np.testing.assert_array_equal(
+        balal.pool(logits, logits=given).scores.entropy, balal.entropy(jnp.asarray(logits))
+    )
 
 
 def test_large_host_arrays_are_scored_in_blocks_and_faults_keep_their_row(monkeypatch):
     monkeypatch.setattr("balal.loop._CHUNK", 5)
     logits = np.random.default_rng(0).normal(size=(13, 4)).astype(np.float32)
-    np.testing.assert_array_equal(balal.pool(None, logits=logits).scores.margin, balal.margin(jnp.asarray(logits)))
+    np.testing.assert_array_equal(
+        balal.pool(None, logits=logits).scores.margin, balal.margin(jnp.asarray(logits))
+    )
     logits[11] = np.nan
     with pytest.raises(ValueError, match="row 11 is so"):
         balal.pool(None, logits=logits)

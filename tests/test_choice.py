@@ -40,13 +40,24 @@ def test_it_is_leave_one_out_where_there_are_fewer_rows_than_folds():
 def test_transfer_is_chosen_where_features_tell_and_fine_tuning_where_pixels_do():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 40)
-    # The class is whether an image is bright; the features of the first case tell it, those of the second do not.
-    images = (60 + 120 * labels[:, None, None, None] + rng.integers(-30, 30, (40, 16, 16, 3))).astype(np.uint8)
+    # The class is whether an image is bright; the features of the first case tell it, those of the
+    # second do not.
+    images = (
+        60 + 120 * labels[:, None, None, None] + rng.integers(-30, 30, (40, 16, 16, 3))
+    ).astype(np.uint8)
     params = sources.initial(SMALL, key=jax.random.key(0))
     recipe = finetune.Recipe(epochs=6, batch=8, learning_rate=0.02, flip=False, shift=0.0)
 
     def tuned(rows, held):
-        head = finetune.fit(SMALL, params, images[rows], labels[rows], num_classes=2, key=jax.random.key(1), recipe=recipe)
+        head = finetune.fit(
+            SMALL,
+            params,
+            images[rows],
+            labels[rows],
+            num_classes=2,
+            key=jax.random.key(1),
+            recipe=recipe,
+        )
         return finetune.predict(head, images[held], batch=20)
 
     def transferred(features):

@@ -1,4 +1,5 @@
-"""Heads on the same labelled sets: every one of them fits, and the program prints them side by side."""
+"""Heads on the same labelled sets: every one of them fits, and the program prints them side by
+side."""
 
 import json
 
@@ -20,11 +21,15 @@ def long_tailed(tmp_path_factory):
 
     def drawn(sizes):
         labels = np.repeat(np.arange(4), sizes)
-        return (centres[labels] + 0.8 * rng.normal(size=(len(labels), 8))).astype(np.float32), labels
+        return (centres[labels] + 0.8 * rng.normal(size=(len(labels), 8))).astype(
+            np.float32
+        ), labels
 
     pool, test = drawn([200, 30, 20, 10]), drawn([50] * 4)
     path = tmp_path_factory.mktemp("features") / "pool.npz"
-    np.savez(path, pool_features=pool[0], pool_labels=pool[1], test_features=test[0], test_labels=test[1])
+    np.savez(
+        path, pool_features=pool[0], pool_labels=pool[1], test_features=test[0], test_labels=test[1]
+    )
     return path, pool, test
 
 
@@ -32,7 +37,13 @@ def test_every_head_predicts_and_no_rule_makes_rare_classes_worse(long_tailed):
     _, (features, labels), (tests, answers) = long_tailed
     rows = np.random.default_rng(1).permutation(len(labels))[:120]
     rest = np.setdiff1d(np.arange(len(labels)), rows)
-    task = classifiers.Task(features[rows], labels[rows], features[rest], tests, dict(num_classes=4, C=(1.0,), folds=5, seed=0))
+    task = classifiers.Task(
+        features[rows],
+        labels[rows],
+        features[rest],
+        tests,
+        dict(num_classes=4, C=(1.0,), folds=5, seed=0),
+    )
     accuracies = {}
     for name in classifiers.HEADS:
         if name in classifiers.OF_IMAGES:
@@ -43,24 +54,39 @@ def test_every_head_predicts_and_no_rule_makes_rare_classes_worse(long_tailed):
         assert set(found.predicted) <= set(found.head.classes)
         accuracies[name] = float(metrics.balanced_accuracy(answers, found.predicted, num_classes=4))
     plain = accuracies["logistic"]
-    assert all(accuracy >= plain - 0.01 for name, accuracy in accuracies.items() if name.startswith("logistic"))
+    assert all(
+        accuracy >= plain - 0.01
+        for name, accuracy in accuracies.items()
+        if name.startswith("logistic")
+    )
     assert accuracies["logistic+balanced_softmax"] > plain + 0.02
     assert accuracies["pseudo"] > plain
 
 
 def test_the_rules_of_a_head_are_those_it_has_functions_for():
     assert set(classifiers.HEADS) == {
-        head if rule == "none" else f"{head}+{rule}" for head in classifiers.PLAIN for rule in classifiers.rules(head)
+        head if rule == "none" else f"{head}+{rule}"
+        for head in classifiers.PLAIN
+        for rule in classifiers.rules(head)
     }
     assert classifiers.rules("ldam") == ["none"]
 
 
-def test_the_program_puts_heads_side_by_side_and_goes_on_where_it_was(long_tailed, tmp_path, capsys):
+def test_the_program_puts_heads_side_by_side_and_goes_on_where_it_was(
+    long_tailed, tmp_path, capsys
+):
     def run(*arguments):
         saved = flagsaver.save_flag_values(heads.FLAGS)
         try:
             heads.FLAGS(
-                ["heads", f"--features={long_tailed[0]}", f"--out={tmp_path}", "--strategies=random,core_set", "--seeds=2", *arguments]
+                [
+                    "heads",
+                    f"--features={long_tailed[0]}",
+                    f"--out={tmp_path}",
+                    "--strategies=random,core_set",
+                    "--seeds=2",
+                    *arguments,
+                ]
             )
             heads.main([])
         finally:
@@ -75,5 +101,8 @@ def test_the_program_puts_heads_side_by_side_and_goes_on_where_it_was(long_taile
     more = run("--budgets=30", "--heads=svm,ldam,logistic+crt")
     assert [entry for entry in more if entry["head"] != "logistic+crt"] == first
     assert (tmp_path / "table.md").read_text().startswith("| head         | random, 30 |")
-    with flagsaver.flagsaver(data_dir="photos"), pytest.raises(ValueError, match="give one of them"):
+    with (
+        flagsaver.flagsaver(data_dir="photos"),
+        pytest.raises(ValueError, match="give one of them"),
+    ):
         run()

@@ -1,4 +1,5 @@
-"""The contract suite: in full for one strategy of each family and wrapper, a smoke check for every other name in the registry.
+"""The contract suite: in full for one strategy of each family and wrapper, a smoke check for every
+other name in the registry.
 
 A new name is found there; a new family or wrapper goes into FULL, and a test fails until it does.
 """
@@ -20,7 +21,8 @@ from balal.testing import check_strategy
 FULL = ["random", "ent_inv_div", "core_set", "ent_inv_div+balance", "ent_inv_div+posterior"]
 QUICK = {"random", "ent_inv_div+balance"}
 CHANCE = {"random", "core_set", "posterior"}
-# The suite's pools and budgets are small: the posterior takes over soon, and chooses from few rows between two looks.
+# The suite's pools and budgets are small: the posterior takes over soon, and chooses from few rows
+# between two looks.
 SOON = dict(start=3, every=2, near=4)
 
 
@@ -31,7 +33,9 @@ def twin(name):
     def picks(features, scores, candidates, labels, start, budget, num_classes):
         free = candidates.copy()
         free[start[0]] = False
-        score = {"ent": "entropy", "ms": "margin", "lc": "least_confidence"}[first.partition("_")[0]]
+        score = {"ent": "entropy", "ms": "margin", "lc": "least_confidence"}[
+            first.partition("_")[0]
+        ]
         values = scores[score] * (1 if "inv" in first else -1)
         if "div" in first:
             order = reference.diversify(values, scores["predicted"], budget, free)
@@ -52,19 +56,28 @@ def twin(name):
                 start=start,
                 candidates=candidates,
             )
-        return reference.balanced(order, features, labels, budget, num_classes, start=start[0], candidates=candidates)[0]
+        return reference.balanced(
+            order, features, labels, budget, num_classes, start=start[0], candidates=candidates
+        )[0]
 
     return picks
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.quick if name in QUICK else ()) for name in FULL])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.quick if name in QUICK else ()) for name in FULL]
+)
 def test_the_whole_contract(name):
     first = name.partition("+")[0]
     examples = 5 if name in QUICK else 3
     strategy = balal.strategy(name)
     if isinstance(strategy, balal.Posterior):
         strategy = replace(strategy, **SOON)
-    check_strategy(strategy, examples=examples, chance=first in CHANCE, reference=None if first in CHANCE else twin(name))
+    check_strategy(
+        strategy,
+        examples=examples,
+        chance=first in CHANCE,
+        reference=None if first in CHANCE else twin(name),
+    )
 
 
 def test_the_suite_covers_every_family_and_every_wrapper():
@@ -75,19 +88,36 @@ def test_the_suite_covers_every_family_and_every_wrapper():
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in FULL])
 def test_every_other_name_picks_distinct_candidates(name):
     rng = np.random.default_rng(0)
-    pool = balal.pool(rng.normal(size=(20, 3)).astype(np.float32), logits=rng.normal(size=(20, 4)), candidates=np.arange(20) % 3 > 0)
-    picks = balal.one_shot(balal.strategy(name), pool, rng.integers(0, 3, 20), budget=13, num_classes=3, key=jax.random.key(0)).indices
+    pool = balal.pool(
+        rng.normal(size=(20, 3)).astype(np.float32),
+        logits=rng.normal(size=(20, 4)),
+        candidates=np.arange(20) % 3 > 0,
+    )
+    picks = balal.one_shot(
+        balal.strategy(name),
+        pool,
+        rng.integers(0, 3, 20),
+        budget=13,
+        num_classes=3,
+        key=jax.random.key(0),
+    ).indices
     assert sorted(picks.tolist()) == np.flatnonzero(np.arange(20) % 3 > 0).tolist()
 
 
 @pytest.mark.parametrize("name", ["core_set", "ent_inv_div+balance", "ent_inv_div+posterior"])
 def test_a_budget_that_is_data_buys_the_same(name):
     rng = np.random.default_rng(1)
-    pool = balal.pool(rng.normal(size=(20, 3)).astype(np.float32), logits=rng.normal(size=(20, 4)), candidates=np.arange(20) % 5 > 0)
+    pool = balal.pool(
+        rng.normal(size=(20, 3)).astype(np.float32),
+        logits=rng.normal(size=(20, 4)),
+        candidates=np.arange(20) % 5 > 0,
+    )
     labels, start = rng.integers(0, 3, 20), (np.array([3, 7]), np.array([1, 1]))
     options = dict(num_classes=3, key=jax.random.key(0), labelled=start)
     strategy = balal.strategy(name)
-    served = jax.vmap(lambda budget: balal.simulate(strategy, pool, labels, budget=budget, capacity=11, **options))(jnp.array([4, 9]))
+    served = jax.vmap(
+        lambda budget: balal.simulate(strategy, pool, labels, budget=budget, capacity=11, **options)
+    )(jnp.array([4, 9]))
     for lane, budget in enumerate((4, 9)):
         alone = balal.simulate(strategy, pool, labels, budget=budget, **options)
         assert served.indices[lane].tolist() == [*alone.indices.tolist(), *[-1] * (11 - budget)]
@@ -99,7 +129,15 @@ def test_one_program_serves_all_budgets():
     pool, labels = balal.pool(np.eye(9, dtype=np.float32)), np.arange(9) % 2
     before = None
     for budget in (3, 5, 8):
-        balal.one_shot(balal.strategy("random"), pool, labels, budget=budget, capacity=8, num_classes=2, key=jax.random.key(0))
+        balal.one_shot(
+            balal.strategy("random"),
+            pool,
+            labels,
+            budget=budget,
+            capacity=8,
+            num_classes=2,
+            key=jax.random.key(0),
+        )
         before = before or balal.loop.compilations()
     assert balal.loop.compilations() == before
 
@@ -134,7 +172,11 @@ class Broken(balal.Ordered):
         return order.astype(jnp.int32)
 
     def ask(self, memory, pool, labelled):
-        if self.fault in ("asks rows that are no candidates", "asks labelled rows again", "asks a row twice"):
+        if self.fault in (
+            "asks rows that are no candidates",
+            "asks labelled rows again",
+            "asks a row twice",
+        ):
             # The next place of the order, whatever the pool says.
             started = labelled.indices.shape[0] - memory.indices.shape[0]
             return memory.indices[labelled.count - started], memory
@@ -153,7 +195,9 @@ class Forgets:
     def ask(self, memory, pool, labelled):
         key, draw = jax.random.split(memory)
         values = jax.random.uniform(draw, (pool.size,))
-        return jnp.argmax(jnp.where(balal.types.available(pool, labelled), values, -1)).astype(jnp.int32), key
+        return jnp.argmax(jnp.where(balal.types.available(pool, labelled), values, -1)).astype(
+            jnp.int32
+        ), key
 
     def tell(self, memory, pool, index, label):
         return memory
@@ -171,7 +215,11 @@ class Forgets:
         ("asks rows that are no candidates", "picks are distinct candidates", "must be candidates"),
         ("asks labelled rows again", "picks are distinct candidates", "was picked again"),
         ("asks a row twice", "picks are distinct candidates", "must be distinct"),
-        ("depends on the size of the pool", "padding changes no pick", "with three masked rows more"),
+        (
+            "depends on the size of the pool",
+            "padding changes no pick",
+            "with three masked rows more",
+        ),
         ("depends on the place of a row", "permuted rows are permuted picks", "permuted:"),
     ],
 )

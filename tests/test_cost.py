@@ -1,4 +1,5 @@
-"""What a simulation costs: memory beside what processes take, operations beside the compiler's count of their parts."""
+"""What a simulation costs: memory beside what processes take, operations beside the compiler's
+count of their parts."""
 
 import dataclasses
 import json
@@ -12,14 +13,22 @@ import pytest
 from measure_memory import JOBS
 
 import balal
-from balal import balancing, coverage, posterior
+from balal.kernels import balancing, gaussian_process, k_center
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from /proc"
+)
 @pytest.mark.parametrize("place", range(len(JOBS)), ids=[job[0] for job in JOBS])
 def test_memory_is_what_a_process_takes_within_a_quarter(place):
     program = Path(__file__).parent / "measure_memory.py"
-    run = subprocess.run([sys.executable, program, str(place)], capture_output=True, text=True, check=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, program, str(place)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
     figures = json.loads(run.stdout)
     assert figures["estimated"] == pytest.approx(figures["measured"], rel=0.25)
 
@@ -31,11 +40,17 @@ def flops(function, *arguments) -> float:
 def test_operations_of_a_label_are_those_the_compiler_counts():
     """Sixteen labels on top of a full record: the columns, the kernel and the means of all rows."""
     rows, size, num_classes, capacity = 4096, 64, 40, 64
-    process = posterior.begin(jnp.ones((rows, size)), capacity=capacity, num_classes=num_classes)
+    process = gaussian_process.begin(
+        jnp.ones((rows, size)), capacity=capacity, num_classes=num_classes
+    )
     leaves, structure = jax.tree.flatten(process)
 
     def label(*leaves):
-        return jax.tree.leaves(posterior.update(jax.tree.unflatten(structure, leaves), jnp.arange(16), jnp.zeros(16, int)))
+        return jax.tree.leaves(
+            gaussian_process.update(
+                jax.tree.unflatten(structure, leaves), jnp.arange(16), jnp.zeros(16, int)
+            )
+        )
 
     counted = flops(label, *leaves)
     # The means move in a loop, of which the compiler counts one of eight rounds.
@@ -46,26 +61,43 @@ def test_operations_of_a_label_are_those_the_compiler_counts():
 
 def test_operations_of_a_pass_and_of_a_choice_are_those_the_compiler_counts():
     rows, size, num_classes = 1000, 64, 40
-    a_pass = flops(coverage.squared_distances, jnp.ones((rows, size)), jnp.ones(size))
-    assert balal.estimate(balal.strategy("core_set"), rows, size, 0, num_classes, 20).flops == pytest.approx(20 * a_pass, rel=0.1)
+    a_pass = flops(k_center.squared_distances, jnp.ones((rows, size)), jnp.ones(size))
+    assert balal.estimate(
+        balal.strategy("core_set"), rows, size, 0, num_classes, 20
+    ).flops == pytest.approx(20 * a_pass, rel=0.1)
     table, over = jnp.ones((num_classes, rows)), jnp.arange(num_classes) > 0
     a_choice = flops(balancing.ratios, table, jnp.int32(0), over)
     counted = 20 * (a_pass + a_choice)
-    assert balal.estimate(balal.strategy("random+balance"), rows, size, 0, num_classes, 20).flops == pytest.approx(counted, rel=0.25)
+    assert balal.estimate(
+        balal.strategy("random+balance"), rows, size, 0, num_classes, 20
+    ).flops == pytest.approx(counted, rel=0.25)
 
 
 def test_operations_grow_with_what_there_is_to_do():
     def cost(name, *, budget=20, **options):
-        strategy = dataclasses.replace(balal.strategy(name), **options) if options else balal.strategy(name)
+        strategy = (
+            dataclasses.replace(balal.strategy(name), **options)
+            if options
+            else balal.strategy(name)
+        )
         return balal.cost._flops(strategy, 1000, 8, 4, budget)
 
     assert cost("core_set+balance") == cost("core_set") + cost("random+balance")
     neighbours = 2 * 1000 * 1000 * 8
-    assert neighbours < cost("posterior", landmarks=5) < cost("posterior") < cost("posterior", budget=40)
+    assert (
+        neighbours
+        < cost("posterior", landmarks=5)
+        < cost("posterior")
+        < cost("posterior", budget=40)
+    )
 
 
 def test_a_job_above_the_limit_is_refused_before_anything_is_allocated():
-    with pytest.raises(ValueError, match=r"2,000,000,000 x 512 .* needs 4.* GB, more than the limit of 16.00 GB: lower the budget"):
+    with pytest.raises(
+        ValueError,
+        match=r"2,000,000,000 x 512 .* needs 4.* GB, more than the limit of 16.00 GB: lower the "
+        r"budget",
+    ):
         balal.estimate(balal.strategy("random"), 2_000_000_000, 512, 0, 3, 10, limit=16 * 10**9)
 
 

@@ -1,4 +1,5 @@
-"""Fine-tuning of a small network: it learns, it repeats itself, and it goes on where it was stopped."""
+"""Fine-tuning of a small network: it learns, it repeats itself, and it goes on where it was
+stopped."""
 
 from dataclasses import replace
 
@@ -44,7 +45,9 @@ def test_it_overfits_64_images(learned, pictures):
 
 def test_bfloat16_overfits_them_too_and_parameters_stay_float32(learned, params, pictures):
     images, labels = pictures
-    head = finetune.fit(SOURCE, params, images, labels, num_classes=6, key=KEY, recipe=replace(PLAIN, bfloat16=True))
+    head = finetune.fit(
+        SOURCE, params, images, labels, num_classes=6, key=KEY, recipe=replace(PLAIN, bfloat16=True)
+    )
     assert not np.array_equal(head.losses, learned.losses)
     assert head.losses[0] > 1
     assert head.losses[-1] < 0.1
@@ -54,7 +57,8 @@ def test_bfloat16_overfits_them_too_and_parameters_stay_float32(learned, params,
 
 def test_the_same_key_gives_the_same_head_and_another_another(params, pictures):
     first, second, other = (
-        finetune.fit(SOURCE, params, *pictures, num_classes=6, key=key, recipe=LIGHT) for key in (KEY, KEY, jax.random.key(4))
+        finetune.fit(SOURCE, params, *pictures, num_classes=6, key=key, recipe=LIGHT)
+        for key in (KEY, KEY, jax.random.key(4))
     )
     assert jax.tree.all(jax.tree.map(np.array_equal, first.params, second.params))
     assert not np.array_equal(first.losses, other.losses)
@@ -69,7 +73,16 @@ def test_one_that_was_stopped_goes_on_to_the_same_end(params, pictures, tmp_path
 
     whole = finetune.fit(SOURCE, params, *pictures, num_classes=6, key=KEY, recipe=LIGHT)
     with pytest.raises(Stop):
-        finetune.fit(SOURCE, params, *pictures, num_classes=6, key=KEY, recipe=LIGHT, checkpoint=tmp_path / "net.npz", progress=stop)
+        finetune.fit(
+            SOURCE,
+            params,
+            *pictures,
+            num_classes=6,
+            key=KEY,
+            recipe=LIGHT,
+            checkpoint=tmp_path / "net.npz",
+            progress=stop,
+        )
     done = []
     rest = finetune.fit(
         SOURCE,
@@ -85,13 +98,31 @@ def test_one_that_was_stopped_goes_on_to_the_same_end(params, pictures, tmp_path
     assert jax.tree.all(jax.tree.map(np.array_equal, whole.params, rest.params))
     np.testing.assert_array_equal(whole.losses, rest.losses)
     with pytest.raises(ValueError, match="another training"):
-        finetune.fit(SOURCE, params, *pictures, num_classes=6, key=jax.random.key(9), recipe=LIGHT, checkpoint=tmp_path / "net.npz")
+        finetune.fit(
+            SOURCE,
+            params,
+            *pictures,
+            num_classes=6,
+            key=jax.random.key(9),
+            recipe=LIGHT,
+            checkpoint=tmp_path / "net.npz",
+        )
     (tmp_path / "net.npz").write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match="is no checkpoint"):
-        finetune.fit(SOURCE, params, *pictures, num_classes=6, key=KEY, recipe=LIGHT, checkpoint=tmp_path / "net.npz")
+        finetune.fit(
+            SOURCE,
+            params,
+            *pictures,
+            num_classes=6,
+            key=KEY,
+            recipe=LIGHT,
+            checkpoint=tmp_path / "net.npz",
+        )
 
 
-def test_a_checkpoint_of_another_source_or_of_arrays_of_another_form_is_refused(params, pictures, tmp_path):
+def test_a_checkpoint_of_another_source_or_of_arrays_of_another_form_is_refused(
+    params, pictures, tmp_path
+):
     images, labels = pictures
     options = dict(num_classes=6, key=KEY, recipe=LIGHT, checkpoint=tmp_path / "net.npz")
     finetune.fit(SOURCE, params, images, labels, **options)
@@ -108,7 +139,9 @@ def test_a_checkpoint_of_another_source_or_of_arrays_of_another_form_is_refused(
 def test_a_class_that_counts_for_next_to_nothing_is_not_learned(params, pictures):
     images, labels = pictures
     weights = np.array([1, 1e-6, 1, 1, 1, 1])
-    head = finetune.fit(SOURCE, params, images, labels, num_classes=6, key=KEY, recipe=PLAIN, weights=weights)
+    head = finetune.fit(
+        SOURCE, params, images, labels, num_classes=6, key=KEY, recipe=PLAIN, weights=weights
+    )
     predicted = finetune.predict(head, images)
     assert np.mean(predicted[labels != 1] == labels[labels != 1]) == 1
     assert np.mean(predicted[labels == 1] == 1) < 0.5
@@ -116,25 +149,46 @@ def test_a_class_that_counts_for_next_to_nothing_is_not_learned(params, pictures
 
 def test_what_a_class_without_labels_weighs_does_not_matter(params, pictures):
     options = dict(num_classes=6, key=KEY, recipe=LIGHT)
-    first, second = (finetune.fit(SOURCE, params, *pictures, weights=np.array([1, 1, 1, 1, weight, 1]), **options) for weight in (0, 1))
+    first, second = (
+        finetune.fit(
+            SOURCE, params, *pictures, weights=np.array([1, 1, 1, 1, weight, 1]), **options
+        )
+        for weight in (0, 1)
+    )
     np.testing.assert_array_equal(first.losses, second.losses)
 
 
 def test_an_adjustment_lowers_what_it_was_added_to(params, pictures):
     images, labels = pictures
     plain, adjusted = (
-        finetune.fit(SOURCE, params, images, labels, num_classes=6, key=KEY, recipe=LIGHT, adjustment=added)
+        finetune.fit(
+            SOURCE, params, images, labels, num_classes=6, key=KEY, recipe=LIGHT, adjustment=added
+        )
         for added in (None, np.array([9.0, 0, 0, 0, 0, 0]))
     )
-    assert finetune.logits(adjusted, images)[:, 0].mean() < finetune.logits(plain, images)[:, 0].mean() - 0.5
+    assert (
+        finetune.logits(adjusted, images)[:, 0].mean()
+        < finetune.logits(plain, images)[:, 0].mean() - 0.5
+    )
 
 
 @pytest.mark.parametrize(
     ("epochs", "steps", "expected"),
-    [(4, 3, [6, 3, 3]), (1, 4, [2, 1, 1]), (2, 4, [4, 2, 2]), (3, 4, [6, 3, 3]), (2, 1, [1, 1, 0]), (1, 1, [1, 0, 0])],
+    [
+        (4, 3, [6, 3, 3]),
+        (1, 4, [2, 1, 1]),
+        (2, 4, [4, 2, 2]),
+        (3, 4, [6, 3, 3]),
+        (2, 1, [1, 1, 0]),
+        (1, 1, [1, 0, 0]),
+    ],
 )
-def test_the_learning_rate_falls_to_a_tenth_after_shares_of_the_epochs_however_few(epochs, steps, expected):
-    recipe = finetune.Recipe(epochs=epochs, learning_rate=1.0, momentum=0.0, weight_decay=0.0, decay=(0.5, 0.75))
+def test_the_learning_rate_falls_to_a_tenth_after_shares_of_the_epochs_however_few(
+    epochs, steps, expected
+):
+    recipe = finetune.Recipe(
+        epochs=epochs, learning_rate=1.0, momentum=0.0, weight_decay=0.0, decay=(0.5, 0.75)
+    )
     optimizer = finetune._optimizer(recipe, steps)
     state, rates = optimizer.init(np.zeros((), np.float32)), []
     for _ in range(epochs * steps):
@@ -163,8 +217,14 @@ def test_augmentation_keeps_the_pixels_and_moves_them():
         (dict(recipe=finetune.Recipe(epochs=0)), "a recipe has epochs"),
         (dict(weights=[1.0]), "weights must have a number for each of 6 classes"),
         (dict(adjustment=np.zeros(7)), "adjustment must have a number for each of 6 classes"),
-        (dict(weights=np.array([1, 0, 1, -1, 1, np.nan])), r"weights must be positive and finite .* 3 are not: classes \[1, 3, 5\]"),
-        (dict(adjustment=np.array([0, 0, np.nan, 0, 0, 0])), r"adjustment must be finite .* 1 are not: classes \[2\]"),
+        (
+            dict(weights=np.array([1, 0, 1, -1, 1, np.nan])),
+            r"weights must be positive and finite .* 3 are not: classes \[1, 3, 5\]",
+        ),
+        (
+            dict(adjustment=np.array([0, 0, np.nan, 0, 0, 0])),
+            r"adjustment must be finite .* 1 are not: classes \[2\]",
+        ),
     ],
 )
 def test_what_cannot_be_trained_on_is_told(change, told, params, pictures):

@@ -18,7 +18,9 @@ from balal import data
 def photo(width: int = 40, height: int = 24) -> Image.Image:
     """A smooth picture, the same every time: red grows to the right, green downwards."""
     across, down = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))
-    return Image.fromarray(np.stack([across, down, np.full_like(across, 60)], axis=2).astype(np.uint8))
+    return Image.fromarray(
+        np.stack([across, down, np.full_like(across, 60)], axis=2).astype(np.uint8)
+    )
 
 
 def encoded(image: Image.Image, form: str, **options) -> bytes:
@@ -31,10 +33,20 @@ def claiming(width: int, height: int) -> bytes:
     """A PNG file of a hundred bytes whose header says it has so many pixels."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 50)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 50))
+        + chunk(b"IEND", b"")
+    )
 
 
 JPEG = encoded(photo(), "JPEG", quality=95)
@@ -65,7 +77,10 @@ def test_images_that_lie_in_the_folder_itself_are_unlabelled(tmp_path):
     found = data.folder(tmp_path)
     assert (found.ids, found.labels.tolist(), found.class_names) == (("one.jpg",), [-1], ())
     for skip_damaged in (False, True):
-        with pytest.raises(ValueError, match=r"must have a label for every image, .* holds only files \(one\.jpg, \.\.\.\)"):
+        with pytest.raises(
+            ValueError,
+            match=r"must have a label for every image, .* holds only files \(one\.jpg, \.\.\.\)",
+        ):
             data.folder(tmp_path, labelled=True, skip_damaged=skip_damaged)
 
 
@@ -74,7 +89,14 @@ def test_labelled_false_takes_every_image_below(pets):
     (pets / "dog" / "young" / "c.jpg").write_bytes(JPEG)
     (pets / "stray.jpg").write_bytes(JPEG)
     found = data.folder(pets, labelled=False)
-    assert found.ids == ("cat/y.jpg", "cat/z.png", "dog/a.jpg", "dog/b.jpg", "dog/young/c.jpg", "stray.jpg")
+    assert found.ids == (
+        "cat/y.jpg",
+        "cat/z.png",
+        "dog/a.jpg",
+        "dog/b.jpg",
+        "dog/young/c.jpg",
+        "stray.jpg",
+    )
     assert set(found.labels.tolist()) == {-1}
 
 
@@ -133,7 +155,9 @@ def test_of_many_damaged_files_the_first_few_and_their_number_are_told(tmp_path)
 
 def test_how_far_the_check_is_is_told(pets):
     told = []
-    found = data.folder(pets, skip_damaged=True, progress=lambda number, total: told.append((number, total)))
+    found = data.folder(
+        pets, skip_damaged=True, progress=lambda number, total: told.append((number, total))
+    )
     total = len(found) + len(found.skipped)
     assert told == [(number, total) for number in range(1, total + 1)]
 
@@ -148,7 +172,9 @@ def test_without_a_check_damage_shows_when_an_image_is_read(pets):
     (pets / "cat" / "a.jpg").write_bytes(JPEG[:300])
     found = data.folder(pets, check=False)
     assert len(found) == 5
-    with pytest.raises(ValueError, match=r"image 'cat/a\.jpg' \(row 0\) of .* cannot be read: it cannot be decoded"):
+    with pytest.raises(
+        ValueError, match=r"image 'cat/a\.jpg' \(row 0\) of .* cannot be read: it cannot be decoded"
+    ):
         list(data.batches(found, 2))
     seen = list(data.batches(found, 2, skip_damaged=True))
     assert [batch.rows.tolist() for batch in seen] == [[1], [2, 3], [4]]
@@ -158,7 +184,11 @@ def test_without_a_check_damage_shows_when_an_image_is_read(pets):
 @pytest.mark.parametrize("kept", [0.02, 0.1, 0.3, 0.6, 0.8])
 @pytest.mark.parametrize("form", ["JPEG", "progressive", "PNG", "WEBP", "GIF"])
 def test_a_quick_look_finds_every_cut_that_decoding_finds(form, kept):
-    whole = encoded(photo(), "JPEG", progressive=True) if form == "progressive" else encoded(photo(), form)
+    whole = (
+        encoded(photo(), "JPEG", progressive=True)
+        if form == "progressive"
+        else encoded(photo(), form)
+    )
     for quick in (False, True):
         with pytest.raises(ValueError, match="it "):
             data.decode(whole[: int(len(whole) * kept)], quick=quick)
@@ -167,7 +197,10 @@ def test_a_quick_look_finds_every_cut_that_decoding_finds(form, kept):
 
 def test_broken_bytes_never_raise_anything_but_a_sentence():
     chance = np.random.default_rng(0)
-    sources = [encoded(photo(16, 12), form) for form in ("JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "PPM")]
+    sources = [
+        encoded(photo(16, 12), form)
+        for form in ("JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "PPM")
+    ]
     told = []
     for number in range(700):
         broken = bytearray(sources[number % len(sources)])
@@ -208,7 +241,10 @@ def test_of_sixteen_bits_the_upper_eight_are_kept(form):
 
 
 def test_pixels_of_no_agreed_range_are_refused():
-    for values, told in ((np.zeros((2, 2), np.float32), "floating-point"), (np.zeros((2, 2), np.int32), "32-bit integers")):
+    for values, told in (
+        (np.zeros((2, 2), np.float32), "floating-point"),
+        (np.zeros((2, 2), np.int32), "32-bit integers"),
+    ):
         with pytest.raises(ValueError, match=f"its pixels are {told}, whose range nobody knows"):
             data.decode(encoded(Image.fromarray(values), "TIFF"))
 
@@ -226,20 +262,29 @@ def test_what_is_transparent_is_white():
     palette.putpalette([200, 0, 0, 0, 200, 0])
     palette.putpixel((1, 0), 1)
     for form in ("PNG", "GIF"):
-        assert data.decode(encoded(palette, form, transparency=0)).tolist() == [[[255, 255, 255], [0, 200, 0]]]
+        assert data.decode(encoded(palette, form, transparency=0)).tolist() == [
+            [[255, 255, 255], [0, 200, 0]]
+        ]
 
 
 def test_of_an_animation_the_first_frame_counts():
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "lime")]
     for form in ("GIF", "WEBP", "PNG"):
-        moving = encoded(frames[0], form, save_all=True, append_images=frames[1:], **({"lossless": True} if form == "WEBP" else {}))
+        moving = encoded(
+            frames[0],
+            form,
+            save_all=True,
+            append_images=frames[1:],
+            **({"lossless": True} if form == "WEBP" else {}),
+        )
         assert data.decode(moving)[0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_photographs_are_turned_upright_by_their_exif_tag(orientation):
     upright = np.asarray(photo())
-    # How a camera stores the picture, from the definition of the tag: where row 0 and column 0 of what is stored are seen.
+    # How a camera stores the picture, from the definition of the tag: where row 0 and column 0 of
+    # what is stored are seen.
     turned = upright.swapaxes(0, 1)
     stored = {
         1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
@@ -247,11 +292,16 @@ def test_photographs_are_turned_upright_by_their_exif_tag(orientation):
     }[orientation]  # fmt: skip
     tag = Image.Exif()
     tag[0x0112] = orientation
-    np.testing.assert_array_equal(data.decode(encoded(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=tag)), upright)
+    np.testing.assert_array_equal(
+        data.decode(encoded(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=tag)),
+        upright,
+    )
 
 
 def test_broken_exif_says_nothing_about_whole_pixels():
-    pixels = data.decode(encoded(photo(), "PNG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xffrubbish"))
+    pixels = data.decode(
+        encoded(photo(), "PNG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xffrubbish")
+    )
     np.testing.assert_array_equal(pixels, np.asarray(photo()))
 
 
@@ -274,7 +324,9 @@ def test_two_files_of_one_id_are_told(tmp_path):
     for name in (b"caf\xe9.jpg", b"caf\\xe9.jpg"):
         with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
             file.write(JPEG)
-    with pytest.raises(ValueError, match=r"caf\\xe9\.jpg \(another file has the same id; rename one\)"):
+    with pytest.raises(
+        ValueError, match=r"caf\\xe9\.jpg \(another file has the same id; rename one\)"
+    ):
         data.folder(tmp_path)
 
 
@@ -286,7 +338,10 @@ def test_links_are_followed_but_not_in_circles(pets):
     with pytest.raises(ValueError, match="3 of what lies in") as caught:
         data.folder(pets)
     assert "cat/circle (it is a link to a folder that holds it)" in str(caught.value)
-    assert "cat/nowhere (it leads nowhere or may not be looked at: No such file or directory)" in str(caught.value)
+    assert (
+        "cat/nowhere (it leads nowhere or may not be looked at: No such file or directory)"
+        in str(caught.value)
+    )
     found = data.folder(pets, skip_damaged=True)
     assert found.ids[-1] == "dog/friend.png"
     assert found.skipped == ("cat/circle", "cat/nowhere", "cat/self")
@@ -295,7 +350,10 @@ def test_links_are_followed_but_not_in_circles(pets):
 def test_a_file_far_larger_than_a_photograph_is_not_read(pets):
     with (pets / "cat" / "huge.jpg").open("wb") as file:
         file.truncate(600 * 2**20)
-    with pytest.raises(ValueError, match=r"cat/huge\.jpg \(it has 629145600 bytes, more than the 536870912 that are read\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"cat/huge\.jpg \(it has 629145600 bytes, more than the 536870912 that are read\)",
+    ):
         data.folder(pets)
 
 
@@ -320,7 +378,9 @@ def test_what_may_not_be_read_is_told_by_name():
                 os.seteuid(65534)
             found = data.folder(place, labelled=False, skip_damaged=True)
             with pytest.raises(
-                ValueError, match=r"closet \(it cannot be opened: Permission denied\), locked\.jpg \(it cannot be opened: Perm"
+                ValueError,
+                match=r"closet \(it cannot be opened: Permission denied\), locked\.jpg \(it "
+                r"cannot be opened: Perm",
             ):
                 data.folder(place, labelled=False)
         finally:

@@ -11,12 +11,18 @@ import reference_metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balal import chance, imbalance
+from balal import imbalance
+from balal.kernels import sampling
 
 DATA = Path(__file__).parent.parent / "experiments" / "data"
 TABLE_1 = json.loads((DATA / "aggarwal_tables.json").read_text())["table1"]
 INDUCED = json.loads((DATA / "induced_counts.json").read_text())
-SETS = [("food101", "Food-101"), ("cifar100", "CIFAR-100"), ("imn100", "IMN-100"), ("mit67", "MIT-67")]
+SETS = [
+    ("food101", "Food-101"),
+    ("cifar100", "CIFAR-100"),
+    ("imn100", "IMN-100"),
+    ("mit67", "MIT-67"),
+]
 few = settings(derandomize=True, deadline=None, max_examples=30)
 
 
@@ -38,7 +44,9 @@ def test_counts_reproduce_every_printed_digit_of_table_1(key, name):
 @pytest.mark.parametrize(("key", "name"), SETS)
 def test_counts_find_the_profile_of_the_stored_sets(key, name):
     stored = np.array(sorted(INDUCED[key]["counts"], reverse=True))
-    sizes = imbalance.counts(len(stored), total=int(stored.sum()), std=float(stored.std()), capacity=INDUCED[key]["cap"])
+    sizes = imbalance.counts(
+        len(stored), total=int(stored.sum()), std=float(stored.std()), capacity=INDUCED[key]["cap"]
+    )
     np.testing.assert_allclose(sizes, stored, atol=8)
 
 
@@ -46,7 +54,9 @@ def test_counts_find_the_profile_of_the_stored_sets(key, name):
 def wishes(draw):
     """num_classes, total, capacities and a reachable std: that of some sizes that fit."""
     num_classes = draw(st.sampled_from([2, 5, 30]))
-    capacity = np.array(draw(st.lists(st.integers(5, 400), min_size=num_classes, max_size=num_classes)))
+    capacity = np.array(
+        draw(st.lists(st.integers(5, 400), min_size=num_classes, max_size=num_classes))
+    )
     shares = np.array(draw(st.lists(st.floats(0, 1), min_size=num_classes, max_size=num_classes)))
     some = np.maximum((shares * capacity).astype(int), 1)
     return num_classes, int(some.sum()), capacity, float(some.std())
@@ -68,13 +78,17 @@ def test_counts_fall_from_the_first_class_to_the_last():
 
 
 def test_the_roomiest_class_becomes_the_largest():
-    sizes = imbalance.counts(4, total=100, ratio=0.8, capacity=np.array([10, 60, 20, 70]), tolerance=0.5)
+    sizes = imbalance.counts(
+        4, total=100, ratio=0.8, capacity=np.array([10, 60, 20, 70]), tolerance=0.5
+    )
     assert np.argsort(-sizes, kind="stable").tolist() == [3, 1, 2, 0]
 
 
 def test_ratio_and_std_say_the_same():
     by_ratio = imbalance.counts(100, total=17168, ratio=126.98 / 171.68, capacity=500)
-    np.testing.assert_array_equal(by_ratio, imbalance.counts(100, total=17168, std=126.98, capacity=500))
+    np.testing.assert_array_equal(
+        by_ratio, imbalance.counts(100, total=17168, std=126.98, capacity=500)
+    )
 
 
 def test_no_imbalance_gives_equal_classes():
@@ -83,17 +97,26 @@ def test_no_imbalance_gives_equal_classes():
 
 def test_full_capacities_leave_one_answer():
     capacity = np.array([3, 9, 5])
-    assert imbalance.counts(3, total=17, std=float(capacity.std()), capacity=capacity).tolist() == [3, 9, 5]
+    assert imbalance.counts(3, total=17, std=float(capacity.std()), capacity=capacity).tolist() == [
+        3,
+        9,
+        5,
+    ]
 
 
 def test_the_steepest_profile_fills_one_class_after_the_other():
     wanted = np.array([50, 50, 20, 1, 1])
-    assert imbalance.counts(5, total=122, std=float(wanted.std()), capacity=50).tolist() == wanted.tolist()
+    assert (
+        imbalance.counts(5, total=122, std=float(wanted.std()), capacity=50).tolist()
+        == wanted.tolist()
+    )
 
 
 def test_a_floor_under_the_class_sizes_is_kept():
     assert imbalance.counts(20, total=2000, ratio=1.0, capacity=1000, smallest=15).min() >= 15
-    assert imbalance.counts(4, total=10, std=float(np.std([10, 0, 0, 0])), capacity=10, smallest=0).tolist() == [10, 0, 0, 0]
+    assert imbalance.counts(
+        4, total=10, std=float(np.std([10, 0, 0, 0])), capacity=10, smallest=0
+    ).tolist() == [10, 0, 0, 0]
 
 
 def test_thousands_of_classes_are_no_problem():
@@ -105,17 +128,29 @@ def test_thousands_of_classes_are_no_problem():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(total=1001, ratio=0.5, capacity=100), "total must lie between 10 and 1000, the sum of the capacities, got 1001"),
+        (
+            dict(total=1001, ratio=0.5, capacity=100),
+            "total must lie between 10 and 1000, the sum of the capacities, got 1001",
+        ),
         (dict(total=9, ratio=0.5, capacity=100), "total must lie between 10 and 1000"),
-        (dict(total=500, ratio=1.5, capacity=100), "a std of 75.0000 is out of reach, the nearest is 4"),
+        (
+            dict(total=500, ratio=1.5, capacity=100),
+            "a std of 75.0000 is out of reach, the nearest is 4",
+        ),
         (dict(total=500, std=float("nan"), capacity=100), "a std of nan is out of reach"),
         (dict(total=500, std=-1.0, capacity=100), "out of reach"),
-        (dict(total=500, std=33.3, capacity=np.arange(10) * 100 + 100, tolerance=0), "whole images come no nearer"),
+        (
+            dict(total=500, std=33.3, capacity=np.arange(10) * 100 + 100, tolerance=0),
+            "whole images come no nearer",
+        ),
         (dict(total=501, ratio=0.0, capacity=100), "out of reach|whole images come no nearer"),
         (dict(total=500, capacity=100), "either ratio or std, got ratio=None and std=None"),
         (dict(total=500, ratio=0.5, std=25.0, capacity=100), "either ratio or std"),
         (dict(total=500, ratio=0.5, capacity=np.array([100, 100])), r"got shape \(2,\)"),
-        (dict(total=500, ratio=0.5, capacity=100, smallest=101), "smallest must lie between 0 and the least capacity, 100"),
+        (
+            dict(total=500, ratio=0.5, capacity=100, smallest=101),
+            "smallest must lie between 0 and the least capacity, 100",
+        ),
     ],
 )
 def test_counts_refuse_the_infeasible(options, message):
@@ -136,11 +171,15 @@ def test_the_exponential_profile_is_its_formula(num_classes, largest, rho):
     sizes = imbalance.exponential(num_classes, largest=largest, rho=rho)
     assert sizes[0] == largest
     # What is a whole number but for the last bits may be cut either way.
-    assert np.count_nonzero(sizes != reference.exponential(num_classes, largest, rho)) <= np.ceil(num_classes / 20)
+    assert np.count_nonzero(sizes != reference.exponential(num_classes, largest, rho)) <= np.ceil(
+        num_classes / 20
+    )
     assert sizes[-1] == int(largest / rho + 1e-6)
 
 
-@pytest.mark.parametrize(("num_classes", "largest", "total"), [(10, 5000, 12406), (100, 500, 10847)])
+@pytest.mark.parametrize(
+    ("num_classes", "largest", "total"), [(10, 5000, 12406), (100, 500, 10847)]
+)
 def test_the_exponential_profile_gives_the_published_long_tailed_cifar(num_classes, largest, total):
     sizes = imbalance.exponential(num_classes, largest=largest, rho=100)
     assert (sizes[0], sizes[-1], sizes.sum()) == (largest, largest // 100, total)
@@ -157,7 +196,11 @@ def test_the_step_profile_makes_a_share_of_the_classes_small(minority, small):
 
 
 def test_profiles_without_imbalance_are_flat():
-    assert imbalance.exponential(4, largest=9, rho=1).tolist() == imbalance.step(4, largest=9, rho=1, minority=0.5).tolist() == [9] * 4
+    assert (
+        imbalance.exponential(4, largest=9, rho=1).tolist()
+        == imbalance.step(4, largest=9, rho=1, minority=0.5).tolist()
+        == [9] * 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +209,11 @@ def test_profiles_without_imbalance_are_flat():
         (0, dict(largest=10, rho=2.0), "must be at least 1, got 0 and 2.0"),
         (3, dict(largest=10, rho=0.5), "must be at least 1, got 3 and 0.5"),
         (3, dict(largest=10, rho=float("nan")), "got 3 and nan"),
-        (3, dict(largest=10, rho=50.0), "the smallest class would have 0.2 images: lower rho=50.0 or raise largest=10"),
+        (
+            3,
+            dict(largest=10, rho=50.0),
+            "the smallest class would have 0.2 images: lower rho=50.0 or raise largest=10",
+        ),
     ],
 )
 def test_profiles_refuse_the_impossible(num_classes, options, message):
@@ -188,7 +235,11 @@ def test_a_minority_is_a_share():
 def draws(draw):
     labels = np.array(draw(st.lists(st.integers(-1, 3), min_size=30, max_size=30)))
     available = reference.class_counts(labels, 4)
-    return labels, np.array([draw(st.integers(0, int(count))) for count in available]), draw(st.integers(0, 1000))
+    return (
+        labels,
+        np.array([draw(st.integers(0, int(count))) for count in available]),
+        draw(st.integers(0, 1000)),
+    )
 
 
 @few
@@ -205,8 +256,10 @@ def test_subsample_has_the_counts_asked_for_in_sorted_distinct_rows(case):
 def test_subsample_keeps_the_rows_with_the_smallest_numbers_of_each_class(case):
     labels, counts, seed = case
     key = jax.random.key(seed)
-    numbers = np.asarray(chance.per_row(key, 30)).tolist()
-    assert imbalance.subsample(key, labels, counts).tolist() == reference.subset_of_rows(numbers, labels, counts)
+    numbers = np.asarray(sampling.random_bits(key, 30)).tolist()
+    assert imbalance.subsample(key, labels, counts).tolist() == reference.subset_of_rows(
+        numbers, labels, counts
+    )
 
 
 @few
@@ -224,23 +277,32 @@ def test_rows_of_other_classes_appended_change_nothing(case):
 def test_a_smaller_subsample_lies_within_a_larger_one(case):
     labels, counts, seed = case
     key = jax.random.key(seed)
-    assert set(imbalance.subsample(key, labels, counts // 2)) <= set(imbalance.subsample(key, labels, counts))
+    assert set(imbalance.subsample(key, labels, counts // 2)) <= set(
+        imbalance.subsample(key, labels, counts)
+    )
 
 
 def test_the_same_key_draws_the_same_rows_and_another_key_others():
     labels, counts = np.arange(400) % 4, np.array([10, 20, 30, 40])
-    first, again, other = (imbalance.subsample(jax.random.key(seed), labels, counts) for seed in (0, 0, 1))
-    assert imbalance.fingerprint(first) == imbalance.fingerprint(again) != imbalance.fingerprint(other)
+    first, again, other = (
+        imbalance.subsample(jax.random.key(seed), labels, counts) for seed in (0, 0, 1)
+    )
+    assert (
+        imbalance.fingerprint(first) == imbalance.fingerprint(again) != imbalance.fingerprint(other)
+    )
 
 
 def test_every_row_of_a_class_is_drawn_equally_often():
-    """5 of 20 rows in each of 400 classes: 100 times at each place, standard deviation 8.7, so within 5 of them."""
+    """5 of 20 rows in each of 400 classes: 100 times at each place, standard deviation 8.7, so
+    within 5 of them."""
     rows = imbalance.subsample(jax.random.key(0), np.repeat(np.arange(400), 20), np.full(400, 5))
     assert np.all(np.abs(np.bincount(rows % 20) - 100) <= 44)
 
 
 def test_subsample_takes_jax_labels_and_no_unlabelled_rows():
-    assert imbalance.subsample(jax.random.key(0), jnp.array([-1, 0, -1, 1]), jnp.array([1, 1])).tolist() == [1, 3]
+    assert imbalance.subsample(
+        jax.random.key(0), jnp.array([-1, 0, -1, 1]), jnp.array([1, 1])
+    ).tolist() == [1, 3]
 
 
 def test_an_empty_subsample_is_empty():
@@ -251,8 +313,17 @@ def test_an_empty_subsample_is_empty():
 @pytest.mark.parametrize(
     ("labels", "counts", "message"),
     [
-        ([0, 0, 1], [3, 2], "2 classes have too few rows: class 0 has 2 of 3, class 1 has 1 of 2; lower their counts"),
-        ([0], [1] * 9, r"8 classes have too few rows: class 1 has 0 of 1, .*class 5 has 0 of 1, \.\.\.; lower"),
+        (
+            [0, 0, 1],
+            [3, 2],
+            "2 classes have too few rows: class 0 has 2 of 3, class 1 has 1 of 2; lower their "
+            "counts",
+        ),
+        (
+            [0],
+            [1] * 9,
+            r"8 classes have too few rows: class 1 has 0 of 1, .*class 5 has 0 of 1, \.\.\.; lower",
+        ),
         ([0, 5], [1, 0], "labels must lie between -1 and 1, the last class of counts, got 0 to 5"),
         ([0, -2], [1, 0], "got -2 to 0"),
         ([0, 1], [1, -1], "counts must not be negative, got -1 for class 1"),
@@ -265,6 +336,10 @@ def test_subsample_names_what_cannot_be_had(labels, counts, message):
 
 def test_a_fingerprint_knows_the_order_and_not_the_integer_type():
     rows = np.array([3, 1, 4, 1_000_000])
-    assert imbalance.fingerprint(rows) == imbalance.fingerprint(rows.astype(np.uint32)) == imbalance.fingerprint(jnp.asarray(rows))
+    assert (
+        imbalance.fingerprint(rows)
+        == imbalance.fingerprint(rows.astype(np.uint32))
+        == imbalance.fingerprint(jnp.asarray(rows))
+    )
     assert imbalance.fingerprint(rows) != imbalance.fingerprint(rows[::-1])
     assert len(imbalance.fingerprint(rows)) == 16

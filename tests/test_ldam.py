@@ -10,7 +10,9 @@ def clusters(sizes, seed=0, width=6, spread=0.6):
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(sizes)), sizes)
     centres = np.random.default_rng(99).normal(size=(len(sizes), width))
-    return centres[labels] / np.linalg.norm(centres[labels], axis=1, keepdims=True) + spread * rng.normal(size=(len(labels), width)), labels
+    return centres[labels] / np.linalg.norm(
+        centres[labels], axis=1, keepdims=True
+    ) + spread * rng.normal(size=(len(labels), width)), labels
 
 
 def test_the_loss_falls_and_jumps_where_the_weights_come_in():
@@ -27,13 +29,18 @@ def test_rare_classes_are_found_more_often_than_without_margins_and_weights():
     plain = ldam.fit(features, labels, num_classes=3, largest=0.0, beta=0.0)
     rare = answers > 0
     with_all = ldam.fit(features, labels, num_classes=3)
-    assert np.mean(ldam.predict(with_all, test)[rare] == answers[rare]) > np.mean(ldam.predict(plain, test)[rare] == answers[rare]) + 0.02
+    assert (
+        np.mean(ldam.predict(with_all, test)[rare] == answers[rare])
+        > np.mean(ldam.predict(plain, test)[rare] == answers[rare]) + 0.02
+    )
 
 
 def test_the_length_of_rows_and_unseen_classes_do_not_count():
     features, labels = clusters([20, 10])
     head = ldam.fit(features, 3 * labels, num_classes=6, steps=30)
-    longer = ldam.fit(features * np.linspace(1, 9, 30)[:, None], 3 * labels, num_classes=6, steps=30)
+    longer = ldam.fit(
+        features * np.linspace(1, 9, 30)[:, None], 3 * labels, num_classes=6, steps=30
+    )
     np.testing.assert_allclose(head.coef, longer.coef, atol=1e-4)
     assert set(ldam.predict(head, features)) <= {0, 3}
 

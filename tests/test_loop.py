@@ -20,13 +20,18 @@ STRATEGY = balal.strategy("ent_inv+balance")
 
 def small_pool(seed=0, rows=ROWS):
     rng = np.random.default_rng(seed)
-    features, logits = rng.normal(size=(rows, 3)).astype(np.float32), rng.normal(size=(rows, 5)).astype(np.float32)
+    features, logits = (
+        rng.normal(size=(rows, 3)).astype(np.float32),
+        rng.normal(size=(rows, 5)).astype(np.float32),
+    )
     return balal.pool(features, logits=logits), rng.choice(CLASSES, rows, p=[0.6, 0.2, 0.1, 0.1])
 
 
 def begin(strategy=STRATEGY, pool=None, budget=12, **others):
     pool = small_pool()[0] if pool is None else pool
-    return balal.init(strategy, pool, budget=budget, num_classes=CLASSES, key=jax.random.key(0), **others)
+    return balal.init(
+        strategy, pool, budget=budget, num_classes=CLASSES, key=jax.random.key(0), **others
+    )
 
 
 def assert_same(first, second):
@@ -41,12 +46,21 @@ def test_a_simulation_without_labelled_rows_reads_the_features_once(monkeypatch)
     monkeypatch.setattr(balal.check, "features", lambda *_, **__: read.append(1))
     for start, times in [(None, 1), (([3], [0]), 2)]:
         read.clear()
-        balal.simulate(STRATEGY, pool, labels, budget=5, num_classes=CLASSES, key=jax.random.key(0), labelled=start)
+        balal.simulate(
+            STRATEGY,
+            pool,
+            labels,
+            budget=5,
+            num_classes=CLASSES,
+            key=jax.random.key(0),
+            labelled=start,
+        )
         assert len(read) == times
 
 
 class Histories(RuleBasedStateMachine):
-    """Any history of asks, late and partial answers, corrections, bans, refreshed scores, crashes and growth."""
+    """Any history of asks, late and partial answers, corrections, bans, refreshed scores, crashes
+    and growth."""
 
     @initialize(seed=draws.integers(0, 20))
     def start(self, seed):
@@ -85,9 +99,15 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: len(self.banned) < 4)
     @rule(data=draws.data())
     def ban(self, data):
-        row = data.draw(draws.sampled_from([row for row in range(ROWS) if row not in {*self.told, *self.banned}]))
+        row = data.draw(
+            draws.sampled_from(
+                [row for row in range(ROWS) if row not in {*self.told, *self.banned}]
+            )
+        )
         self.banned.add(row)
-        self.pool = dataclasses.replace(self.pool, candidates=self.pool.candidates.at[row].set(False))
+        self.pool = dataclasses.replace(
+            self.pool, candidates=self.pool.candidates.at[row].set(False)
+        )
 
     @rule(seed=draws.integers(0, 20))
     def retrain(self, seed):
@@ -110,20 +130,26 @@ class Histories(RuleBasedStateMachine):
             return
         count = int(self.state.labelled.count)
         rows = self.state.labelled.indices[:count].tolist()
-        assert dict(zip(rows, self.state.labelled.labels[:count].tolist(), strict=True)) == self.told
+        assert (
+            dict(zip(rows, self.state.labelled.labels[:count].tolist(), strict=True)) == self.told
+        )
         assert self.state.pending.indices[: int(self.state.pending.count)].tolist() == self.pending
         counts = np.bincount(list(self.told.values()), minlength=self.state.num_classes)
         np.testing.assert_array_equal(self.state.memory.counts, counts)
 
 
-Histories.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None, derandomize=True)
+Histories.TestCase.settings = settings(
+    max_examples=15, stateful_step_count=25, deadline=None, derandomize=True
+)
 test_any_history_keeps_the_books = Histories.TestCase
 
 
 def test_pending_rows_are_taken_for_the_class_they_were_asked_for():
     pool, labels = small_pool(3, 60)
     state = balal.init(STRATEGY, pool, budget=30, num_classes=CLASSES, key=jax.random.key(0))
-    result = balal.simulate(STRATEGY, pool, labels, budget=30, num_classes=CLASSES, key=jax.random.key(0))
+    result = balal.simulate(
+        STRATEGY, pool, labels, budget=30, num_classes=CLASSES, key=jax.random.key(0)
+    )
     before = int(result.switched_at)
     rows, state = balal.ask(STRATEGY, pool, state, size=before)
     state = balal.tell(STRATEGY, pool, state, rows, labels[np.asarray(rows)])
@@ -132,15 +158,23 @@ def test_pending_rows_are_taken_for_the_class_they_were_asked_for():
     counts = np.bincount(labels[np.asarray(rows)], minlength=CLASSES)
     for hope in wanted:
         known = np.flatnonzero(counts > 0)
-        assert hope == known[np.argmin(counts[known])], "each guess enters the counts of the next pick in the batch"
+        assert hope == known[np.argmin(counts[known])], (
+            "each guess enters the counts of the next pick in the batch"
+        )
         counts[hope] += 1
-    np.testing.assert_array_equal(state.memory.counts, np.bincount(labels[np.asarray(rows)], minlength=CLASSES))
+    np.testing.assert_array_equal(
+        state.memory.counts, np.bincount(labels[np.asarray(rows)], minlength=CLASSES)
+    )
 
 
 def test_a_late_answer_is_charged_to_the_class_its_row_was_asked_for():
     pool, labels = small_pool(3, 60)
     state = balal.init(STRATEGY, pool, budget=30, num_classes=CLASSES, key=jax.random.key(0))
-    switched_at = int(balal.simulate(STRATEGY, pool, labels, budget=30, num_classes=CLASSES, key=jax.random.key(0)).switched_at)
+    switched_at = int(
+        balal.simulate(
+            STRATEGY, pool, labels, budget=30, num_classes=CLASSES, key=jax.random.key(0)
+        ).switched_at
+    )
     rows, state = balal.ask(STRATEGY, pool, state, size=switched_at)
     state = balal.tell(STRATEGY, pool, state, rows, labels[np.asarray(rows)])
     rows, state = balal.ask(STRATEGY, pool, state, size=4)
@@ -183,7 +217,11 @@ def test_refreshed_scores_decide_the_next_picks():
     state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
     fresh = small_pool(9)[0]
     found, _ = balal.ask(strategy, fresh, state, size=5)
-    expected = [row for row in np.argsort(-np.asarray(fresh.scores.entropy), kind="stable") if row not in rows.tolist()][:5]
+    expected = [
+        row
+        for row in np.argsort(-np.asarray(fresh.scores.entropy), kind="stable")
+        if row not in rows.tolist()
+    ][:5]
     assert found.tolist() == expected
 
 
@@ -210,8 +248,13 @@ def test_any_changed_part_of_the_pool_changes_its_fingerprint(part):
     pool, _ = small_pool()
     changed = {
         "features": lambda: dataclasses.replace(pool, features=pool.features.at[7, 1].add(1e-6)),
-        "entropy": lambda: dataclasses.replace(pool, scores=dataclasses.replace(pool.scores, entropy=pool.scores.entropy.at[3].mul(1.001))),
-        "candidates": lambda: dataclasses.replace(pool, candidates=pool.candidates.at[19].set(False)),
+        "entropy": lambda: dataclasses.replace(
+            pool,
+            scores=dataclasses.replace(pool.scores, entropy=pool.scores.entropy.at[3].mul(1.001)),
+        ),
+        "candidates": lambda: dataclasses.replace(
+            pool, candidates=pool.candidates.at[19].set(False)
+        ),
         "swapped rows": lambda: dataclasses.replace(
             pool, features=pool.features.at[jnp.array([2, 5])].set(pool.features[jnp.array([5, 2])])
         ),
@@ -226,7 +269,10 @@ def test_a_pool_that_grew_goes_on_with_the_new_rows():
     state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
     larger = balal.pool(
         jnp.concatenate([pool.features, jnp.ones((2, 3))]),
-        scores=jax.tree.map(lambda column: jnp.concatenate([column, column.max(keepdims=True).repeat(2) + 1]), pool.scores),
+        scores=jax.tree.map(
+            lambda column: jnp.concatenate([column, column.max(keepdims=True).repeat(2) + 1]),
+            pool.scores,
+        ),
     )
     found, _ = balal.ask(strategy, larger, state, size=2)
     assert found.tolist() == [20, 21]
@@ -248,7 +294,15 @@ def test_a_labelled_start_does_not_count_as_bought():
     state = begin(labelled=(start, labels[start]), budget=5)
     rows, state = balal.ask(STRATEGY, pool, state, size=5)
     assert not set(rows.tolist()) & set(start.tolist())
-    result = balal.simulate(STRATEGY, pool, labels, budget=5, num_classes=CLASSES, key=jax.random.key(0), labelled=(start, labels[start]))
+    result = balal.simulate(
+        STRATEGY,
+        pool,
+        labels,
+        budget=5,
+        num_classes=CLASSES,
+        key=jax.random.key(0),
+        labelled=(start, labels[start]),
+    )
     assert int(result.counts.sum()) == 8
     assert result.indices.shape == (5,)
 
@@ -256,10 +310,20 @@ def test_a_labelled_start_does_not_count_as_bought():
 def test_a_padded_start_is_the_same_as_a_packed_one():
     pool, labels = small_pool()
     start = np.array([3, 5, 8])
-    padded = balal.Labelled(jnp.array([3, 5, 8, -1, -1]), jnp.array([*labels[start], -1, -1]), jnp.int32(3))
+    padded = balal.Labelled(
+        jnp.array([3, 5, 8, -1, -1]), jnp.array([*labels[start], -1, -1]), jnp.int32(3)
+    )
 
     def run(labelled):
-        return balal.simulate(STRATEGY, pool, labels, budget=8, num_classes=CLASSES, key=jax.random.key(0), labelled=labelled)
+        return balal.simulate(
+            STRATEGY,
+            pool,
+            labels,
+            budget=8,
+            num_classes=CLASSES,
+            key=jax.random.key(0),
+            labelled=labelled,
+        )
 
     packed = run((start, labels[start]))
     for other in (run(padded), jax.jit(run)(padded)):
@@ -321,7 +385,13 @@ def test_a_state_of_another_strategy_or_with_damaged_records_is_refused(tmp_path
         balal.load(balal.strategy("ent"), pool, path)
     with np.load(path) as file:
         arrays = dict(file)
-    for name, value in [("pending_indices", 99), ("labelled_labels", CLASSES), ("pending_count", 7), ("format", 2), ("num_classes", 0)]:
+    for name, value in [
+        ("pending_indices", 99),
+        ("labelled_labels", CLASSES),
+        ("pending_count", 7),
+        ("format", 2),
+        ("num_classes", 0),
+    ]:
         damaged = arrays | {name: np.full_like(arrays[name], value)}
         np.savez(path, **damaged)
         with pytest.raises(ValueError, match=r"state\.npz"):
@@ -332,7 +402,10 @@ def test_a_failed_save_leaves_the_older_file(tmp_path, monkeypatch):
     path = tmp_path / "state.npz"
     balal.save(begin(), path)
     before = path.read_bytes()
-    monkeypatch.setattr("balal.files.np.savez_compressed", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "balal.state_file.np.savez_compressed",
+        lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")),
+    )
     with pytest.raises(OSError, match="disk full"):
         balal.save(begin(), path)
     assert path.read_bytes() == before
@@ -344,12 +417,18 @@ def test_a_labelled_start_says_nothing_about_what_was_wanted_jitted_or_not():
 
     def run(labelled):
         key = jax.random.key(0)
-        return balal.simulate(STRATEGY, pool, labels, budget=20, num_classes=CLASSES, key=key, labelled=labelled)
+        return balal.simulate(
+            STRATEGY, pool, labels, budget=20, num_classes=CLASSES, key=key, labelled=labelled
+        )
 
     first = run(None)
     start = balal.Labelled(first.indices, first.labels, jnp.int32(20), first.wanted)
     assert np.any(np.asarray(first.wanted) >= 0)
-    for other in (run(start), jax.jit(run)(start), jax.jit(lambda: run((first.indices, first.labels)))()):
+    for other in (
+        run(start),
+        jax.jit(run)(start),
+        jax.jit(lambda: run((first.indices, first.labels)))(),
+    ):
         np.testing.assert_array_equal(other.indices, run((first.indices, first.labels)).indices)
 
 
@@ -357,10 +436,19 @@ def test_labels_of_rows_that_are_no_candidates_need_not_be_known():
     pool, labels = small_pool()
     pool = dataclasses.replace(pool, candidates=jnp.arange(ROWS) < 15)
     labels = np.where(np.arange(ROWS) < 15, labels, -1)
-    result = balal.simulate(STRATEGY, pool, labels, budget=15, num_classes=CLASSES, key=jax.random.key(0))
+    result = balal.simulate(
+        STRATEGY, pool, labels, budget=15, num_classes=CLASSES, key=jax.random.key(0)
+    )
     assert sorted(result.indices.tolist()) == list(range(15))
     with pytest.raises(ValueError, match="those of row 3 is not"):
-        balal.simulate(STRATEGY, pool, np.where(np.arange(ROWS) == 3, -1, labels), budget=5, num_classes=CLASSES, key=jax.random.key(0))
+        balal.simulate(
+            STRATEGY,
+            pool,
+            np.where(np.arange(ROWS) == 3, -1, labels),
+            budget=5,
+            num_classes=CLASSES,
+            key=jax.random.key(0),
+        )
 
 
 @pytest.mark.parametrize("name", ["ent_inv_div", "core_set+balance"])

@@ -1,4 +1,5 @@
-"""Source models against plain NumPy networks, the layouts of their weights, and what the images go through before them."""
+"""Source models against plain NumPy networks, the layouts of their weights, and what the images go
+through before them."""
 
 from dataclasses import replace
 
@@ -68,13 +69,24 @@ MOBILES = {
 
 @pytest.mark.parametrize(("stages", "padding", "size"), MOBILES.values(), ids=MOBILES)
 def test_mobile_networks_are_those_of_plain_numpy(stages, padding, size, tmp_path):
-    source = Source(Mobile(stages), padding=padding, epsilon=1e-3, mean=(127.0,) * 3, std=(128.0,) * 3, num_classes=10)
+    source = Source(
+        Mobile(stages),
+        padding=padding,
+        epsilon=1e-3,
+        mean=(127.0,) * 3,
+        std=(128.0,) * 3,
+        num_classes=10,
+    )
     tensors = state_dict(source)
     images = np.random.default_rng(1).integers(0, 256, (2, size, size, 3), np.uint8)
     normalised = np.moveaxis((images.astype(np.float64) - 127) / 128, 3, 1)
     strides = [block.stride for block in source.network.blocks()]
     expected = reference.mobile(
-        {name: np.float64(values) for name, values in tensors.items()}, normalised, strides, same=padding == "same", epsilon=1e-3
+        {name: np.float64(values) for name, values in tensors.items()},
+        normalised,
+        strides,
+        same=padding == "same",
+        epsilon=1e-3,
     )
     params = parameters(source, tensors, tmp_path)
     assert_close(source.apply(params, images), expected)
@@ -87,7 +99,9 @@ def test_the_same_network_is_read_from_every_layout(layout, tmp_path):
     source = Source(Mobile(EFFICIENTNET_LITE0[:2], depth=1.1), num_classes=7)
     tensors = state_dict(source, layout)
     params = parameters(source, tensors, tmp_path)
-    other = parameters(source, dict(zip(state_dict(source), tensors.values(), strict=True)), tmp_path)
+    other = parameters(
+        source, dict(zip(state_dict(source), tensors.values(), strict=True)), tmp_path
+    )
     assert jax.tree.all(jax.tree.map(np.array_equal, params, other))
 
 
@@ -128,15 +142,25 @@ def test_a_file_of_another_network_is_refused_with_all_that_is_wrong(tmp_path):
     assert "more.weight" in str(error.value)
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride"), [(6, 3, 2), (7, 3, 2), (8, 5, 2), (9, 5, 1), (5, 3, 1), (19, 5, 2)])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"),
+    [(6, 3, 2), (7, 3, 2), (8, 5, 2), (9, 5, 1), (5, 3, 1), (19, 5, 2)],
+)
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (3, 4)], ids=["depthwise", "whole"])
 def test_convolutions_are_those_of_plain_numpy(size, kernel, stride, padding, inputs, outputs):
     rng = np.random.default_rng(0)
-    images, weights = rng.normal(size=(2, size, size, 3)), rng.normal(size=(kernel, kernel, inputs, outputs))
+    images, weights = (
+        rng.normal(size=(2, size, size, 3)),
+        rng.normal(size=(kernel, kernel, inputs, outputs)),
+    )
     around = pads(size, kernel, stride, padding)
     expected = reference.convolution(
-        np.moveaxis(images, 3, 1), weights.transpose(3, 2, 0, 1), stride=stride, pads=around, depthwise=inputs == 1
+        np.moveaxis(images, 3, 1),
+        weights.transpose(3, 2, 0, 1),
+        stride=stride,
+        pads=around,
+        depthwise=inputs == 1,
     )
     found = convolve(jnp.float32(images), jnp.float32(weights), stride=stride, padding=padding)
     np.testing.assert_allclose(found, np.moveaxis(expected, 1, 3), atol=1e-5)
@@ -147,7 +171,9 @@ def test_an_image_has_the_same_features_alone_and_in_a_batch_and_as_integers_or_
     params = sources.initial(source, key=jax.random.key(0))
     images = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)
     together, _ = source.apply(params, images)
-    alone = jnp.concatenate([source.apply(params, image[None].astype(np.float32))[0] for image in images])
+    alone = jnp.concatenate(
+        [source.apply(params, image[None].astype(np.float32))[0] for image in images]
+    )
     np.testing.assert_allclose(together, alone, rtol=1e-5)
 
 
@@ -175,9 +201,17 @@ def whole(image: np.ndarray, source: Source) -> np.ndarray:
     """What `prepare` gives, from the whole picture at the size that its middle has."""
     height, width = image.shape[:2]
     shorter = round(source.size / source.crop)
-    size = max(round(width * shorter / min(height, width)), shorter), max(round(height * shorter / min(height, width)), shorter)
-    method = Image.Resampling.BICUBIC if source.interpolation == "bicubic" else Image.Resampling.BILINEAR
-    channels = [np.asarray(Image.fromarray(image[:, :, channel].astype(np.float32)).resize(size, method)) for channel in range(3)]
+    size = (
+        max(round(width * shorter / min(height, width)), shorter),
+        max(round(height * shorter / min(height, width)), shorter),
+    )
+    method = (
+        Image.Resampling.BICUBIC if source.interpolation == "bicubic" else Image.Resampling.BILINEAR
+    )
+    channels = [
+        np.asarray(Image.fromarray(image[:, :, channel].astype(np.float32)).resize(size, method))
+        for channel in range(3)
+    ]
     top, left = (size[1] - source.size) // 2, (size[0] - source.size) // 2
     return np.stack(channels, axis=2)[top : top + source.size, left : left + source.size]
 
@@ -191,7 +225,9 @@ def test_the_middle_is_that_of_the_whole_resized_picture(size, crop, interpolati
         np.testing.assert_array_equal(preprocessing.prepare(image, source), whole(image, source))
     for shape in ((1, 301), (301, 1), (7, 500), (100, 2111)):
         image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-        np.testing.assert_allclose(preprocessing.prepare(image, source), whole(image, source), atol=0.01)
+        np.testing.assert_allclose(
+            preprocessing.prepare(image, source), whole(image, source), atol=0.01
+        )
 
 
 @pytest.mark.parametrize("shape", [(1, 6000), (6000, 1), (1, 1_000_000)])
@@ -204,7 +240,9 @@ def test_a_line_of_pixels_is_not_resized_to_a_picture_that_takes_all_memory(shap
 
     monkeypatch.setattr(Image.Image, "resize", bounded)
     image = np.broadcast_to(np.uint8(7), (*shape, 3))
-    np.testing.assert_allclose(preprocessing.prepare(image, SOURCES["resnet18"]), np.full((224, 224, 3), 7), rtol=1e-6)
+    np.testing.assert_allclose(
+        preprocessing.prepare(image, SOURCES["resnet18"]), np.full((224, 224, 3), 7), rtol=1e-6
+    )
 
 
 @pytest.mark.data
@@ -232,7 +270,9 @@ def test_features_are_those_stored(shared):
         stored = file["features"][:8].astype(np.float32)
     source = replace(SOURCES["tf_mobilenet_v2"], crop=1.0)
     params = sources.load(source, shared / "data" / "mobilenet_v2_imagenet1k.safetensors")
-    features, _ = source.apply(params, np.stack([preprocessing.prepare(image, source) for image in images]))
+    features, _ = source.apply(
+        params, np.stack([preprocessing.prepare(image, source) for image in images])
+    )
     np.testing.assert_allclose(features, stored, atol=0.003)
 
 
@@ -244,7 +284,10 @@ def test_published_weights_give_the_features_stored_up_to_half_precision(shared)
     with np.load(shared / "data" / "cifar100_efficientnet_lite0_features.npz") as file:
         stored = file["pool_features"][:8]
     source = replace(SOURCES["efficientnet_lite0"], crop=1.0)
-    features, _ = source.apply(sources.load(source, path), np.stack([preprocessing.prepare(image, source) for image in images]))
+    features, _ = source.apply(
+        sources.load(source, path),
+        np.stack([preprocessing.prepare(image, source) for image in images]),
+    )
     np.testing.assert_allclose(features, stored.astype(np.float32), rtol=1e-3, atol=1e-4)
 
 
@@ -258,7 +301,10 @@ def installed(name: str):
 def photographs(shared, source: Source):
     folder = shared / "data" / "imagenet_sample"
     lines = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
-    images = [preprocessing.prepare(np.asarray(Image.open(folder / line[0]).convert("RGB")), source) for line in lines]
+    images = [
+        preprocessing.prepare(np.asarray(Image.open(folder / line[0]).convert("RGB")), source)
+        for line in lines
+    ]
     return np.stack(images), np.array([int(line[2]) for line in lines])
 
 

@@ -1,4 +1,5 @@
-"""The one-shot experiment from end to end, on small pools, and the parts that it shares with other experiments."""
+"""The one-shot experiment from end to end, on small pools, and the parts that it shares with other
+experiments."""
 
 import csv
 import json
@@ -20,7 +21,7 @@ import balal
 from balal.heads import logistic, pseudo, rebalance, svm
 from balal.strategies import STRATEGIES
 from experiments import one_shot
-from experiments.common import cells, data, paper, report, simulation, summary, workers
+from experiments.common import cells, datasets, paper, report, simulation, summary, workers
 from experiments.common.program import listed
 
 # On one worker, so that the run they share is made once.
@@ -46,7 +47,11 @@ def program(*arguments: str) -> subprocess.CompletedProcess:
 
 def written(out: Path) -> dict[str, bytes]:
     """Every file for people and programs, by name; cells and times are neither."""
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.is_file() and path.name != "timings.json"}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(out.iterdir())
+        if path.is_file() and path.name != "timings.json"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,10 @@ def small(tmp_path_factory) -> tuple[Path, dict]:
 @pytest.mark.parametrize(("name", "budget"), [("random+posterior", 8), ("core_set+posterior", 25)])
 def test_a_run_in_two_parts_is_the_run_in_one(name, budget):
     rng = np.random.default_rng(0)
-    pool, labels = balal.pool(rng.normal(size=(80, 4)).astype(np.float32)), rng.integers(0, 4, 80).astype(np.int32)
+    pool, labels = (
+        balal.pool(rng.normal(size=(80, 4)).astype(np.float32)),
+        rng.integers(0, 4, 80).astype(np.int32),
+    )
     arguments = dict(budget=budget, num_classes=4, key=jax.random.key(1), capacity=30)
     one = balal.one_shot(balal.strategy(name), pool, labels, **arguments)
     parts = simulation.one_shot(balal.strategy(name), pool, labels, **arguments)
@@ -68,10 +76,14 @@ def test_a_run_in_two_parts_is_the_run_in_one(name, budget):
 
 @pytest.fixture
 def toy(tmp_path) -> Path:
-    """A tiny data set in the full layout: 120 rows of 6 imbalanced clusters, 60 balanced test rows."""
+    """A tiny data set in the full layout: 120 rows of 6 imbalanced clusters, 60 balanced test
+    rows."""
     chance = np.random.default_rng(0)
     centres = 1.2 * chance.normal(size=(6, 10))
-    labels, test_labels = chance.permutation(np.repeat(np.arange(6), [50, 30, 20, 10, 6, 4])), np.repeat(np.arange(6), 10)
+    labels, test_labels = (
+        chance.permutation(np.repeat(np.arange(6), [50, 30, 20, 10, 6, 4])),
+        np.repeat(np.arange(6), 10),
+    )
     path = tmp_path / "toy.npz"
     np.savez(
         path,
@@ -80,7 +92,11 @@ def toy(tmp_path) -> Path:
         test_features=(centres[test_labels] + chance.normal(size=(60, 10))).astype(np.float16),
         test_labels=test_labels.astype(np.uint8),
     )
-    np.savez(tmp_path / "classifier.npz", weight=chance.normal(size=(7, 10)).astype(np.float32), bias=np.zeros(7, np.float32))
+    np.savez(
+        tmp_path / "classifier.npz",
+        weight=chance.normal(size=(7, 10)).astype(np.float32),
+        bias=np.zeros(7, np.float32),
+    )
     return path
 
 
@@ -89,7 +105,10 @@ def toy(tmp_path) -> Path:
 
 def test_every_strategy_rule_budget_and_seed_is_there_once(small):
     _, result = small
-    found = [(entry["strategy"], entry["rule"], entry["budget"], entry["seed"]) for entry in result["runs"]]
+    found = [
+        (entry["strategy"], entry["rule"], entry["budget"], entry["seed"])
+        for entry in result["runs"]
+    ]
     assert found == [
         (strategy, rule, budget, seed)
         for strategy, seeds in (("random", (0, 1)), ("ent_inv_div", (0,)))
@@ -101,7 +120,7 @@ def test_every_strategy_rule_budget_and_seed_is_there_once(small):
 
 def test_figures_follow_from_the_picked_rows(small):
     _, result = small
-    dataset = data.load(pool_rows=1500)
+    dataset = datasets.load(pool_rows=1500)
     for entry in result["runs"]:
         assert len(set(entry["indices"])) == entry["budget"]
         counts = np.bincount(dataset.labels[entry["indices"]], minlength=100)
@@ -111,20 +130,28 @@ def test_figures_follow_from_the_picked_rows(small):
 
 def test_accuracy_is_that_of_the_head_fitted_to_the_picked_rows(small):
     _, result = small
-    (features, labels), (test_features, test_labels) = data.scaled(data.load(pool_rows=1500))
+    (features, labels), (test_features, test_labels) = datasets.scaled(
+        datasets.load(pool_rows=1500)
+    )
     entry = result["runs"][-1]
     rows = np.sort(entry["indices"])
     predicted = svm.predict(svm.fit(features[rows], labels[rows], num_classes=100), test_features)
-    assert entry["accuracy"] == pytest.approx(100 * np.mean([np.mean(predicted[test_labels == c] == c) for c in range(100)]), abs=1e-3)
+    assert entry["accuracy"] == pytest.approx(
+        100 * np.mean([np.mean(predicted[test_labels == c] == c) for c in range(100)]), abs=1e-3
+    )
 
 
 def test_picks_are_those_of_the_library_with_the_same_key(small):
     _, result = small
-    dataset = data.load(pool_rows=1500)
-    entry = next(entry for entry in result["runs"] if (entry["strategy"], entry["rule"], entry["budget"]) == ("random", "balance", 50))
+    dataset = datasets.load(pool_rows=1500)
+    entry = next(
+        entry
+        for entry in result["runs"]
+        if (entry["strategy"], entry["rule"], entry["budget"]) == ("random", "balance", 50)
+    )
     picked = balal.one_shot(
         balal.strategy("random+balance"),
-        data.pool(dataset),
+        datasets.pool(dataset),
         dataset.labels,
         budget=50,
         num_classes=100,
@@ -135,12 +162,18 @@ def test_picks_are_those_of_the_library_with_the_same_key(small):
 
 def test_seeds_are_paired_before_and_after_balancing(small):
     _, result = small
-    runs = {(entry["strategy"], entry["rule"], entry["budget"], entry["seed"]): entry for entry in result["runs"]}
+    runs = {
+        (entry["strategy"], entry["rule"], entry["budget"], entry["seed"]): entry
+        for entry in result["runs"]
+    }
     for (strategy, rule, budget, seed), entry in runs.items():
         if rule == "balance":
             switch = entry["switched_at"]
             assert 0 < switch < budget
-            assert entry["indices"][:switch] == runs[strategy, "none", budget, seed]["indices"][:switch]
+            assert (
+                entry["indices"][:switch]
+                == runs[strategy, "none", budget, seed]["indices"][:switch]
+            )
     assert runs["random", "none", 50, 0]["indices"] != runs["random", "none", 50, 1]["indices"]
 
 
@@ -148,10 +181,17 @@ def test_the_table_has_a_row_for_every_strategy_before_and_after(small):
     out, result = small
     text = (out / "table.md").read_text()
     for title in ("### Balanced test accuracy", "### Classes found", "### Imbalance ratio"):
-        rows = [line.split("|")[1].strip() for line in text.split(title)[1].split("###")[0].splitlines() if line.startswith("|")]
+        rows = [
+            line.split("|")[1].strip()
+            for line in text.split(title)[1].split("###")[0].splitlines()
+            if line.startswith("|")
+        ]
         expected = [] if "accuracy" in title else ["random, expected"]
         rules = ("", "+balance", "+posterior")
-        assert rows[2:] == [name + rule for name in ("random", "ent_inv_div") for rule in rules] + expected
+        assert (
+            rows[2:]
+            == [name + rule for name in ("random", "ent_inv_div") for rule in rules] + expected
+        )
     first = result["summary"][0]["accuracy"]
     assert f"| {first['mean']:.1f} ± {first['spread']:.1f} |" in text
 
@@ -167,19 +207,31 @@ def test_the_csv_has_a_line_for_every_run(small):
     out, result = small
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["accuracy"]) for row in rows] == [entry["accuracy"] for entry in result["runs"]]
+    assert [float(row["accuracy"]) for row in rows] == [
+        entry["accuracy"] for entry in result["runs"]
+    ]
 
 
 def test_the_same_seed_gives_the_same_files_byte_for_byte(small, tmp_path):
     out, _ = small
     run(tmp_path, *SMALL)
     assert written(tmp_path) == written(out)
-    assert {"accuracy_balance.png", "balance_balance.png", "histogram_balance.png"} < set(written(out))
+    assert {"accuracy_balance.png", "balance_balance.png", "histogram_balance.png"} < set(
+        written(out)
+    )
 
 
 def test_another_seed_gives_other_picks(small, tmp_path):
     _, result = small
-    other = run(tmp_path, "--pool_rows=1500", "--budgets=50", "--strategies=random", "--rules=none", "--seeds=1", "--seed=1")
+    other = run(
+        tmp_path,
+        "--pool_rows=1500",
+        "--budgets=50",
+        "--strategies=random",
+        "--rules=none",
+        "--seeds=1",
+        "--seed=1",
+    )
     assert other["runs"][0]["indices"] != result["runs"][0]["indices"]
 
 
@@ -216,7 +268,9 @@ def test_a_killed_program_leaves_no_process_behind_and_goes_on(small, tmp_path):
     out = tmp_path / "killed"
     options = (f"--out={out}", "--workers=1", *SMALL, "--strategies=random", "--rules=none")
     command = [sys.executable, "-m", "experiments.one_shot", *options]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
         deadline = time.monotonic() + 120
         while not list((out / "cells").glob("head-*.json")) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -238,18 +292,30 @@ def test_a_killed_program_leaves_no_process_behind_and_goes_on(small, tmp_path):
 def test_cells_of_another_configuration_are_not_mixed_in(small, tmp_path):
     out, _ = small
     copy = Path(shutil.copytree(out, tmp_path / "copy"))
-    with pytest.raises(ValueError, match=r"another configuration \(C was \[10.0\] and is \[1.0\]\): give another --out, or --fresh"):
+    with pytest.raises(
+        ValueError,
+        match=r"another configuration \(C was \[10.0\] and is \[1.0\]\): give another --out, or "
+        r"--fresh",
+    ):
         run(copy, *SMALL, "--C=1")
-    assert run(copy, "--pool_rows=1500", "--budgets=50", "--strategies=random", "--rules=none", "--C=1", "--fresh")["configuration"][
-        "C"
-    ] == [1.0]
+    assert run(
+        copy,
+        "--pool_rows=1500",
+        "--budgets=50",
+        "--strategies=random",
+        "--rules=none",
+        "--C=1",
+        "--fresh",
+    )["configuration"]["C"] == [1.0]
     assert len(list((copy / "cells").glob("picks-*"))) == 5
 
 
 def test_more_budgets_and_strategies_join_the_finished_cells(small, tmp_path):
     out, result = small
     copy = Path(shutil.copytree(out, tmp_path / "copy"))
-    more = run(copy, "--pool_rows=1500", "--budgets=25,50", "--strategies=ent_inv_div,ent", "--rules=none")
+    more = run(
+        copy, "--pool_rows=1500", "--budgets=25,50", "--strategies=ent_inv_div,ent", "--rules=none"
+    )
     assert [entry["budget"] for entry in more["runs"]] == [25, 50, 25, 50]
     before = next(entry for entry in result["runs"] if entry["strategy"] == "ent_inv_div")
     assert more["runs"][1] == before
@@ -266,7 +332,12 @@ def test_full_features_with_a_classifier_thresholding_and_a_choice_of_C(toy, tmp
         "--strategies=ms",
         "--rules=none,balance_printed",
     )
-    result = run(tmp_path / "out", f"--features={toy}", f"--classifier={tmp_path / 'classifier.npz'}", *options)
+    result = run(
+        tmp_path / "out",
+        f"--features={toy}",
+        f"--classifier={tmp_path / 'classifier.npz'}",
+        *options,
+    )
     assert {entry["C"] for entry in result["runs"]} <= {1.0, 10.0}
     assert {"accuracy", "accuracy_thresholded"} <= set(result["summary"][0])
     assert list(result["g_al"]) == ["ms", "ms+balance_printed"]
@@ -280,7 +351,14 @@ def test_full_features_with_a_classifier_thresholding_and_a_choice_of_C(toy, tmp
 
 def test_g_al_is_left_out_where_all_labels_give_everything(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(one_shot, "full_accuracy", lambda *_: workers.ready(dict(accuracy=100.0)))
-    result = run(tmp_path / "out", f"--features={toy}", "--strategies=random", "--rules=none", "--budgets=20", "--seeds=1")
+    result = run(
+        tmp_path / "out",
+        f"--features={toy}",
+        "--strategies=random",
+        "--rules=none",
+        "--budgets=20",
+        "--seeds=1",
+    )
     assert result["g_al"]["random"]["mean"] is None
 
 
@@ -290,8 +368,21 @@ def test_all_stands_for_every_registered_strategy():
 
 def test_equal_sets_of_rows_are_fitted_once(toy, tmp_path, monkeypatch):
     fitted, fit = [], svm.fit
-    monkeypatch.setattr(svm, "fit", lambda features, *rest, **options: fitted.append(len(features)) or fit(features, *rest, **options))
-    run(tmp_path / "out", f"--features={toy}", "--strategies=random", "--rules=none", "--budgets=20,120", "--seeds=3")
+    monkeypatch.setattr(
+        svm,
+        "fit",
+        lambda features, *rest, **options: (
+            fitted.append(len(features)) or fit(features, *rest, **options)
+        ),
+    )
+    run(
+        tmp_path / "out",
+        f"--features={toy}",
+        "--strategies=random",
+        "--rules=none",
+        "--budgets=20,120",
+        "--seeds=3",
+    )
     # The whole pool is the same set whoever picks it, in whatever order.
     assert sorted(fitted) == [20] * 3 + [120]
 
@@ -310,8 +401,14 @@ def test_equal_sets_of_rows_are_fitted_once(toy, tmp_path, monkeypatch):
         (["--budgets=abc"], "--budgets takes positive numbers with commas between them, got 'abc'"),
         (["--budgets=0,5"], "--budgets takes positive numbers"),
         (["--C=nan"], "--C takes positive numbers"),
-        (["--head=svm", "--rebalance=crt"], "--head=svm has no --rebalance=crt; with it goes none, thresholding, tau_normalised"),
-        (["--head=ldam", "--thresholding"], "--thresholding goes with --head=svm and no --rebalance"),
+        (
+            ["--head=svm", "--rebalance=crt"],
+            "--head=svm has no --rebalance=crt; with it goes none, thresholding, tau_normalised",
+        ),
+        (
+            ["--head=ldam", "--thresholding"],
+            "--thresholding goes with --head=svm and no --rebalance",
+        ),
         (["--pool_rows=100"], "--budgets goes up to 2000, and the pool has only 100 rows"),
         (["--pool_rows=99999"], "between 1 and the 17168 rows"),
         (["--scores=a.npz", "--classifier=b.npz"], "give one of them"),
@@ -351,24 +448,39 @@ def test_another_head_is_fitted_with_a_rule_against_imbalance(tmp_path):
         "--rebalance=balanced_softmax",
     )
     result = run(tmp_path / "softmax", *arguments)
-    features, labels = data.scaled(data.load(pool_rows=1500))[0]
-    tests, answers = data.scaled(data.load(pool_rows=1500))[1]
+    features, labels = datasets.scaled(datasets.load(pool_rows=1500))[0]
+    tests, answers = datasets.scaled(datasets.load(pool_rows=1500))[1]
     rows = np.sort(result["runs"][0]["indices"])
     counts = np.bincount(labels[rows], minlength=100)
-    head = logistic.fit(features[rows], labels[rows], num_classes=100, C=10.0, adjustment=rebalance.adjustment(counts))
-    accuracy = 100 * float(balal.metrics.balanced_accuracy(answers, logistic.predict(head, tests), num_classes=100))
+    head = logistic.fit(
+        features[rows],
+        labels[rows],
+        num_classes=100,
+        C=10.0,
+        adjustment=rebalance.adjustment(counts),
+    )
+    accuracy = 100 * float(
+        balal.metrics.balanced_accuracy(answers, logistic.predict(head, tests), num_classes=100)
+    )
     assert result["runs"][0]["accuracy"] == pytest.approx(accuracy, abs=1e-3)
-    assert "Head: logistic+balanced_softmax, C = 10" in (tmp_path / "softmax" / "table.md").read_text()
+    assert (
+        "Head: logistic+balanced_softmax, C = 10" in (tmp_path / "softmax" / "table.md").read_text()
+    )
     assert result["full_accuracy"]["mean"] is None
 
 
 def test_pseudo_labels_are_taken_from_the_rest_of_the_pool(tmp_path):
     arguments = ("--pool_rows=1500", "--budgets=100", "--strategies=ent_inv_div", "--rules=none")
     (found,) = run(tmp_path / "pseudo", *arguments, "--head=pseudo")["runs"]
-    ((features, labels), (tests, answers)), rows = data.scaled(data.load(pool_rows=1500)), np.sort(found["indices"])
+    ((features, labels), (tests, answers)), rows = (
+        datasets.scaled(datasets.load(pool_rows=1500)),
+        np.sort(found["indices"]),
+    )
     rest = np.delete(features, rows, axis=0)
     head, _ = pseudo.fit(features[rows], labels[rows], rest, num_classes=100, C=10.0)
-    accuracy = 100 * float(balal.metrics.balanced_accuracy(answers, logistic.predict(head, tests), num_classes=100))
+    accuracy = 100 * float(
+        balal.metrics.balanced_accuracy(answers, logistic.predict(head, tests), num_classes=100)
+    )
     assert found["accuracy"] == pytest.approx(accuracy, abs=1e-3)
 
 
@@ -384,51 +496,55 @@ def test_help_teaches_by_example():
 
 
 def test_the_embedded_pool_is_the_papers_and_its_full_accuracy_is_known():
-    dataset = data.load()
+    dataset = datasets.load()
     assert dataset.features.shape == (17168, 256)
     assert dataset.test_features.shape == (10000, 256)
     assert dataset.sizes.std() / dataset.sizes.mean() == pytest.approx(0.740, abs=5e-4)
-    assert data.is_paper_pool(dataset)
+    assert datasets.is_paper_pool(dataset)
     assert dataset.origin in one_shot.FULL_ACCURACY
-    assert not data.is_paper_pool(data.load(pool_rows=17000))
+    assert not datasets.is_paper_pool(datasets.load(pool_rows=17000))
 
 
-@pytest.mark.parametrize("name", data.EMBEDDED)
+@pytest.mark.parametrize("name", datasets.EMBEDDED)
 def test_a_damaged_embedded_file_is_noticed(name, tmp_path, monkeypatch):
-    content = bytearray((data.HERE / name).read_bytes())
+    content = bytearray((datasets.HERE / name).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / name).write_bytes(content)
-    monkeypatch.setattr(data, "HERE", tmp_path)
+    monkeypatch.setattr(datasets, "HERE", tmp_path)
     with pytest.raises(ValueError, match=f"{name} is damaged: its sha256 is"):
-        data.embedded(name)
+        datasets.embedded(name)
 
 
 def test_a_compact_file_brings_its_test_file(tmp_path):
     for part in ("pool", "test"):
-        shutil.copy(data.HERE / f"cifar100_lite0_compact_{part}.npz", tmp_path / f"mine_{part}.npz")
-    mine, embedded = data.load(str(tmp_path / "mine_pool.npz")), data.load()
+        shutil.copy(
+            datasets.HERE / f"cifar100_lite0_compact_{part}.npz", tmp_path / f"mine_{part}.npz"
+        )
+    mine, embedded = datasets.load(str(tmp_path / "mine_pool.npz")), datasets.load()
     np.testing.assert_array_equal(mine.test_features, embedded.test_features)
     assert mine.origin == embedded.origin
     (tmp_path / "mine_test.npz").rename(tmp_path / "other.npz")
     with pytest.raises(FileNotFoundError, match="name one with --test_features"):
-        data.load(str(tmp_path / "mine_pool.npz"))
-    named = data.load(str(tmp_path / "mine_pool.npz"), test_features=str(tmp_path / "other.npz"))
+        datasets.load(str(tmp_path / "mine_pool.npz"))
+    named = datasets.load(
+        str(tmp_path / "mine_pool.npz"), test_features=str(tmp_path / "other.npz")
+    )
     np.testing.assert_array_equal(named.test_labels, embedded.test_labels)
 
 
 def test_full_features_are_kept_as_they_are_and_standardised_for_the_head(toy):
-    dataset = data.load(str(toy))
+    dataset = datasets.load(str(toy))
     assert dataset.features.dtype == np.float16
     assert dataset.scores is None
-    (features, _), _ = data.scaled(dataset)
+    (features, _), _ = datasets.scaled(dataset)
     np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-6)
     # Standardised, and then shrunk to rows of norm 1 on average.
     np.testing.assert_allclose(features.std(axis=0), 1 / np.sqrt(10), rtol=1e-3)
 
 
 def test_compact_features_are_only_divided_by_their_norm():
-    dataset = data.load(pool_rows=500)
-    (features, _), (test_features, _) = data.scaled(dataset)
+    dataset = datasets.load(pool_rows=500)
+    (features, _), (test_features, _) = datasets.scaled(dataset)
     ratio = dataset.features[0, 0] / features[0, 0]
     np.testing.assert_allclose(features * ratio, dataset.features, rtol=1e-5)
     np.testing.assert_allclose(test_features * ratio, dataset.test_features, rtol=1e-5)
@@ -439,7 +555,11 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     header, content = {"__metadata__": {"format": "pt"}}, b""
     for name, tensor in tensors.items():
         kind = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[str(tensor.dtype)]
-        header[name] = dict(dtype=kind, shape=list(tensor.shape), data_offsets=[len(content), len(content) + tensor.nbytes])
+        header[name] = dict(
+            dtype=kind,
+            shape=list(tensor.shape),
+            data_offsets=[len(content), len(content) + tensor.nbytes],
+        )
         content += tensor.tobytes()
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + content)
@@ -450,8 +570,11 @@ def test_a_classifier_gives_the_scores_of_its_logits(toy, tmp_path, dtype):
     with np.load(tmp_path / "classifier.npz") as file:
         weight, bias = np.asarray(jnp.asarray(file["weight"], dtype)), file["bias"]
     convolution = np.zeros((3, 3, 1, 1), np.float32)
-    write_safetensors(tmp_path / "net.safetensors", {"stem.weight": convolution, "fc.weight": weight, "fc.bias": bias.astype(weight.dtype)})
-    dataset = data.load(str(toy), classifier=str(tmp_path / "net.safetensors"))
+    write_safetensors(
+        tmp_path / "net.safetensors",
+        {"stem.weight": convolution, "fc.weight": weight, "fc.bias": bias.astype(weight.dtype)},
+    )
+    dataset = datasets.load(str(toy), classifier=str(tmp_path / "net.safetensors"))
     logits = dataset.features.astype(np.float64) @ weight.astype(np.float64).T
     expected = balal.score(jnp.asarray(logits, jnp.float32))
     assert dataset.scores is not None
@@ -462,18 +585,29 @@ def test_a_classifier_gives_the_scores_of_its_logits(toy, tmp_path, dtype):
 def test_scores_may_come_from_another_file_of_the_same_rows(toy, tmp_path):
     with np.load(toy) as file:
         labels = file["pool_labels"]
-    numbers = {name: np.linspace(0, 1, 120, dtype=np.float32) for name in ("entropy", "margin", "least_confidence")}
+    numbers = {
+        name: np.linspace(0, 1, 120, dtype=np.float32)
+        for name in ("entropy", "margin", "least_confidence")
+    }
     np.savez(tmp_path / "scores.npz", labels=labels, predicted=np.zeros(120, np.int16), **numbers)
-    scores = data.load(str(toy), scores=str(tmp_path / "scores.npz")).scores
+    scores = datasets.load(str(toy), scores=str(tmp_path / "scores.npz")).scores
     assert scores is not None
     np.testing.assert_array_equal(scores.entropy, numbers["entropy"])
-    np.savez(tmp_path / "scores.npz", labels=labels[::-1], predicted=np.zeros(120, np.int16), **numbers)
-    with pytest.raises(ValueError, match="scores other rows than the pool has: the labels of the two files differ"):
-        data.load(str(toy), scores=str(tmp_path / "scores.npz"))
+    np.savez(
+        tmp_path / "scores.npz", labels=labels[::-1], predicted=np.zeros(120, np.int16), **numbers
+    )
+    with pytest.raises(
+        ValueError, match="scores other rows than the pool has: the labels of the two files differ"
+    ):
+        datasets.load(str(toy), scores=str(tmp_path / "scores.npz"))
 
 
 def test_strategies_that_need_scores_say_how_to_give_them(toy, tmp_path):
-    with pytest.raises(ValueError, match=r"ent needs the source model's scores, and .*toy.npz has none: give --scores or --classifier"):
+    with pytest.raises(
+        ValueError,
+        match=r"ent needs the source model's scores, and .*toy.npz has none: give --scores or "
+        r"--classifier",
+    ):
         run(tmp_path / "out", f"--features={toy}", "--budgets=10", "--strategies=random,ent")
 
 
@@ -481,44 +615,61 @@ def test_strategies_that_need_scores_say_how_to_give_them(toy, tmp_path):
     ("change", "sentence"),
     [
         (dict(pool_labels=None), "lacks labels; it holds"),
-        (dict(pool_labels=np.zeros(7, int)), r"must have features \[N, D\] and integer labels \[N\]"),
+        (
+            dict(pool_labels=np.zeros(7, int)),
+            r"must have features \[N, D\] and integer labels \[N\]",
+        ),
         (dict(pool_labels=np.zeros(120)), "integer labels"),
         (dict(pool_features=np.zeros((120, 10), np.int8)), "int8 features without a scale"),
-        (dict(test_features=np.zeros((60, 9), np.float32)), "the pool has 10 features a row and the test set 9"),
+        (
+            dict(test_features=np.zeros((60, 9), np.float32)),
+            "the pool has 10 features a row and the test set 9",
+        ),
         (
             dict(test_features=np.full((60, 10), np.nan, np.float32)),
             r"NaN or infinite features in 60 rows, the first are \[0, 1, 2, 3, 4\]",
         ),
-        (dict(class_names=np.array(["a"] * 6), pool_class_names=np.array(["a", "b"])), "labels must lie in"),
+        (
+            dict(class_names=np.array(["a"] * 6), pool_class_names=np.array(["a", "b"])),
+            "labels must lie in",
+        ),
         (dict(pool_features=np.array([{}] * 120)), "no npz file of plain arrays"),
     ],
 )
 def test_unsuitable_arrays_are_told_in_a_sentence(toy, tmp_path, change, sentence):
     with np.load(toy) as file:
-        arrays = {name: array for name, array in ({name: file[name] for name in file.files} | change).items() if array is not None}
+        arrays = {
+            name: array
+            for name, array in ({name: file[name] for name in file.files} | change).items()
+            if array is not None
+        }
     np.savez(tmp_path / "changed.npz", **arrays)
     with pytest.raises(ValueError, match=sentence):
-        data.load(str(tmp_path / "changed.npz"))
+        datasets.load(str(tmp_path / "changed.npz"))
 
 
 @pytest.mark.parametrize("name", ["text.npz", "empty.npz", "net.safetensors"])
 def test_what_is_no_such_file_is_told_in_a_sentence(toy, tmp_path, name):
-    (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"no array at all, but words")
+    (tmp_path / name).write_bytes(
+        b"" if name.startswith("empty") else b"no array at all, but words"
+    )
     with pytest.raises(ValueError, match=f"{name} (is no npz file|cannot be read as the weights)"):
-        data.load(str(toy), classifier=str(tmp_path / name))
+        datasets.load(str(toy), classifier=str(tmp_path / name))
 
 
 def test_a_classifier_of_another_network_is_refused(toy, tmp_path):
     np.savez(tmp_path / "other.npz", weight=np.zeros((7, 11)), bias=np.zeros(7))
-    with pytest.raises(ValueError, match=r"must hold one weight \[K, 10\] with its bias \[K\], found none"):
-        data.load(str(toy), classifier=str(tmp_path / "other.npz"))
+    with pytest.raises(
+        ValueError, match=r"must hold one weight \[K, 10\] with its bias \[K\], found none"
+    ):
+        datasets.load(str(toy), classifier=str(tmp_path / "other.npz"))
 
 
 # Tables and cells.
 
 
 def test_printed_figures_stand_beside_the_pool_they_were_printed_for():
-    figures = paper.figures(data.load())
+    figures = paper.figures(datasets.load())
     assert figures is not None
     assert figures.full == 59.49
     assert figures.printed("accuracy", "ent_inv_div", 500, "none") == 32.13
@@ -552,7 +703,9 @@ def test_a_table_lines_up_and_says_where_balance_did_not_help():
     assert summary.remarks(entries, "accuracy", digits=1, rises=True) == [
         "`+balance` did not raise it in 1 of 1 cells: random at 500 (35.0 to 33.5)."
     ]
-    assert summary.remarks(entries, "accuracy", digits=1, rises=False) == ["`+balance` lowers it in all 1 cells."]
+    assert summary.remarks(entries, "accuracy", digits=1, rises=False) == [
+        "`+balance` lowers it in all 1 cells."
+    ]
 
 
 def test_a_cell_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -574,21 +727,31 @@ def test_a_damaged_cell_is_told(tmp_path):
 
 
 def test_the_name_of_a_head_depends_on_the_set_of_rows_alone():
-    assert workers.name(np.array([3, 1, 2])) == workers.name(np.array([1, 2, 3], np.int32)) != workers.name(np.array([1, 2, 4]))
+    assert (
+        workers.name(np.array([3, 1, 2]))
+        == workers.name(np.array([1, 2, 3], np.int32))
+        != workers.name(np.array([1, 2, 4]))
+    )
 
 
 def test_json_has_a_line_a_run(tmp_path):
     report.write_json(tmp_path / "a.json", dict(a=[1, 2], runs=[dict(x=1), dict(x=2)]))
-    assert (tmp_path / "a.json").read_text() == '{\n  "a": [1, 2],\n  "runs": [\n    {"x": 1},\n    {"x": 2}\n  ]\n}\n'
+    assert (
+        tmp_path / "a.json"
+    ).read_text() == '{\n  "a": [1, 2],\n  "runs": [\n    {"x": 1},\n    {"x": 2}\n  ]\n}\n'
 
 
 @pytest.mark.data
 def test_full_features_run_with_either_source_of_scores(shared, tmp_path):
     full, compact = (
-        str(shared / "data" / name) for name in ("cifar100_efficientnet_lite0_features.npz", "cifar100_lite0_compact_pool.npz")
+        str(shared / "data" / name)
+        for name in ("cifar100_efficientnet_lite0_features.npz", "cifar100_lite0_compact_pool.npz")
     )
     options = ("--pool_rows=1000", "--strategies=ent", "--rules=none", "--budgets=50")
-    dataset = data.load(full, scores=compact)
-    assert data.is_paper_pool(dataset)
+    dataset = datasets.load(full, scores=compact)
+    assert datasets.is_paper_pool(dataset)
     assert dataset.origin in one_shot.FULL_ACCURACY
-    assert run(tmp_path, f"--features={full}", f"--scores={compact}", *options)["runs"][0]["accuracy"] > 2
+    assert (
+        run(tmp_path, f"--features={full}", f"--scores={compact}", *options)["runs"][0]["accuracy"]
+        > 2
+    )

@@ -1,4 +1,5 @@
-"""The posterior: the rank-one steps against one solve in float64, the bounded form, and what its words promise."""
+"""The posterior: the rank-one steps against one solve in float64, the bounded form, and what its
+words promise."""
 
 import dataclasses
 from functools import partial
@@ -12,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as draws
 
 import balal
-from balal import posterior, strategies
+from balal import strategies
+from balal.kernels import gaussian_process
 
 
 def told(process, rows, labels):
     for row, label in zip(rows, labels, strict=True):
-        process = posterior.update(process, row, label)
+        process = gaussian_process.update(process, row, label)
     return process
 
 
@@ -28,7 +30,7 @@ def test_steps_add_up_to_the_closed_form(seed, count, duplicates):
     if duplicates:
         features[rng.integers(0, 24, 8)] = features[0]
     rows, labels = rng.permutation(24)[:count], rng.integers(0, 4, count)
-    process = told(posterior.begin(features, capacity=20, num_classes=4), rows, labels)
+    process = told(gaussian_process.begin(features, capacity=20, num_classes=4), rows, labels)
     mean, variance = reference.posterior(features, rows, labels, 4)
     np.testing.assert_allclose(process.mean.T, mean, atol=2e-5)
     np.testing.assert_allclose(process.variance, variance, atol=2e-5)
@@ -40,28 +42,45 @@ def test_steps_add_up_to_the_closed_form(seed, count, duplicates):
 @pytest.mark.parametrize("scale", [0.25, 1.0, 4.0])
 def test_two_hundred_steps_stay_exact(noise, scale):
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(300, 16)).astype(np.float32) * np.linspace(3, 0.1, 16, dtype=np.float32)
+    features = rng.normal(size=(300, 16)).astype(np.float32) * np.linspace(
+        3, 0.1, 16, dtype=np.float32
+    )
     rows, labels = rng.permutation(300)[:200], rng.integers(0, 6, 200)
-    process = posterior.begin(features, capacity=200, num_classes=6, noise=noise, scale=scale)
-    process = jax.lax.fori_loop(0, 200, lambda m, process: posterior.update(process, jnp.array(rows)[m], jnp.array(labels)[m]), process)
+    process = gaussian_process.begin(
+        features, capacity=200, num_classes=6, noise=noise, scale=scale
+    )
+    process = jax.lax.fori_loop(
+        0,
+        200,
+        lambda m, process: gaussian_process.update(
+            process, jnp.array(rows)[m], jnp.array(labels)[m]
+        ),
+        process,
+    )
     mean, variance = reference.posterior(features, rows, labels, 6, noise=noise, scale=scale)
     np.testing.assert_allclose(process.mean.T, mean, atol=1e-3)
     np.testing.assert_allclose(process.variance, variance, atol=1e-4)
 
 
-@given(seed=draws.integers(0, 2**31 - 1), sizes=draws.lists(draws.integers(1, 9), min_size=1, max_size=5))
+@given(
+    seed=draws.integers(0, 2**31 - 1),
+    sizes=draws.lists(draws.integers(1, 9), min_size=1, max_size=5),
+)
 @pytest.mark.parametrize("landmarks", [None, 10])
 def test_some_labels_at_a_time_are_as_many_single_ones(landmarks, seed, sizes):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(60, 5)).astype(np.float32)
     rows, labels = rng.permutation(60)[: sum(sizes)], rng.integers(0, 3, sum(sizes))
-    begun = posterior.begin(features, capacity=45, num_classes=3, landmarks=landmarks)
+    begun = gaussian_process.begin(features, capacity=45, num_classes=3, landmarks=landmarks)
     together, place = begun, 0
     for size in sizes:
         padding = rng.permutation(9) < size
         some_rows, some_labels = np.zeros(9, np.int32), np.full(9, -1, np.int32)
-        some_rows[padding], some_labels[padding] = rows[place : place + size], labels[place : place + size]
-        together, place = posterior.update(together, some_rows, some_labels), place + size
+        some_rows[padding], some_labels[padding] = (
+            rows[place : place + size],
+            labels[place : place + size],
+        )
+        together, place = gaussian_process.update(together, some_rows, some_labels), place + size
     single = told(begun, rows, labels)
     # At rows that have their label already the bounded form is not exact.
     asked = np.arange(60) if landmarks is None else np.setdiff1d(np.arange(60), rows)
@@ -70,17 +89,27 @@ def test_some_labels_at_a_time_are_as_many_single_ones(landmarks, seed, sizes):
     assert together.counts.tolist() == single.counts.tolist()
     # The next label finds the columns where it expects them.
     row = np.setdiff1d(np.arange(60), rows)[0]
-    after = [posterior.update(process, row, 1).mean[:, asked] for process in (together, single)]
+    after = [
+        gaussian_process.update(process, row, 1).mean[:, asked] for process in (together, single)
+    ]
     np.testing.assert_allclose(*after, atol=2e-5)
 
 
 @pytest.mark.parametrize("landmarks", [None, 10])
 def test_a_process_on_some_rows_goes_on_as_the_whole_one_does_there(landmarks):
     rng = np.random.default_rng(12)
-    features, rows, labels = rng.normal(size=(300, 4)).astype(np.float32), rng.permutation(300)[:200], rng.integers(0, 3, 200)
-    process = told(posterior.begin(features, capacity=200, num_classes=3, landmarks=landmarks), rows[:150], labels[:150])
+    features, rows, labels = (
+        rng.normal(size=(300, 4)).astype(np.float32),
+        rng.permutation(300)[:200],
+        rng.integers(0, 3, 200),
+    )
+    process = told(
+        gaussian_process.begin(features, capacity=200, num_classes=3, landmarks=landmarks),
+        rows[:150],
+        labels[:150],
+    )
     some = np.sort(np.concatenate([rows[150:], np.setdiff1d(np.arange(300), rows)[:20]]))
-    part = posterior.restrict(process, some)
+    part = gaussian_process.restrict(process, some)
     part = told(part, np.searchsorted(some, rows[150:]), labels[150:])
     whole = told(process, rows[150:], labels[150:])
     np.testing.assert_allclose(part.mean, whole.mean[:, some], atol=1e-5)
@@ -94,8 +123,18 @@ def test_between_two_looks_at_the_whole_pool_the_near_rows_are_asked(every, near
     features = (2 * rng.normal(size=(5, 6))[labels] + rng.normal(size=(90, 6))).astype(np.float32)
     start = (np.array([3, 50, 71]), labels[[3, 50, 71]])
     strategy = balal.Posterior(every=every, near=near)
-    bought = balal.simulate(strategy, balal.pool(features), labels, budget=40, num_classes=5, key=jax.random.key(0), labelled=start)
-    expected = reference.posterior_picks(features, labels, 40, 5, begin=0, start=start, every=every, near=near)
+    bought = balal.simulate(
+        strategy,
+        balal.pool(features),
+        labels,
+        budget=40,
+        num_classes=5,
+        key=jax.random.key(0),
+        labelled=start,
+    )
+    expected = reference.posterior_picks(
+        features, labels, 40, 5, begin=0, start=start, every=every, near=near
+    )
     assert bought.indices.tolist() == expected
 
 
@@ -123,7 +162,10 @@ def test_picks_depend_on_the_answers_alone_not_on_what_was_looked_at_before(begi
     """Kept on, saved and loaded, and begun anew with the same answers: the same next rows."""
     rng = np.random.default_rng(15)
     features, labels = rng.normal(size=(60, 3)).astype(np.float32), rng.integers(0, 4, 60)
-    pool, strategy = balal.pool(features), dataclasses.replace(balal.strategy(begin), start=3, every=4, near=5)
+    pool, strategy = (
+        balal.pool(features),
+        dataclasses.replace(balal.strategy(begin), start=3, every=4, near=5),
+    )
     arguments = dict(budget=40, num_classes=4, key=jax.random.key(0))
     state = balal.init(strategy, pool, **arguments)
     for _ in range(4):
@@ -133,17 +175,30 @@ def test_picks_depend_on_the_answers_alone_not_on_what_was_looked_at_before(begi
         state = balal.tell(strategy, pool, state, rows, labels[rows])
         balal.save(state, tmp_path / "state.npz")
         loaded = balal.load(strategy, pool, tmp_path / "state.npz")
-        assert balal.ask(strategy, pool, loaded, size=4)[0].tolist() == balal.ask(strategy, pool, state, size=4)[0].tolist()
+        assert (
+            balal.ask(strategy, pool, loaded, size=4)[0].tolist()
+            == balal.ask(strategy, pool, state, size=4)[0].tolist()
+        )
     rows = np.asarray(state.labelled.indices)[:16]
-    fresh = balal.init(strategy, pool, labelled=(rows, labels[rows]), **(arguments | dict(budget=24)))
-    assert balal.ask(strategy, pool, fresh, size=4)[0].tolist() == balal.ask(strategy, pool, state, size=4)[0].tolist()
+    fresh = balal.init(
+        strategy, pool, labelled=(rows, labels[rows]), **(arguments | dict(budget=24))
+    )
+    assert (
+        balal.ask(strategy, pool, fresh, size=4)[0].tolist()
+        == balal.ask(strategy, pool, state, size=4)[0].tolist()
+    )
 
 
 def test_it_follows_a_first_strategy_that_looks_at_answers():
     rng = np.random.default_rng(16)
     labels = rng.choice(5, 150, p=[0.5, 0.25, 0.15, 0.07, 0.03])
-    pool = balal.pool((2 * rng.normal(size=(5, 4))[labels] + rng.normal(size=(150, 4))).astype(np.float32))
-    first, arguments = balal.strategy("random+balance"), dict(budget=30, num_classes=5, key=jax.random.key(1))
+    pool = balal.pool(
+        (2 * rng.normal(size=(5, 4))[labels] + rng.normal(size=(150, 4))).astype(np.float32)
+    )
+    first, arguments = (
+        balal.strategy("random+balance"),
+        dict(budget=30, num_classes=5, key=jax.random.key(1)),
+    )
     alone = balal.one_shot(first, pool, labels, **arguments)
     together = balal.one_shot(balal.Posterior(first, start=30), pool, labels, **arguments)
     assert 0 <= int(alone.switched_at) < 30
@@ -172,7 +227,10 @@ def test_classes_beyond_the_target_are_worth_its_mean():
     longer = dataclasses.replace(strategy, target=(1.0, 0.0, 0.5, 0.5, 0.5))
     known = (np.asarray(state.labelled.indices)[:3], np.asarray(state.labelled.labels)[:3])
     same = balal.init(longer, pool, labelled=known, budget=9, num_classes=5, key=jax.random.key(0))
-    assert balal.ask(strategy, pool, state, size=5)[0].tolist() == balal.ask(longer, pool, same, size=5)[0].tolist()
+    assert (
+        balal.ask(strategy, pool, state, size=5)[0].tolist()
+        == balal.ask(longer, pool, same, size=5)[0].tolist()
+    )
     with pytest.raises(ValueError, match="5 weights for 3 classes"):
         balal.init(longer, pool, **arguments)
 
@@ -198,18 +256,27 @@ def test_landmarks_take_over_where_exact_columns_would_be_more_and_too_many(monk
     pool = balal.pool(np.random.default_rng(19).normal(size=(45, 3)).astype(np.float32))
 
     def relation(budget):
-        state = balal.init(balal.Posterior(every=2), pool, budget=budget, num_classes=3, key=jax.random.key(0))
+        state = balal.init(
+            balal.Posterior(every=2), pool, budget=budget, num_classes=3, key=jax.random.key(0)
+        )
         return state.memory.process.relation
 
-    assert isinstance(relation(8), posterior.Exact)
-    assert isinstance(relation(10), posterior.Landmarks)
+    assert isinstance(relation(8), gaussian_process.Exact)
+    assert isinstance(relation(10), gaussian_process.Landmarks)
 
 
 def test_half_precision_features_are_taken():
     rng = np.random.default_rng(20)
     features, labels = rng.integers(-8, 9, (60, 4)).astype(np.float32), rng.integers(0, 3, 60)
     picks = [
-        balal.one_shot(balal.Posterior(), balal.pool(jnp.array(features, dtype)), labels, budget=20, num_classes=3, key=jax.random.key(0))
+        balal.one_shot(
+            balal.Posterior(),
+            balal.pool(jnp.array(features, dtype)),
+            labels,
+            budget=20,
+            num_classes=3,
+            key=jax.random.key(0),
+        )
         for dtype in (jnp.float32, jnp.bfloat16)
     ]
     assert picks[0].indices.tolist() == picks[1].indices.tolist()
@@ -219,8 +286,12 @@ def test_padding_and_the_order_of_the_labels_change_nothing():
     rng = np.random.default_rng(1)
     features = rng.normal(size=(12, 3)).astype(np.float32)
     rows, labels = np.array([3, 7, 0]), np.array([1, 0, 1])
-    plain = told(posterior.begin(features, capacity=3, num_classes=2), rows, labels)
-    other = told(posterior.begin(features, capacity=9, num_classes=2), [7, 5, 0, 2, 3], [0, -1, 1, -1, 1])
+    plain = told(gaussian_process.begin(features, capacity=3, num_classes=2), rows, labels)
+    other = told(
+        gaussian_process.begin(features, capacity=9, num_classes=2),
+        [7, 5, 0, 2, 3],
+        [0, -1, 1, -1, 1],
+    )
     np.testing.assert_allclose(plain.mean, other.mean, atol=1e-6)
     np.testing.assert_allclose(plain.variance, other.variance, atol=1e-6)
     assert int(other.count) == 3
@@ -231,8 +302,10 @@ def test_rows_that_are_no_candidates_say_nothing_about_the_pool():
     features = rng.normal(size=(10, 3)).astype(np.float32)
     padded, some = np.concatenate([features, np.full((6, 3), 50, np.float32)]), jnp.arange(16) < 10
     padded[12:] = np.nan
-    plain = told(posterior.begin(features, capacity=2, num_classes=2), [1, 4], [0, 1])
-    masked = told(posterior.begin(padded, candidates=some, capacity=2, num_classes=2), [1, 4], [0, 1])
+    plain = told(gaussian_process.begin(features, capacity=2, num_classes=2), [1, 4], [0, 1])
+    masked = told(
+        gaussian_process.begin(padded, candidates=some, capacity=2, num_classes=2), [1, 4], [0, 1]
+    )
     np.testing.assert_allclose(plain.mean, masked.mean[:, :10], atol=1e-6)
     np.testing.assert_allclose(plain.variance, masked.variance[:10], atol=1e-6)
 
@@ -240,8 +313,12 @@ def test_rows_that_are_no_candidates_say_nothing_about_the_pool():
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_an_offset_common_to_all_rows_changes_nothing(dtype):
     features = jnp.array(np.random.default_rng(3).integers(-4, 5, (15, 4)), dtype)
-    near = told(posterior.begin(features, capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
-    far = told(posterior.begin(features.astype(jnp.float32) + 10_000, capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
+    near = told(gaussian_process.begin(features, capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
+    far = told(
+        gaussian_process.begin(features.astype(jnp.float32) + 10_000, capacity=3, num_classes=2),
+        [0, 1, 2],
+        [0, 1, 1],
+    )
     np.testing.assert_allclose(near.mean, far.mean, atol=1e-4)
 
 
@@ -252,40 +329,74 @@ def test_the_scale_of_the_features_changes_nothing(landmarks):
     features[30:] = features[0]
     rows, labels = jnp.array([0, 1, 30]), jnp.array([0, 1, 1])
     plain, small, large = (
-        posterior.update(posterior.begin(features * scale, capacity=3, num_classes=2, landmarks=landmarks), rows, labels)
+        gaussian_process.update(
+            gaussian_process.begin(
+                features * scale, capacity=3, num_classes=2, landmarks=landmarks
+            ),
+            rows,
+            labels,
+        )
         for scale in np.float32([1, 2**-20, 2**20])
     )
     jax.tree.map(np.testing.assert_array_equal, *map(jax.tree.leaves, (plain, small)))
     jax.tree.map(np.testing.assert_array_equal, *map(jax.tree.leaves, (plain, large)))
-    np.testing.assert_array_equal(posterior.typicality(features), posterior.typicality(features * np.float32(2**20)))
+    np.testing.assert_array_equal(
+        gaussian_process.typicality(features),
+        gaussian_process.typicality(features * np.float32(2**20)),
+    )
 
 
 @pytest.mark.parametrize(("landmarks", "sizes"), [(None, (1, 7, 1_000)), (9, (7,))])
 def test_any_number_of_parts_and_groups_says_the_same(monkeypatch, landmarks, sizes):
     rng = np.random.default_rng(22)
-    features, rows, labels = rng.normal(size=(50, 5)).astype(np.float32), rng.permutation(50)[:24].reshape(4, 6), rng.integers(0, 9, (4, 6))
+    features, rows, labels = (
+        rng.normal(size=(50, 5)).astype(np.float32),
+        rng.permutation(50)[:24].reshape(4, 6),
+        rng.integers(0, 9, (4, 6)),
+    )
 
     def said():
-        # A function anew: the sizes are no argument by which a compiled program could be told from another.
+        # A function anew: the sizes are no argument by which a compiled program could be told from
+        # another.
         def program(features, rows, labels):
-            process = posterior.begin.__wrapped__(features, capacity=24, num_classes=9, landmarks=landmarks)
-            process, _ = jax.lax.scan(lambda process, told: (posterior.update.__wrapped__(process, *told), None), process, (rows, labels))
-            part = posterior.restrict.__wrapped__(process, rows[0])
-            return process.mean, process.variance, posterior.utility.__wrapped__(process, jnp.arange(9.0), 1.0), part.mean, part.variance
+            process = gaussian_process.begin.__wrapped__(
+                features, capacity=24, num_classes=9, landmarks=landmarks
+            )
+            process, _ = jax.lax.scan(
+                lambda process, told: (gaussian_process.update.__wrapped__(process, *told), None),
+                process,
+                (rows, labels),
+            )
+            part = gaussian_process.restrict.__wrapped__(process, rows[0])
+            return (
+                process.mean,
+                process.variance,
+                gaussian_process.utility.__wrapped__(process, jnp.arange(9.0), 1.0),
+                part.mean,
+                part.variance,
+            )
 
         return jax.jit(program)(features, rows, labels)
 
     expected = said()
     for size in sizes:
         for name in ("_PARTS", "_PART", "_GROUPS", "_TOGETHER"):
-            monkeypatch.setattr(posterior, name, size)
+            monkeypatch.setattr(gaussian_process, name, size)
         # The features of landmarks are all but noiseless looks, which magnify the last digit.
-        jax.tree.map(partial(np.testing.assert_allclose, atol=2e-5 if landmarks is None else 2e-3), expected, said())
+        jax.tree.map(
+            partial(np.testing.assert_allclose, atol=2e-5 if landmarks is None else 2e-3),
+            expected,
+            said(),
+        )
 
 
 def test_a_pool_of_one_point_is_explained_by_one_label():
-    process = told(posterior.begin(jnp.full((5, 3), 0.1), capacity=1, num_classes=2, noise=1e-6), [2], [1])
-    probabilities, unexplained = posterior.explain(process)
+    process = told(
+        gaussian_process.begin(jnp.full((5, 3), 0.1), capacity=1, num_classes=2, noise=1e-6),
+        [2],
+        [1],
+    )
+    probabilities, unexplained = gaussian_process.explain(process)
     np.testing.assert_allclose(probabilities, np.tile([0.0, 1.0], (5, 1)), atol=1e-3)
     np.testing.assert_allclose(unexplained, 0, atol=1e-3)
     np.testing.assert_allclose(process.variance, 0, atol=1e-3)
@@ -295,11 +406,13 @@ def test_a_pool_of_one_point_is_explained_by_one_label():
 def test_probabilities_and_the_unexplained_mass_sum_to_one(seed, sharpness):
     rng = np.random.default_rng(seed)
     process = told(
-        posterior.begin(rng.normal(size=(9, 2)).astype(np.float32), capacity=6, num_classes=3),
+        gaussian_process.begin(
+            rng.normal(size=(9, 2)).astype(np.float32), capacity=6, num_classes=3
+        ),
         range(6),
         rng.integers(0, 3, 6),
     )
-    probabilities, unexplained = posterior.explain(process, sharpness=sharpness)
+    probabilities, unexplained = gaussian_process.explain(process, sharpness=sharpness)
     assert np.min(probabilities) >= 0
     assert np.min(unexplained) >= 0
     np.testing.assert_allclose(np.sum(probabilities, axis=1) + unexplained, 1, atol=1e-5)
@@ -310,9 +423,15 @@ def test_probabilities_and_the_unexplained_mass_sum_to_one(seed, sharpness):
 
 def test_landmarks_that_are_all_rows_give_the_exact_form():
     rng = np.random.default_rng(4)
-    features, rows, labels = rng.normal(size=(40, 6)).astype(np.float32), np.arange(12), rng.integers(0, 3, 12)
-    exact = told(posterior.begin(features, capacity=12, num_classes=3), rows, labels)
-    bounded = told(posterior.begin(features, capacity=12, num_classes=3, landmarks=40), rows, labels)
+    features, rows, labels = (
+        rng.normal(size=(40, 6)).astype(np.float32),
+        np.arange(12),
+        rng.integers(0, 3, 12),
+    )
+    exact = told(gaussian_process.begin(features, capacity=12, num_classes=3), rows, labels)
+    bounded = told(
+        gaussian_process.begin(features, capacity=12, num_classes=3, landmarks=40), rows, labels
+    )
     np.testing.assert_allclose(exact.mean, bounded.mean, atol=2e-3)
     np.testing.assert_allclose(exact.variance, bounded.variance, atol=2e-3)
 
@@ -321,10 +440,14 @@ def test_more_landmarks_come_nearer_to_the_exact_form():
     rng = np.random.default_rng(5)
     features = (rng.normal(size=(200, 12)) * np.geomspace(1, 0.05, 12)).astype(np.float32)
     rows, labels = rng.permutation(200)[:60], rng.integers(0, 4, 60)
-    exact = told(posterior.begin(features, capacity=60, num_classes=4), rows, labels)
+    exact = told(gaussian_process.begin(features, capacity=60, num_classes=4), rows, labels)
     errors = []
     for landmarks in (8, 32, 128):
-        bounded = told(posterior.begin(features, capacity=60, num_classes=4, landmarks=landmarks), rows, labels)
+        bounded = told(
+            gaussian_process.begin(features, capacity=60, num_classes=4, landmarks=landmarks),
+            rows,
+            labels,
+        )
         errors.append(float(np.abs(exact.mean - bounded.mean).mean()))
         assert np.min(bounded.variance) >= 0
     assert errors[0] > errors[1] > errors[2]
@@ -333,8 +456,8 @@ def test_more_landmarks_come_nearer_to_the_exact_form():
 
 def test_the_bounded_form_keeps_what_the_landmarks_leave_out_apart():
     features = jnp.array([[5.0, 0.0], [5.0, 0.1], [-5.0, 0.0], [0.0, 1.0]])
-    process = posterior.begin(features, capacity=1, num_classes=2, landmarks=1, noise=1e-6)
-    process = posterior.update(process, 3, 1)
+    process = gaussian_process.begin(features, capacity=1, num_classes=2, landmarks=1, noise=1e-6)
+    process = gaussian_process.update(process, 3, 1)
     assert float(process.mean[1, 3]) > 0.99
     assert float(process.variance[3]) < 0.01
 
@@ -343,7 +466,14 @@ def test_the_strategy_takes_landmarks_for_all_there_is_where_they_are_all_rows()
     rng = np.random.default_rng(6)
     pool, labels = balal.pool(rng.normal(size=(40, 3)).astype(np.float32)), rng.integers(0, 4, 40)
     exact, bounded = (
-        balal.one_shot(balal.Posterior(landmarks=landmarks), pool, labels, budget=15, num_classes=4, key=jax.random.key(0)).indices.tolist()
+        balal.one_shot(
+            balal.Posterior(landmarks=landmarks),
+            pool,
+            labels,
+            budget=15,
+            num_classes=4,
+            key=jax.random.key(0),
+        ).indices.tolist()
         for landmarks in (None, 40)
     )
     assert exact == bounded
@@ -355,12 +485,15 @@ def test_a_target_is_aimed_at():
     labels = np.arange(120) % 6
     pool = balal.pool((4 * np.eye(6)[labels] + rng.normal(size=(120, 6))).astype(np.float32))
     strategy = balal.Posterior(target=(1.0, 0.0, 0.0, 0.0, 0.0, 0.0))
-    counts = balal.one_shot(strategy, pool, labels, budget=24, num_classes=6, key=jax.random.key(0)).counts
+    counts = balal.one_shot(
+        strategy, pool, labels, budget=24, num_classes=6, key=jax.random.key(0)
+    ).counts
     assert int(counts[0]) > 2 * int(np.max(counts[1:]))
 
 
 def test_a_batch_does_not_ask_the_same_question_twice():
-    """Three heaps of duplicates: while nothing has been answered, three picks come from three heaps."""
+    """Three heaps of duplicates: while nothing has been answered, three picks come from three
+    heaps."""
     features = np.repeat(np.eye(3, dtype=np.float32), 5, axis=0)
     pool, strategy = balal.pool(features), balal.strategy("posterior")
     state = balal.init(strategy, pool, budget=9, num_classes=5, key=jax.random.key(0))
@@ -372,26 +505,36 @@ def test_typicality_ranks_the_candidates():
     rng = np.random.default_rng(8)
     features, candidates = rng.normal(size=(60, 4)), rng.random(60) < 0.7
     features[~candidates] *= 50
-    found = posterior.typicality(jnp.array(features, jnp.float32), candidates=jnp.array(candidates))
-    np.testing.assert_allclose(found[candidates], reference.typicality(features, candidates)[candidates], atol=0.05)
+    found = gaussian_process.typicality(
+        jnp.array(features, jnp.float32), candidates=jnp.array(candidates)
+    )
+    np.testing.assert_allclose(
+        found[candidates], reference.typicality(features, candidates)[candidates], atol=0.05
+    )
     assert np.all((found >= 0) & (found <= 1))
 
 
 def test_large_pools_look_for_neighbours_among_some_candidates(monkeypatch):
     rng = np.random.default_rng(9)
     features = rng.normal(size=(90, 2)).astype(np.float32)
-    padded, some = np.concatenate([features, rng.normal(size=(900, 2)).astype(np.float32)]), np.arange(990) < 90
-    whole = posterior.typicality(features)
-    monkeypatch.setattr(posterior, "AMONG", 60)
-    posterior.typicality.clear_cache()
-    thinned, masked = posterior.typicality(features), posterior.typicality(padded, candidates=some)
-    few = posterior.typicality(padded, candidates=np.arange(990) < 40)
-    posterior.typicality.clear_cache()
+    padded, some = (
+        np.concatenate([features, rng.normal(size=(900, 2)).astype(np.float32)]),
+        np.arange(990) < 90,
+    )
+    whole = gaussian_process.typicality(features)
+    monkeypatch.setattr(gaussian_process, "AMONG", 60)
+    gaussian_process.typicality.clear_cache()
+    thinned, masked = (
+        gaussian_process.typicality(features),
+        gaussian_process.typicality(padded, candidates=some),
+    )
+    few = gaussian_process.typicality(padded, candidates=np.arange(990) < 40)
+    gaussian_process.typicality.clear_cache()
     assert 0.4 < np.corrcoef(whole, thinned)[0, 1] < 1
     # One place of ninety: neighbours are rounded around another mean.
     np.testing.assert_allclose(thinned, masked[:90], atol=0.012)
     # Fewer candidates than are looked among: all of them are.
-    np.testing.assert_allclose(few[:40], posterior.typicality(features[:40]), atol=0.026)
+    np.testing.assert_allclose(few[:40], gaussian_process.typicality(features[:40]), atol=0.026)
 
 
 def test_a_small_budget_gets_the_first_picks_of_a_large_one_and_a_pool_with_its_typicality_the_same():
@@ -400,9 +543,13 @@ def test_a_small_budget_gets_the_first_picks_of_a_large_one_and_a_pool_with_its_
     strategy = balal.strategy("random+posterior")
     arguments = dict(num_classes=4, key=jax.random.key(1), capacity=30)
     large = balal.one_shot(strategy, balal.pool(features), labels, budget=30, **arguments)
-    small = balal.one_shot(strategy, balal.pool(features, typicality=True), labels, budget=18, **arguments)
+    small = balal.one_shot(
+        strategy, balal.pool(features, typicality=True), labels, budget=18, **arguments
+    )
     assert small.indices[:18].tolist() == large.indices[:18].tolist()
-    first = balal.one_shot(balal.strategy("random"), balal.pool(features), labels, budget=30, **arguments)
+    first = balal.one_shot(
+        balal.strategy("random"), balal.pool(features), labels, budget=30, **arguments
+    )
     assert large.indices[:10].tolist() == first.indices[:10].tolist()
     assert large.indices.tolist() != first.indices.tolist()
 
@@ -413,7 +560,14 @@ def test_odd_rows_are_asked_less_often():
     features = (4 * np.eye(4)[labels] + rng.normal(size=(200, 4))).astype(np.float32)
     pool = balal.pool(features, typicality=True)
     asked = [
-        balal.one_shot(balal.Posterior(typical=typical), pool, labels, budget=30, num_classes=4, key=jax.random.key(0)).indices
+        balal.one_shot(
+            balal.Posterior(typical=typical),
+            pool,
+            labels,
+            budget=30,
+            num_classes=4,
+            key=jax.random.key(0),
+        ).indices
         for typical in (0.0, 1.0)
     ]
     means = [float(pool.typicality[rows].mean()) for rows in asked]

@@ -1,4 +1,5 @@
-"""Data sets prepared by TensorFlow Datasets, read without TensorFlow. The tests prepare small ones of their own: nothing is downloaded."""
+"""Data sets prepared by TensorFlow Datasets, read without TensorFlow. The tests prepare small ones
+of their own: nothing is downloaded."""
 
 import io
 import subprocess
@@ -11,8 +12,12 @@ from PIL import Image
 
 from balal import data
 
-datasets = pytest.importorskip("tensorflow_datasets", reason="tensorflow_datasets is not installed: pip install 'balal[data]'")
-pytest.importorskip("array_record", reason="array_record is not installed: pip install 'balal[data]'")
+datasets = pytest.importorskip(
+    "tensorflow_datasets", reason="tensorflow_datasets is not installed: pip install 'balal[data]'"
+)
+pytest.importorskip(
+    "array_record", reason="array_record is not installed: pip install 'balal[data]'"
+)
 
 
 def photo(shade: int, height: int = 4) -> Image.Image:
@@ -27,10 +32,15 @@ def prepare(place: Path, set_name: str, splits: dict[str, int], features: dict, 
         VERSION = datasets.core.Version("1.0.0")
 
         def _info(self):
-            return datasets.core.DatasetInfo(builder=self, features=datasets.features.FeaturesDict(features))
+            return datasets.core.DatasetInfo(
+                builder=self, features=datasets.features.FeaturesDict(features)
+            )
 
         def _split_generators(self, dl_manager):
-            return {split: ((row, example(row)) for row in range(size)) for split, size in splits.items()}
+            return {
+                split: ((row, example(row)) for row in range(size))
+                for split, size in splits.items()
+            }
 
         def _generate_examples(self):
             raise NotImplementedError
@@ -49,14 +59,21 @@ def png(image: Image.Image) -> io.BytesIO:
 def prepared(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("tensorflow_datasets")
     features = datasets.features
-    image, label = features.Image(shape=(None, None, 3)), features.ClassLabel(names=["cat", "dog", "emu"])
+    image, label = (
+        features.Image(shape=(None, None, 3)),
+        features.ClassLabel(names=["cat", "dog", "emu"]),
+    )
     with_ids = {"image": image, "label": label, "id": features.Text()}
     prepare(
         place, "pets", {"train": 12, "test": 3}, with_ids,
         lambda row: {"image": png(photo(row * 10, 3 + row % 2)), "label": row % 3, "id": f"pet_{row:03d}"},
     )  # fmt: skip
     prepare(place, "views", {"train": 4}, {"image": image}, lambda row: {"image": png(photo(row))})
-    numbers = {"image": features.Scalar(np.int64), "picture": image, "label": features.Scalar(np.int64)}
+    numbers = {
+        "image": features.Scalar(np.int64),
+        "picture": image,
+        "label": features.Scalar(np.int64),
+    }
     prepare(
         place, "numbers", {"train": 2}, numbers,
         lambda row: {"image": row, "picture": png(photo(row)), "label": row},
@@ -82,7 +99,9 @@ def test_neither_finding_nor_reading_imports_tensorflow(prepared):
         "assert len(list(data.batches(pictures, 2))) == 2; "
         "sys.exit(' '.join({'tensorflow', 'torch', 'flax'} & set(sys.modules)) or None)"
     )
-    run = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
 
@@ -94,45 +113,75 @@ def test_without_ids_and_labels_rows_have_the_name_of_their_split(prepared):
 
 
 def test_splits_may_be_cut_and_joined(prepared):
-    whole, part = (data.tfds("pets", split=split, data_dir=prepared) for split in ("train", "train[3:5]"))
+    whole, part = (
+        data.tfds("pets", split=split, data_dir=prepared) for split in ("train", "train[3:5]")
+    )
     assert part.ids == whole.ids[3:5]
     np.testing.assert_array_equal(part.read(1), whole.read(4))
     with pytest.raises(ValueError, match=r"more than once in pets train\+test: pet_0"):
         data.tfds("pets", split="train+test", data_dir=prepared)
-    assert data.tfds("pets", split="train+test", data_dir=prepared, ids=None).ids[-1] == "train+test/14"
+    assert (
+        data.tfds("pets", split="train+test", data_dir=prepared, ids=None).ids[-1]
+        == "train+test/14"
+    )
 
 
 def test_the_same_set_has_the_same_fingerprint(prepared):
-    marks = [data.tfds("pets", split=split, data_dir=prepared).fingerprint for split in ("train", "train", "test")]
+    marks = [
+        data.tfds("pets", split=split, data_dir=prepared).fingerprint
+        for split in ("train", "train", "test")
+    ]
     assert marks[0] == marks[1] != marks[2]
 
 
 def test_a_set_that_is_not_prepared_comes_with_the_command_that_prepares_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="cifar100 is not prepared in ") as caught:
         data.tfds("cifar100", split="train", data_dir=tmp_path)
-    assert f"(reading it needs none): tfds build cifar100 --file_format=array_record --data_dir={tmp_path}" in str(caught.value)
+    assert (
+        f"(reading it needs none): tfds build cifar100 --file_format=array_record "
+        f"--data_dir={tmp_path}" in str(caught.value)
+    )
 
 
-def test_a_set_in_another_format_is_not_taken_for_one_that_can_be_read_at_random(prepared, tmp_path):
-    # What `tfds build` leaves by default, in all but the records themselves, which only TensorFlow can write.
+def test_a_set_in_another_format_is_not_taken_for_one_that_can_be_read_at_random(
+    prepared, tmp_path
+):
+    # What `tfds build` leaves by default, in all but the records themselves, which only TensorFlow
+    # can write.
     made, copy = prepared / "pets" / "1.0.0", tmp_path / "pets" / "1.0.0"
     copy.mkdir(parents=True)
     for file in made.iterdir():
-        (copy / file.name.replace("array_record", "tfrecord")).write_bytes(file.read_bytes().replace(b'"array_record"', b'"tfrecord"'))
-    with pytest.raises(FileNotFoundError, match=r"pets is prepared in .* as tfrecord, which has no random access; prepare it once"):
+        (copy / file.name.replace("array_record", "tfrecord")).write_bytes(
+            file.read_bytes().replace(b'"array_record"', b'"tfrecord"')
+        )
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"pets is prepared in .* as tfrecord, which has no random access; prepare it once",
+    ):
         data.tfds("pets", split="train", data_dir=tmp_path)
 
 
 def test_splits_and_features_that_are_not_there_are_told_with_those_that_are(prepared):
-    with pytest.raises(ValueError, match="split must be of train, test, in the notation of TensorFlow Datasets, got 'dev' for pets"):
+    with pytest.raises(
+        ValueError,
+        match="split must be of train, test, in the notation of TensorFlow Datasets, got 'dev' "
+        "for pets",
+    ):
         data.tfds("pets", split="dev", data_dir=prepared)
     with pytest.raises(
-        ValueError, match=r"numbers has no feature 'image' that is an image of uint8; pass image=, its features are \{.*'image': 'Scalar'"
+        ValueError,
+        match=r"numbers has no feature 'image' that is an image of uint8; pass image=, its "
+        r"features are \{.*'image': 'Scalar'",
     ):
         data.tfds("numbers", split="train", data_dir=prepared)
-    with pytest.raises(ValueError, match=r"'label' of numbers is .*, not a class label; pass label="):
+    with pytest.raises(
+        ValueError, match=r"'label' of numbers is .*, not a class label; pass label="
+    ):
         data.tfds("numbers", split="train", data_dir=prepared, image="picture")
-    assert len(data.tfds("numbers", split="train", data_dir=prepared, image="picture", label=None)) == 2
+    assert (
+        len(data.tfds("numbers", split="train", data_dir=prepared, image="picture", label=None))
+        == 2
+    )
 
 
 def test_a_profile_finds_its_parts(prepared):

@@ -12,7 +12,12 @@ import balal
 from balal import data
 
 EMBEDDED = Path(__file__).parent.parent / "experiments" / "data"
-NAMES = {"cifar100": "CIFAR-100", "food101": "Food-101", "imagenet100": "IMN-100", "mit67": "MIT-67"}
+NAMES = {
+    "cifar100": "CIFAR-100",
+    "food101": "Food-101",
+    "imagenet100": "IMN-100",
+    "mit67": "MIT-67",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,7 +47,10 @@ def test_small_images_are_seen_whole():
 
 
 def test_an_unknown_name_is_answered_with_those_there_are():
-    with pytest.raises(ValueError, match="there is no profile 'cifar10'; there are cifar100, food101, imagenet100, mit67"):
+    with pytest.raises(
+        ValueError,
+        match="there is no profile 'cifar10'; there are cifar100, food101, imagenet100, mit67",
+    ):
         data.profile("cifar10")
 
 
@@ -59,12 +67,19 @@ def test_a_list_of_test_images_leaves_the_rest_to_the_pool(tmp_path):
     known = data.Profile("two_scenes", 2, "list", None, "TestImages.txt", "centre", (1, 1))
     test, pool = (data.load(known, tmp_path, part=part) for part in ("test", "pool"))
     assert (test.ids, test.labels.tolist()) == (("attic/1.png", "bar/0.png"), [0, 1])
-    assert (pool.ids, pool.labels.tolist()) == (("attic/0.png", "attic/2.png", "bar/1.png"), [0, 0, 1])
+    assert (pool.ids, pool.labels.tolist()) == (
+        ("attic/0.png", "attic/2.png", "bar/1.png"),
+        [0, 0, 1],
+    )
     assert pool.read(1)[0, 0].tolist() == [2, 0, 0]
-    unbalanced = data.select(pool, balal.imbalance.subsample(jax.random.key(0), pool.labels, np.array(known.counts)))
+    unbalanced = data.select(
+        pool, balal.imbalance.subsample(jax.random.key(0), pool.labels, np.array(known.counts))
+    )
     assert np.bincount(unbalanced.labels).tolist() == [1, 1]
     (tmp_path / "TestImages.txt").write_text("attic/9.png\n")
-    with pytest.raises(ValueError, match=r"TestImages\.txt names 1 images that are not there: attic/9\.png"):
+    with pytest.raises(
+        ValueError, match=r"TestImages\.txt names 1 images that are not there: attic/9\.png"
+    ):
         data.load(known, tmp_path, part="test")
 
 

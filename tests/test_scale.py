@@ -1,4 +1,5 @@
-"""What a million rows would take, looked up in programs that are never run, and picks that depend on nothing but pool and key."""
+"""What a million rows would take, looked up in programs that are never run, and picks that depend
+on nothing but pool and key."""
 
 import json
 import os
@@ -15,7 +16,7 @@ import pick_anywhere
 import pytest
 
 import balal
-from balal import bounds, neighbours, posterior
+from balal.kernels import class_means, gaussian_process, neighbours
 
 # Sizes of which no two are alike, so that an array of b x N is no array of C x N or N x D.
 ROWS, SIZE, SOURCE_CLASSES, CLASSES, BUDGET, CLUSTERS = 1_000_000, 512, 300, 100, 2_000, 400
@@ -26,7 +27,11 @@ def shaped(*shape: int, dtype=jnp.float32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-FEATURES, HALVES, LOGITS = shaped(ROWS, SIZE), shaped(ROWS, SIZE, dtype=jnp.bfloat16), shaped(ROWS, SOURCE_CLASSES)
+FEATURES, HALVES, LOGITS = (
+    shaped(ROWS, SIZE),
+    shaped(ROWS, SIZE, dtype=jnp.bfloat16),
+    shaped(ROWS, SOURCE_CLASSES),
+)
 COLUMN, LABELS, MASK = shaped(ROWS), shaped(ROWS, dtype=jnp.int32), shaped(ROWS, dtype=jnp.bool_)
 KEY = jax.eval_shape(lambda: jax.random.key(0))
 NUMBER, SOME_ROWS = shaped(dtype=jnp.int32), shaped(16, dtype=jnp.int32)
@@ -37,14 +42,26 @@ def k_center(features, labelled, candidates, key):
 
 
 def balancing(features, means, wanted, over, candidates):
-    return bounds.choose(bounds.begin(features, num_classes=CLASSES), features, means, wanted, over, candidates)
+    return class_means.choose(
+        class_means.begin(features, num_classes=CLASSES), features, means, wanted, over, candidates
+    )
 
 
-def gaussian_process(landmarks):
+def process_program(landmarks):
     def program(features, rows, labels, worth, candidates):
-        process = posterior.begin(features, capacity=BUDGET, num_classes=CLASSES, candidates=candidates, landmarks=landmarks)
-        process = posterior.update(process, rows, labels)
-        return posterior.utility(process, worth, 1.0), posterior.explain(process), posterior.restrict(process, rows)
+        process = gaussian_process.begin(
+            features,
+            capacity=BUDGET,
+            num_classes=CLASSES,
+            candidates=candidates,
+            landmarks=landmarks,
+        )
+        process = gaussian_process.update(process, rows, labels)
+        return (
+            gaussian_process.utility(process, worth, 1.0),
+            gaussian_process.explain(process),
+            gaussian_process.restrict(process, rows),
+        )
 
     return program
 
@@ -52,7 +69,9 @@ def gaussian_process(landmarks):
 def simulate(name):
     def program(features, logits, labels, candidates, key):
         pool = balal.Pool(features, scores=balal.score(logits), candidates=candidates)
-        return balal.simulate(balal.strategy(name), pool, labels, budget=BUDGET, num_classes=CLASSES, key=key).indices
+        return balal.simulate(
+            balal.strategy(name), pool, labels, budget=BUDGET, num_classes=CLASSES, key=key
+        ).indices
 
     return program
 
@@ -63,16 +82,40 @@ PROCESS = FEATURES, SOME_ROWS, SOME_ROWS, shaped(CLASSES), MASK
 PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
     "k_center": (k_center, (FEATURES, SOME_ROWS, MASK, KEY), 1),
     "k_center, half precision": (k_center, (HALVES, SOME_ROWS, MASK, KEY), 1),
-    "k_center, plain passes": (lambda features: balal.k_center(features, 1, start=0), (FEATURES,), 1),
+    "k_center, plain passes": (
+        lambda features: balal.k_center(features, 1, start=0),
+        (FEATURES,),
+        1,
+    ),
     "score": (balal.score, (LOGITS,), 1),
-    "diversify": (lambda *row: balal.diversify(*row[:2], BUDGET, candidates=row[2]), (COLUMN, LABELS, MASK), 2),
-    "nearest": (lambda features, mask: neighbours.nearest(features, 20, candidates=mask), (FEATURES, MASK), SIZE),
-    "typicality": (lambda features, mask: posterior.typicality(features, candidates=mask), (FEATURES, MASK), SIZE),
+    "diversify": (
+        lambda *row: balal.diversify(*row[:2], BUDGET, candidates=row[2]),
+        (COLUMN, LABELS, MASK),
+        2,
+    ),
+    "nearest": (
+        lambda features, mask: neighbours.nearest(features, 20, candidates=mask),
+        (FEATURES, MASK),
+        SIZE,
+    ),
+    "typicality": (
+        lambda features, mask: gaussian_process.typicality(features, candidates=mask),
+        (FEATURES, MASK),
+        SIZE,
+    ),
     "k_means": (neighbours.k_means, (FEATURES, shaped(CLUSTERS, SIZE)), SIZE),
-    "k_means_plus_plus": (lambda key, features: neighbours.k_means_plus_plus(key, features, CLUSTERS), (KEY, FEATURES), SIZE),
-    "bounds": (balancing, (FEATURES, shaped(CLASSES, SIZE), NUMBER, shaped(CLASSES, dtype=jnp.bool_), MASK), CLASSES),
-    "posterior": (gaussian_process(None), PROCESS, SIZE),
-    "posterior, landmarks": (gaussian_process(LANDMARKS), PROCESS, LANDMARKS),
+    "k_means_plus_plus": (
+        lambda key, features: neighbours.k_means_plus_plus(key, features, CLUSTERS),
+        (KEY, FEATURES),
+        SIZE,
+    ),
+    "bounds": (
+        balancing,
+        (FEATURES, shaped(CLASSES, SIZE), NUMBER, shaped(CLASSES, dtype=jnp.bool_), MASK),
+        CLASSES,
+    ),
+    "posterior": (process_program(None), PROCESS, SIZE),
+    "posterior, landmarks": (process_program(LANDMARKS), PROCESS, LANDMARKS),
     "simulate random": (simulate("random"), SIMULATION, 2),
     "simulate ent_inv_div": (simulate("ent_inv_div"), SIMULATION, 2),
     "simulate core_set": (simulate("core_set"), SIMULATION, 1),
@@ -82,7 +125,8 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
 
 
 def arrays(program: Any) -> list[jax.core.ShapedArray]:
-    """All that the equations of a program make, those of its loops and branches included; of what depends on the platform, the CPU's."""
+    """All that the equations of a program make, those of its loops and branches included; of what
+    depends on the platform, the CPU's."""
     if isinstance(program, list | tuple):
         return [array for part in program for array in arrays(part)]
     program = getattr(program, "jaxpr", program)
@@ -91,9 +135,11 @@ def arrays(program: Any) -> list[jax.core.ShapedArray]:
         found += [variable.aval for variable in equation.outvars]
         parts = dict(equation.params)
         if platforms := parts.get("branches_platforms"):
-            parts["branches"] = [branch for names, branch in zip(platforms, parts["branches"], strict=True) if "cpu" in (names or ["cpu"])][
-                :1
-            ]
+            parts["branches"] = [
+                branch
+                for names, branch in zip(platforms, parts["branches"], strict=True)
+                if "cpu" in (names or ["cpu"])
+            ][:1]
         found += arrays(list(parts.values()))
     return found
 
@@ -112,28 +158,52 @@ def test_arrays_are_found_in_loops_branches_and_functions_but_not_in_the_branche
         return jnp.sum(jnp.broadcast_to(rows[:, None], (ROWS, width)))
 
     def program(rows):
-        looped = jax.lax.fori_loop(0, jnp.int32(rows[0]), lambda _, total: total + wide(rows, 7), 0.0)
-        branched = jax.lax.cond(rows[0] > 0, lambda: jax.jit(wide, static_argnums=1)(rows, 11), lambda: 0.0)
-        vmapped = jax.lax.map(jax.custom_batching.sequential_vmap(lambda row: wide(rows, 13) + row), rows[:2])
-        return looped, branched, vmapped, jax.lax.platform_dependent(cpu=lambda: wide(rows, 17), default=lambda: wide(rows, 19))
+        looped = jax.lax.fori_loop(
+            0, jnp.int32(rows[0]), lambda _, total: total + wide(rows, 7), 0.0
+        )
+        branched = jax.lax.cond(
+            rows[0] > 0, lambda: jax.jit(wide, static_argnums=1)(rows, 11), lambda: 0.0
+        )
+        vmapped = jax.lax.map(
+            jax.custom_batching.sequential_vmap(lambda row: wide(rows, 13) + row), rows[:2]
+        )
+        return (
+            looped,
+            branched,
+            vmapped,
+            jax.lax.platform_dependent(cpu=lambda: wide(rows, 17), default=lambda: wide(rows, 19)),
+        )
 
-    widths = {array.shape[1] for array in arrays(jax.make_jaxpr(program)(COLUMN)) if len(array.shape) == 2 and array.shape[0] == ROWS}
+    widths = {
+        array.shape[1]
+        for array in arrays(jax.make_jaxpr(program)(COLUMN))
+        if len(array.shape) == 2 and array.shape[0] == ROWS
+    }
     assert widths >= {7, 11, 13, 17}
     assert 19 not in widths
 
 
 @pytest.mark.parametrize("name", ["k_center", "nearest", "typicality", "k_means_plus_plus"])
 def test_that_all_rows_may_be_asked_is_hidden_from_the_compiler(name):
-    """It works out what follows from constants, which takes ten seconds for a million rows, unless it cannot see that they are constant."""
+    """It works out what follows from constants, which takes ten seconds for a million rows, unless
+    it cannot see that they are constant."""
     programs = {
         "k_center": lambda features: balal.k_center(features, 9, start=0),
         "nearest": lambda features: neighbours.nearest(features, 3),
-        "typicality": posterior.typicality,
-        "k_means_plus_plus": lambda features: neighbours.k_means_plus_plus(jax.random.key(0), features, 9),
+        "typicality": gaussian_process.typicality,
+        "k_means_plus_plus": lambda features: neighbours.k_means_plus_plus(
+            jax.random.key(0), features, 9
+        ),
     }
     text = jax.jit(programs[name]).lower(shaped(ROWS, 2)).as_text()
-    masks = re.findall(rf"(%\w+) = stablehlo.broadcast_in_dim %c\w*, dims = \[\] : \(tensor<i1>\) -> tensor<{ROWS}xi1>", text)
-    uses = {mask: re.findall(rf"^.* = (\S+) .*{re.escape(mask)}\b", text, flags=re.M) for mask in masks}
+    masks = re.findall(
+        rf"(%\w+) = stablehlo.broadcast_in_dim %c\w*, dims = \[\] : \(tensor<i1>\) -> "
+        rf"tensor<{ROWS}xi1>",
+        text,
+    )
+    uses = {
+        mask: re.findall(rf"^.* = (\S+) .*{re.escape(mask)}\b", text, flags=re.M) for mask in masks
+    }
     assert any("stablehlo.optimization_barrier" in used for used in uses.values()), uses
 
 
@@ -141,7 +211,12 @@ def test_that_all_rows_may_be_asked_is_hidden_from_the_compiler(name):
 def drawn():
     """Features, logits, labels, and the picks of everything from them as they are."""
     features, logits, labels = pick_anywhere.drawn()
-    return features, logits, labels, pick_anywhere.picks(balal.pool(features, logits=logits), labels)
+    return (
+        features,
+        logits,
+        labels,
+        pick_anywhere.picks(balal.pool(features, logits=logits), labels),
+    )
 
 
 @pytest.mark.xdist_group("picks of everything")
@@ -159,6 +234,13 @@ def test_another_process_device_hash_seed_and_number_of_threads_change_no_pick(d
     threads = "1" if len(os.sched_getaffinity(0)) > 1 else "4"
     program = os.path.join(os.path.dirname(__file__), "pick_anywhere.py")
     environment = os.environ | dict(NPROC=threads, PYTHONHASHSEED="12345")
-    run = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True, timeout=300, env=environment)
+    run = subprocess.run(
+        [sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        env=environment,
+    )
     found, expected = json.loads(run.stdout), drawn[-1]
     assert [name for name in expected if found[name] != expected[name]] == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
-from balal.heads import solver, spaces
+from balal.heads import formulations, solver
 
 STRENGTHS = np.array([0.1, 1.0, 10.0])
 
@@ -19,12 +19,23 @@ def problem() -> tuple[np.ndarray, np.ndarray]:
 
 def solve(rows, labels, *, weights=None, fold=None) -> solver.Solution:
     size = len(rows)
-    weights, fold = np.ones(size) if weights is None else weights, np.full(size, -1) if fold is None else fold
+    weights, fold = (
+        np.ones(size) if weights is None else weights,
+        np.full(size, -1) if fold is None else fold,
+    )
     arrays = (
-        jnp.asarray(value, kind) for value, kind in ((rows, jnp.float32), (labels, jnp.int32), (weights, jnp.float32), (fold, jnp.int32))
+        jnp.asarray(value, kind)
+        for value, kind in (
+            (rows, jnp.float32),
+            (labels, jnp.int32),
+            (weights, jnp.float32),
+            (fold, jnp.int32),
+        )
     )
     options = jnp.asarray(STRENGTHS, jnp.float32), jnp.float32(1e-4), jnp.int32(0)
-    return jax.tree.map(np.asarray, solver.solve(*arrays, *options, num_classes=4, num_folds=2, ladder=0))
+    return jax.tree.map(
+        np.asarray, solver.solve(*arrays, *options, num_classes=4, num_folds=2, ladder=0)
+    )
 
 
 def test_a_fold_is_left_out_as_rows_of_weight_0_are():
@@ -34,7 +45,9 @@ def test_a_fold_is_left_out_as_rows_of_weight_0_are():
     for number in (0, 1):
         alone = solve(rows, labels, weights=(fold != number).astype(float))
         margins = np.einsum("gkd,nd->gkn", alone.coef, rows) + alone.intercept[:, :, None]
-        np.testing.assert_allclose(folded.held_out[:, :, fold == number], margins[:, :, fold == number], atol=0.05)
+        np.testing.assert_allclose(
+            folded.held_out[:, :, fold == number], margins[:, :, fold == number], atol=0.05
+        )
     assert np.all(folded.held_out[:, :, fold == -1] == 0)
     np.testing.assert_allclose(folded.coef, solve(rows, labels).coef, atol=0.02)
     assert folded.gap.max() <= 1e-3
@@ -48,18 +61,28 @@ def test_weight_2_is_the_row_twice_and_padding_is_nothing():
     np.testing.assert_allclose(solve(rows, labels, weights=weights).coef, plain.coef, atol=0.02)
 
 
-@pytest.mark.parametrize("space", [spaces.dual, spaces.primal])
+@pytest.mark.parametrize("space", [formulations.dual, formulations.primal])
 def test_both_spaces_find_the_optimum(space, monkeypatch):
     rows, labels = problem()
-    monkeypatch.setattr(spaces, "suitable", space)
+    monkeypatch.setattr(formulations, "suitable", space)
     jax.clear_caches()
     found = solve(rows, labels)
     jax.clear_caches()
     signs = np.where(labels[:, None] == np.arange(4), 1.0, -1.0)
-    for C, coef, intercept in zip(STRENGTHS, np.float64(found.coef), np.float64(found.intercept), strict=True):
+    for C, coef, intercept in zip(
+        STRENGTHS, np.float64(found.coef), np.float64(found.intercept), strict=True
+    ):
         short = np.maximum(1 - signs * (rows @ coef.T + intercept), 0)
-        objective = 0.5 * np.sum(coef**2, axis=1) + 0.5 * intercept**2 + C * np.sum(short**2, axis=0)
-        machine = LinearSVC(C=C, dual=True, random_state=0, tol=1e-8, max_iter=200_000).fit(rows, labels)
+        objective = (
+            0.5 * np.sum(coef**2, axis=1) + 0.5 * intercept**2 + C * np.sum(short**2, axis=0)
+        )
+        machine = LinearSVC(C=C, dual=True, random_state=0, tol=1e-8, max_iter=200_000).fit(
+            rows, labels
+        )
         short = np.maximum(1 - signs * (rows @ machine.coef_.T + machine.intercept_), 0)
-        best = 0.5 * np.sum(machine.coef_**2, axis=1) + 0.5 * machine.intercept_**2 + C * np.sum(short**2, axis=0)
+        best = (
+            0.5 * np.sum(machine.coef_**2, axis=1)
+            + 0.5 * machine.intercept_**2
+            + C * np.sum(short**2, axis=0)
+        )
         np.testing.assert_allclose(objective, best, rtol=1e-3)

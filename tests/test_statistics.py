@@ -16,7 +16,8 @@ few = st.lists(st.integers(-5, 5), min_size=1, max_size=8)
 @given(few)
 def test_the_sign_flip_test_equals_the_enumeration_of_all_patterns(differences):
     patterns = [
-        abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in itertools.product((1, -1), repeat=len(differences))
+        abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(differences))
     ]
     share = sum(value >= abs(sum(differences)) for value in patterns) / len(patterns)
     assert statistics.sign_flip(np.array(differences, float)) == pytest.approx(share, abs=1e-12)
@@ -26,14 +27,18 @@ def test_the_sign_flip_test_equals_the_enumeration_of_all_patterns(differences):
 
 def test_the_sign_flip_test_equals_that_of_scipy():
     ours, theirs = np.random.default_rng(0).normal(size=(2, 9))
-    expected = permutation_test((ours, theirs), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf)
+    expected = permutation_test(
+        (ours, theirs), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf
+    )
     assert statistics.sign_flip(ours - theirs) == pytest.approx(expected.pvalue, abs=1e-12)
 
 
 def test_the_sign_flip_test_is_two_sided_and_knows_its_limits():
     for runs in (1, 10, 20):
         assert (
-            statistics.sign_flip(np.arange(1.0, runs + 1)) == statistics.sign_flip(-np.arange(1.0, runs + 1)) == statistics.smallest_p(runs)
+            statistics.sign_flip(np.arange(1.0, runs + 1))
+            == statistics.sign_flip(-np.arange(1.0, runs + 1))
+            == statistics.smallest_p(runs)
         )
     assert statistics.sign_flip(np.zeros(10)) == 1
     for runs in (0, 21):
@@ -46,7 +51,9 @@ def test_holms_correction_rejects_what_his_steps_reject(p_values):
     corrected = statistics.holm(p_values)
     for level in (0.01, 0.05, 0.3):
         rejected = set()
-        for step, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        for step, place in enumerate(
+            sorted(range(len(p_values)), key=lambda place: p_values[place])
+        ):
             if p_values[place] * (len(p_values) - step) > level:
                 break
             rejected.add(place)
@@ -58,12 +65,17 @@ def test_mean_error_and_interval_are_the_textbooks():
     values = np.array([1.0, 2.0, 4.0, 9.0])
     mean, error = statistics.mean_and_error(values)
     assert (mean, error) == (4.0, pytest.approx(np.sqrt(((values - 4) ** 2).sum() / 3 / 4)))
-    assert statistics.interval(error, 4) == pytest.approx(t.interval(0.95, 3, loc=4, scale=error)[1] - 4)
+    assert statistics.interval(error, 4) == pytest.approx(
+        t.interval(0.95, 3, loc=4, scale=error)[1] - 4
+    )
 
 
 def test_labels_for_an_accuracy_are_read_off_the_curve():
     budgets, curve = [100, 200, 800], [10.0, 20.0, 40.0]
-    assert [statistics.labels_for(accuracy, budgets, curve) for accuracy in (9.0, 10.0, 15.0, 20.0, 30.0, 40.0, 41.0)] == [
+    assert [
+        statistics.labels_for(accuracy, budgets, curve)
+        for accuracy in (9.0, 10.0, 15.0, 20.0, 30.0, 40.0, 41.0)
+    ] == [
         (100, "<"),
         (100, "="),
         (pytest.approx(100 * 2**0.5), "="),
@@ -75,7 +87,10 @@ def test_labels_for_an_accuracy_are_read_off_the_curve():
 
 
 def test_a_curve_that_falls_is_crossed_where_it_first_gets_there():
-    assert statistics.labels_for(20.0, [1, 10, 100, 1000], [10.0, 30.0, 5.0, 30.0]) == (pytest.approx(10**0.5), "=")
+    assert statistics.labels_for(20.0, [1, 10, 100, 1000], [10.0, 30.0, 5.0, 30.0]) == (
+        pytest.approx(10**0.5),
+        "=",
+    )
     # It stands at 25 in the middle only.
     assert statistics.labels_for(25.0, [1, 10, 100], [10.0, 25.0, 20.0]) == (10, "=")
 
@@ -90,7 +105,11 @@ def test_a_share_of_nothing_is_not_told():
 @given(st.lists(st.integers(0, 3), max_size=20), st.integers(1, 3))
 def test_labels_until_is_the_first_moment_at_which_every_target_has_enough(labels, at_least):
     needed = statistics.labels_until(np.array(labels, int), [0, 2], at_least)
-    enough = [n for n in range(1, len(labels) + 1) if min(labels[:n].count(0), labels[:n].count(2)) >= at_least]
+    enough = [
+        n
+        for n in range(1, len(labels) + 1)
+        if min(labels[:n].count(0), labels[:n].count(2)) >= at_least
+    ]
     assert needed == (enough[0] if enough else None)
 
 
@@ -141,10 +160,30 @@ def test_wins_are_counted_from_either_side():
     def cell(mean, p, rule="balance", against="none"):
         return dict(rule=rule, against=against, mean=mean, p_holm=p)
 
-    compared = [cell(1.0, 0.01), cell(2.0, 0.2), cell(-1.0, 0.05), cell(0.0, 1.0), cell(9.0, 0.0, "posterior", "random")]
+    compared = [
+        cell(1.0, 0.01),
+        cell(2.0, 0.2),
+        cell(-1.0, 0.05),
+        cell(0.0, 1.0),
+        cell(9.0, 0.0, "posterior", "random"),
+    ]
     ours, theirs = contrasts.wins(compared, ["none", "balance", "posterior"])[::-1]
-    assert ours == dict(rule="balance", against="none", cells=4, better=2, significantly_better=1, significantly_worse=1)
-    assert theirs == dict(rule="none", against="balance", cells=4, better=1, significantly_better=1, significantly_worse=1)
+    assert ours == dict(
+        rule="balance",
+        against="none",
+        cells=4,
+        better=2,
+        significantly_better=1,
+        significantly_worse=1,
+    )
+    assert theirs == dict(
+        rule="none",
+        against="balance",
+        cells=4,
+        better=1,
+        significantly_better=1,
+        significantly_worse=1,
+    )
 
 
 def test_shares_are_of_the_oracles_gain():
@@ -156,11 +195,26 @@ def test_shares_are_of_the_oracles_gain():
 
 
 def test_labels_needed_are_of_random_and_of_the_strategy_alone():
-    runs = THREE + runs_of({("core_set", "none"): [[12.0] * 3, [21.0] * 3], ("core_set", "balance"): [[12.0] * 3, [30.0] * 3]})
-    needed = {(entry["name"], entry["reference"], entry["budget"]): entry for entry in contrasts.labels_needed(runs)}
-    assert needed["random+balance", "random", 100]["labels"] == pytest.approx(100 * 4 ** (2 / 18), abs=1e-3)
-    assert needed["random+balance", "random", 100]["factor"] == pytest.approx(4 ** (2 / 18), abs=1e-5)
-    assert (needed["posterior", "random", 400]["relation"], needed["posterior", "random", 400]["factor"]) == (">", 1.0)
+    runs = THREE + runs_of(
+        {
+            ("core_set", "none"): [[12.0] * 3, [21.0] * 3],
+            ("core_set", "balance"): [[12.0] * 3, [30.0] * 3],
+        }
+    )
+    needed = {
+        (entry["name"], entry["reference"], entry["budget"]): entry
+        for entry in contrasts.labels_needed(runs)
+    }
+    assert needed["random+balance", "random", 100]["labels"] == pytest.approx(
+        100 * 4 ** (2 / 18), abs=1e-3
+    )
+    assert needed["random+balance", "random", 100]["factor"] == pytest.approx(
+        4 ** (2 / 18), abs=1e-5
+    )
+    assert (
+        needed["posterior", "random", 400]["relation"],
+        needed["posterior", "random", 400]["factor"],
+    ) == (">", 1.0)
     assert needed["core_set", "random", 400]["factor"] == pytest.approx(0.5)
     assert needed["core_set+balance", "core_set", 400]["relation"] == ">"
     assert ("core_set", "core_set", 400) not in needed
@@ -170,17 +224,26 @@ def test_labels_needed_are_of_random_and_of_the_strategy_alone():
 def test_labels_to_a_goal_come_from_the_picks_of_the_largest_budget():
     labels = np.array([0, 1, 0, 1, 2])
     runs = [
-        dict(pool="p", strategy="random", rule="none", budget=budget, seed=seed, indices=indices[:budget])
+        dict(
+            pool="p",
+            strategy="random",
+            rule="none",
+            budget=budget,
+            seed=seed,
+            indices=indices[:budget],
+        )
         for seed, indices in enumerate(([0, 2, 1, 3], [0, 2, 4, 1], [0, 1, 3, 2]))
         for budget in (2, 4)
     ]
     (entry,) = contrasts.labels_to_goal(runs, {"p": labels}, {"p": [0, 1]}, 2)
-    assert entry == dict(pool="p", name="random", budget=4, needed=[4, None, 4], reached=2, median=4.0)
+    assert entry == dict(
+        pool="p", name="random", budget=4, needed=[4, None, 4], reached=2, median=4.0
+    )
 
 
 def test_means_have_an_entry_a_cell():
     entries = contrasts.means(THREE, ["accuracy"])
     assert len(entries) == 8
-    assert entries[0] == dict(pool="p", strategy="random", rule="none", name="random", budget=100) | dict(
-        accuracy=dict(mean=12.0, error=round(2 / 3**0.5, 6))
-    )
+    assert entries[0] == dict(
+        pool="p", strategy="random", rule="none", name="random", budget=100
+    ) | dict(accuracy=dict(mean=12.0, error=round(2 / 3**0.5, 6)))

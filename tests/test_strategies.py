@@ -18,16 +18,24 @@ PLAIN = [
 def small_pool(seed=0, rows=40):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(rows, 4)).astype(np.float32)
-    return balal.pool(features, logits=rng.normal(size=(rows, 6)).astype(np.float32)), rng.integers(0, 5, rows)
+    return balal.pool(features, logits=rng.normal(size=(rows, 6)).astype(np.float32)), rng.integers(
+        0, 5, rows
+    )
 
 
 def picks_of(name, pool, labels, budget=20, seed=0):
-    return balal.one_shot(balal.strategy(name), pool, labels, budget=budget, num_classes=5, key=jax.random.key(seed)).indices.tolist()
+    return balal.one_shot(
+        balal.strategy(name), pool, labels, budget=budget, num_classes=5, key=jax.random.key(seed)
+    ).indices.tolist()
 
 
 def test_the_published_names_are_registered_plain_and_balanced():
     assert list(STRATEGIES) == [*PLAIN, "posterior"]
-    assert set(names()) == {name + rule for name in STRATEGIES for rule in ("", "+balance", "+balance_printed", "+posterior")}
+    assert set(names()) == {
+        name + rule
+        for name in STRATEGIES
+        for rule in ("", "+balance", "+balance_printed", "+posterior")
+    }
 
 
 @pytest.mark.parametrize("name", names())
@@ -53,7 +61,16 @@ def test_uncertainty_strategies_order_by_their_score(name):
     assert picks_of(name, pool, labels) == expected
 
 
-@pytest.mark.parametrize("name", ["random+posterior", "core_set+balance_printed", "posterior+balance", "ent+posterior", "lc_div+balance"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "random+posterior",
+        "core_set+balance_printed",
+        "posterior+balance",
+        "ent+posterior",
+        "lc_div+balance",
+    ],
+)
 def test_a_composed_name_spends_its_budget(name):
     pool, labels = small_pool(1, 24)
     picks = picks_of(name, pool, labels, budget=12)
@@ -63,10 +80,13 @@ def test_a_composed_name_spends_its_budget(name):
 
 @pytest.mark.parametrize("name", [name for name in names() if "+" in name])
 def test_every_composed_name_makes_a_program(name):
-    """Traced, not compiled: what is compiled differs from the names above in the order of the first strategy only."""
+    """Traced, not compiled: what is compiled differs from the names above in the order of the first
+    strategy only."""
     pool, labels = small_pool(1, 24)
     options = dict(budget=12, num_classes=5)
-    traced = jax.make_jaxpr(lambda key: balal.one_shot(balal.strategy(name), pool, labels, key=key, **options).indices)(jax.random.key(0))
+    traced = jax.make_jaxpr(
+        lambda key: balal.one_shot(balal.strategy(name), pool, labels, key=key, **options).indices
+    )(jax.random.key(0))
     assert [(out.shape, out.dtype) for out in traced.out_avals] == [((12,), "int32")]
 
 
@@ -80,8 +100,17 @@ def test_core_set_is_greedy_k_center_from_a_random_row():
 def test_a_balanced_strategy_begins_like_its_first():
     pool, labels = small_pool(2)
     for first in ("random", "core_set"):
-        plain, balanced = (picks_of(name, pool, labels, budget=30, seed=3) for name in (first, f"{first}+balance"))
-        result = balal.one_shot(balal.strategy(f"{first}+balance"), pool, labels, budget=30, num_classes=5, key=jax.random.key(3))
+        plain, balanced = (
+            picks_of(name, pool, labels, budget=30, seed=3) for name in (first, f"{first}+balance")
+        )
+        result = balal.one_shot(
+            balal.strategy(f"{first}+balance"),
+            pool,
+            labels,
+            budget=30,
+            num_classes=5,
+            key=jax.random.key(3),
+        )
         switched_at = int(result.switched_at)
         assert 0 < switched_at < 30
         assert plain[:switched_at] == balanced[:switched_at]
@@ -91,11 +120,21 @@ def test_a_balanced_strategy_begins_like_its_first():
 
 def test_random_sampling_is_uniform_over_the_candidates():
     pool = balal.pool(jnp.arange(8.0)[:, None], candidates=np.arange(8) != 5)
-    run = jax.vmap(lambda key: balal.simulate(balal.strategy("random"), pool, jnp.zeros(8, int), budget=2, num_classes=1, key=key).indices)
-    counts = np.bincount(np.asarray(run(jax.random.split(jax.random.key(0), 2000))).ravel(), minlength=8)
+    run = jax.vmap(
+        lambda key: (
+            balal.simulate(
+                balal.strategy("random"), pool, jnp.zeros(8, int), budget=2, num_classes=1, key=key
+            ).indices
+        )
+    )
+    counts = np.bincount(
+        np.asarray(run(jax.random.split(jax.random.key(0), 2000))).ravel(), minlength=8
+    )
     assert counts[5] == 0
     expected = 4000 / 7
-    assert ((np.delete(counts, 5) - expected) ** 2 / expected).sum() < 27.9, "chi-squared with 6 degrees, false alarm 1e-4"
+    assert ((np.delete(counts, 5) - expected) ** 2 / expected).sum() < 27.9, (
+        "chi-squared with 6 degrees, false alarm 1e-4"
+    )
 
 
 def test_an_ordered_strategy_without_an_order_says_so():
@@ -105,4 +144,11 @@ def test_an_ordered_strategy_without_an_order_says_so():
             return ()
 
     with pytest.raises(TypeError, match="Forgetful must implement order"):
-        balal.one_shot(Forgetful(), balal.pool(jnp.eye(3)), jnp.zeros(3, int), budget=1, num_classes=1, key=jax.random.key(0))
+        balal.one_shot(
+            Forgetful(),
+            balal.pool(jnp.eye(3)),
+            jnp.zeros(3, int),
+            budget=1,
+            num_classes=1,
+            key=jax.random.key(0),
+        )

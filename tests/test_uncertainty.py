@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as draws
 
 import balal
-from balal import uncertainty
+from balal.kernels import uncertainty
 
 NAMES = ("entropy", "margin", "least_confidence")
 
@@ -16,7 +16,9 @@ def random_logits(seed, rows, classes, scale=3.0):
     return np.random.default_rng(seed).normal(size=(rows, classes)).astype(np.float32) * scale
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 3), (17, 5), (256, 100), (200, 1000), (3, 40_000)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 2), (2, 3), (17, 5), (256, 100), (200, 1000), (3, 40_000)]
+)
 def test_scores_agree_with_softmax_in_float64(shape):
     logits = random_logits(0, *shape)
     expected, found = reference.scores(logits), balal.score(jnp.asarray(logits))
@@ -31,7 +33,9 @@ def test_scores_agree_with_softmax_in_float64(shape):
     offset=draws.sampled_from([0.0, 100.0, -10_000.0]),
     masked=draws.booleans(),
 )
-def test_scores_agree_with_the_twin_at_any_scale_and_offset_on_ties_and_masked_classes(seed, scale, offset, masked):
+def test_scores_agree_with_the_twin_at_any_scale_and_offset_on_ties_and_masked_classes(
+    seed, scale, offset, masked
+):
     rng = np.random.default_rng(seed)
     logits = (np.round(rng.normal(size=(17, 5)) * 2) * scale + offset).astype(np.float32)
     if masked:
@@ -64,7 +68,9 @@ def test_certain_rows_keep_full_relative_precision():
 
 def test_logarithms_of_probabilities_are_logits():
     probs = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
-    np.testing.assert_allclose(balal.entropy(jnp.log(probs)), [0.0, np.log(2), 1.0296530140645737], rtol=1e-6)
+    np.testing.assert_allclose(
+        balal.entropy(jnp.log(probs)), [0.0, np.log(2), 1.0296530140645737], rtol=1e-6
+    )
     np.testing.assert_allclose(balal.margin(jnp.log(probs)), [0.0, 1.0, 0.8], rtol=1e-6)
 
 
@@ -101,7 +107,10 @@ def test_rows_do_not_depend_on_their_neighbours():
 
 def test_an_offset_common_to_the_classes_of_a_row_changes_nothing():
     logits = np.round(random_logits(4, 50, 9) * 8) / 8
-    plain, moved = balal.score(jnp.asarray(logits)), balal.score(jnp.asarray(logits + np.linspace(-10_000, 10_000, 50).round()[:, None]))
+    plain, moved = (
+        balal.score(jnp.asarray(logits)),
+        balal.score(jnp.asarray(logits + np.linspace(-10_000, 10_000, 50).round()[:, None])),
+    )
     for name in (*NAMES, "predicted"):
         np.testing.assert_array_equal(getattr(plain, name), getattr(moved, name))
 

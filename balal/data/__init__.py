@@ -1,4 +1,5 @@
-"""Where images come from: folders, array files and prepared TensorFlow Datasets behind one interface, and batches of them.
+"""Where images come from: folders, array files and prepared TensorFlow Datasets behind one
+interface, and batches of them.
 
     from balal import data
 
@@ -6,8 +7,10 @@
     for batch in data.batches(pictures, 32):
         ...
 
-`cache` keeps what a source model made of the images. Nothing here is imported by `import balal`, and nothing heavier than NumPy before a
-function that needs it is called: Pillow to decode, tensorflow_datasets to find a prepared data set. TensorFlow itself is never needed.
+`cache` keeps what a source model made of the images. Nothing here is imported by `import balal`,
+and nothing heavier than NumPy before a
+function that needs it is called: Pillow to decode, tensorflow_datasets to find a prepared data set.
+TensorFlow itself is never needed.
 """
 
 from balal.data.array_files import arrays
@@ -18,4 +21,17 @@ from balal.data.images import Images, select
 from balal.data.prepared import tfds
 from balal.data.profiles import Profile, load, profile
 
-__all__ = ["Batch", "Damage", "Images", "Profile", "arrays", "batches", "decode", "folder", "load", "profile", "select", "tfds"]
+__all__ = [
+    "Batch",
+    "Damage",
+    "Images",
+    "Profile",
+    "arrays",
+    "batches",
+    "decode",
+    "folder",
+    "load",
+    "profile",
+    "select",
+    "tfds",
+]

@@ -24,21 +24,26 @@ def arrays(
     labels: str | None = None,
     largest: int = 16 * 2**30,
 ) -> Images:
-    """The images of an `.npz` or `.npy` file: uint8 [N, h, w, 3], or grey, [N, h, w] or [N, h, w, 1].
+    """The images of an `.npz` or `.npy` file: uint8 [N, h, w, 3], or grey, [N, h, w] or [N, h, w,
+    1].
 
-    An `.npz` may also hold `ids` (strings or whole numbers, one an image) and `class_names` (strings, one a class). Without them an id is
-    the row number, a class name the class id. An `.npy` is mapped, not loaded: it may be larger than the memory.
+    An `.npz` may also hold `ids` (strings or whole numbers, one an image) and `class_names`
+    (strings, one a class). Without them an id is the row number, a class name the class id. An
+    `.npy` is mapped, not loaded: it may be larger than the memory.
 
     Args:
       path: the file.
-      images: the entry of an `.npz` that holds the images; None: `images`, or the only one with three or four dimensions.
-      labels: the entry with whole numbers [N], -1 = unlabelled; None: `labels`, and no labels where there is no such entry. Of an `.npy`:
-        the `.npy` file with the labels.
-      largest: the most bytes that the entries of an `.npz` may say they unpack to, all together. Small files can claim any size.
+      images: the entry of an `.npz` that holds the images; None: `images`, or the only one with
+        three or four dimensions.
+      labels: the entry with whole numbers [N], -1 = unlabelled; None: `labels`, and no labels where
+        there is no such entry. Of an `.npy`: the `.npy` file with the labels.
+      largest: the most bytes that the entries of an `.npz` may say they unpack to, all together.
+        Small files can claim any size.
 
     The fingerprint covers ids, labels, class names and all pixels, which are read once for it.
 
-    Raises: FileNotFoundError; ValueError for a file that is damaged, too large, of objects or not of images, with what was found in it.
+    Raises: FileNotFoundError; ValueError for a file that is damaged, too large, of objects or not
+    of images, with what was found in it.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -53,7 +58,10 @@ def arrays(
     with place.open("rb") as file:
         start = file.read(6)
     if start == b"\x93NUMPY":
-        pixels, rest = _mapped(place), {"labels": _mapped(Path(labels).expanduser())} if labels else {}
+        pixels, rest = (
+            _mapped(place),
+            {"labels": _mapped(Path(labels).expanduser())} if labels else {},
+        )
     elif start[:4] == b"PK\x03\x04":
         pixels, rest = _unpacked(place, images, labels, largest)
     else:
@@ -64,8 +72,17 @@ def arrays(
     classes = max(int(answers.max(initial=-1)) + 1, 0)
     names = _texts(place, _CLASS_NAMES, rest.get(_CLASS_NAMES, np.arange(classes)), None)
 
-    digests = (hashlib.sha256(image.tobytes()).digest() + str(image.shape).encode() for image in pixels)
-    return Images(place.stem, ids, answers, names, partial(_read, pixels), "contents-" + fingerprint(ids, answers, names, digests))
+    digests = (
+        hashlib.sha256(image.tobytes()).digest() + str(image.shape).encode() for image in pixels
+    )
+    return Images(
+        place.stem,
+        ids,
+        answers,
+        names,
+        partial(_read, pixels),
+        "contents-" + fingerprint(ids, answers, names, digests),
+    )
 
 
 def _mapped(place: Path) -> np.ndarray:
@@ -77,7 +94,9 @@ def _mapped(place: Path) -> np.ndarray:
         raise ValueError(f"{place} cannot be read: {error}") from error
 
 
-def _unpacked(place: Path, images: str | None, labels: str | None, largest: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _unpacked(
+    place: Path, images: str | None, labels: str | None, largest: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The images of an .npz file, and its labels, ids and class names as far as it has them."""
     shapes = _shapes(place, largest)
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -86,53 +105,70 @@ def _unpacked(place: Path, images: str | None, labels: str | None, largest: int)
         images = "images" if "images" in shapes else several[0] if len(several) == 1 else None
         if images is None:
             told = f"{place} does not say which of its arrays holds the images: {listed}"
-            raise ValueError(f"{told}; save it under the name images, or in Python name it with images=")
+            raise ValueError(
+                f"{told}; save it under the name images, or in Python name it with images="
+            )
     for name in (images, labels):
         if name is not None and name not in shapes:
             raise ValueError(f"{place} has no array {name!r}; it has {listed}")
     wanted = {"labels": labels or "labels", _IDS: _IDS, _CLASS_NAMES: _CLASS_NAMES}
     try:
         with np.load(place, allow_pickle=False) as file:
-            return file[images], {role: file[name] for role, name in wanted.items() if name in shapes}
+            return file[images], {
+                role: file[name] for role, name in wanted.items() if name in shapes
+            }
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{place} cannot be read: {error}") from error
 
 
 def _shapes(place: Path, largest: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every array in an .npz file. Nothing is unpacked but headers; ValueError where the file claims more than it may."""
+    """The shape of every array in an .npz file. Nothing is unpacked but headers; ValueError where
+    the file claims more than it may."""
     try:
         with zipfile.ZipFile(place) as file:
             entries = file.infolist()
             size = sum(entry.file_size for entry in entries)
             if len(entries) > _MOST_ENTRIES:
                 told = f"{place} claims {len(entries)} arrays, more than the {_MOST_ENTRIES} that are looked at"
-                raise ValueError(f"{told}; save images, labels, ids and class_names in a file of their own")
+                raise ValueError(
+                    f"{told}; save images, labels, ids and class_names in a file of their own"
+                )
             if size > largest:
                 told = f"{place} claims {size} bytes, more than {largest}; where it is right, save the images as an .npy file"
                 raise ValueError(f"{told}, or in Python pass a larger largest=")
             shapes = {}
             for entry in entries:
                 with file.open(entry) as member:
-                    shapes[entry.filename.removesuffix(".npy")] = _shape(f"{place}: {entry.filename}", entry.file_size, member)
+                    shapes[entry.filename.removesuffix(".npy")] = _shape(
+                        f"{place}: {entry.filename}", entry.file_size, member
+                    )
             return shapes
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{place} is no whole .npz file: {error}") from error
 
 
 def _shape(name: str, size: int, file: Any) -> tuple[int, ...]:
-    """What the header of an .npy file of `size` bytes says its shape is; ValueError where its bytes cannot hold that."""
+    """What the header of an .npy file of `size` bytes says its shape is; ValueError where its bytes
+    cannot hold that."""
     try:
         version = np.lib.format.read_magic(file)
-        read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read: Any = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = read(file)
     except ValueError as error:
         raise ValueError(f"{name} is not an array: {error}") from error
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects; save it again as an array of numbers")
-    # Whole numbers of Python, which do not overflow: NumPy would reserve what the header says before it reads anything.
+    # Whole numbers of Python, which do not overflow: NumPy would reserve what the header says
+    # before it reads anything.
     needed = math.prod(shape) * dtype.itemsize
     if needed > size or min(shape, default=0) < 0:
-        raise ValueError(f"{name} has {size} bytes, its header says {needed} for the shape {shape}; is it whole?")
+        raise ValueError(
+            f"{name} has {size} bytes, its header says {needed} for the shape {shape}; is it whole?"
+        )
     return shape
 
 
@@ -142,14 +178,31 @@ def _checked(place: Path, pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 3 and shape[2] not in (1, 3, 4):
         pixels = pixels[:, :, :, None]
     if pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
-        ways = {1: "channels first: transpose them to the end", 3: "channels first: transpose them to the end"}
-        told = ways.get(shape[1], "take away a fourth, transparent channel") if len(shape) == 4 else "a single image is [1, h, w, 3]"
-        raise ValueError(f"images must be [N, h, w, 3], [N, h, w, 1] or [N, h, w], got {shape} in {place}; {told}")
+        ways = {
+            1: "channels first: transpose them to the end",
+            3: "channels first: transpose them to the end",
+        }
+        told = (
+            ways.get(shape[1], "take away a fourth, transparent channel")
+            if len(shape) == 4
+            else "a single image is [1, h, w, 3]"
+        )
+        raise ValueError(
+            f"images must be [N, h, w, 3], [N, h, w, 1] or [N, h, w], got {shape} in {place}; "
+            f"{told}"
+        )
     if 0 in pixels.shape:
         raise ValueError(f"there are no images in {place}: the shape is {shape}")
     if pixels.dtype != np.uint8:
-        told = "round values between 0 and 1 after multiplying by 255" if pixels.dtype.kind == "f" else "scale them to 0 to 255"
-        raise ValueError(f"images must be uint8, 0 to 255, got {pixels.dtype} in {place}: {told}, and save them as uint8")
+        told = (
+            "round values between 0 and 1 after multiplying by 255"
+            if pixels.dtype.kind == "f"
+            else "scale them to 0 to 255"
+        )
+        raise ValueError(
+            f"images must be uint8, 0 to 255, got {pixels.dtype} in {place}: {told}, and save "
+            f"them as uint8"
+        )
     return pixels
 
 
@@ -159,17 +212,28 @@ def _labels(place: Path, found: np.ndarray | None, size: int) -> np.ndarray:
     if found.shape == (size, 1):
         found = found[:, 0]
     if found.shape != (size,) or found.dtype.kind not in "iu":
-        raise ValueError(f"labels of {place} must be one whole number an image, [{size}], got {found.dtype} {found.shape}")
+        raise ValueError(
+            f"labels of {place} must be one whole number an image, [{size}], got {found.dtype} "
+            f"{found.shape}"
+        )
     if found.min() < -1 or found.max() >= 2**31 - 1:
-        raise ValueError(f"labels of {place} must be class ids from 0, or -1 for none, got {found.min()} to {found.max()}")
+        raise ValueError(
+            f"labels of {place} must be class ids from 0, or -1 for none, got {found.min()} to "
+            f"{found.max()}"
+        )
     return found.astype(np.int32)
 
 
 def _texts(place: Path, name: str, found: np.ndarray, size: int | None) -> tuple[str, ...]:
     if found.ndim != 1 or found.dtype.kind not in "USiu" or size not in (None, len(found)):
-        raise ValueError(f"{name} of {place} must be strings or whole numbers, [{size or 'C'}], got {found.dtype} {found.shape}")
+        raise ValueError(
+            f"{name} of {place} must be strings or whole numbers, [{size or 'C'}], got "
+            f"{found.dtype} {found.shape}"
+        )
     try:
-        return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in found.tolist())
+        return tuple(
+            value.decode() if isinstance(value, bytes) else str(value) for value in found.tolist()
+        )
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} of {place} must be UTF-8: {error}") from error
 

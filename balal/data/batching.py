@@ -31,7 +31,8 @@ class Damage:
 class Batch:
     """Up to `size` images that follow each other, and what else is known of them.
 
-    rows: int64 [n], of the set. ids: n. labels: int32 [n]. images: [n, ...] where all have one shape and dtype, else a tuple of n arrays.
+    rows: int64 [n], of the set. ids: n. labels: int32 [n]. images: [n, ...] where all have one
+    shape and dtype, else a tuple of n arrays.
     damaged: images that belong between these and could not be read.
     """
 
@@ -51,22 +52,28 @@ def batches(
     threads: int | None = None,
     skip_damaged: bool = False,
 ) -> Generator[Batch, None, None]:
-    """The images in order, `size` at a time, the last batch being shorter where they do not divide evenly.
+    """The images in order, `size` at a time, the last batch being shorter where they do not divide
+    evenly.
 
-    Threads decode up to two batches ahead and begin another image only when one is taken, so at most four batches are in memory: two ahead,
-    one being put together, and the one handed out. Leaving the loop, or `close()`, ends the threads.
+    Threads decode up to two batches ahead and begin another image only when one is taken, so at
+    most four batches are in memory: two ahead, one being put together, and the one handed out.
+    Leaving the loop, or `close()`, ends the threads.
 
     Args:
       images: any `Images`.
       size: images in a batch.
-      rows: which rows, in which order; None: all of them. `rows=range(start, len(images))` goes on where an earlier run stopped.
-      prepare: applied to every image on the threads, uint8 [h, w, 3] to an array; with one output shape for all, batches are stacked.
+      rows: which rows, in which order; None: all of them. `rows=range(start, len(images))` goes on
+        where an earlier run stopped.
+      prepare: applied to every image on the threads, uint8 [h, w, 3] to an array; with one output
+        shape for all, batches are stacked.
       threads: how many; None: as many as there are cores that this process may use.
-      skip_damaged: leave out images that cannot be read and tell them in `Batch.damaged`, instead of raising at the first. Which rows a
+      skip_damaged: leave out images that cannot be read and tell them in `Batch.damaged`, instead
+        of raising at the first. Which rows a
         batch covers does not change: it may be shorter, or empty.
 
-    Raises: ValueError at once for rows that are not there or come twice, and for sizes or threads below 1; from the loop one that names
-      the image that cannot be read or on which `prepare` fails, with the cause, after the batches before it.
+    Raises: ValueError at once for rows that are not there or come twice, and for sizes or threads
+      below 1; from the loop one that names the image that cannot be read or on which `prepare`
+      fails, with the cause, after the batches before it.
 
     >>> four = Images("four", tuple("abcd"), np.zeros(4, np.int32), ("cat",), lambda row: np.full((2, 2, 3), row, np.uint8), "of nothing")
     >>> [(batch.ids, batch.images.shape) for batch in batches(four, 3)]
@@ -74,14 +81,20 @@ def batches(
     """
     if isinstance(size, bool) or size < 1:
         raise ValueError(f"size must be a whole number of at least 1, got {size}")
-    wanted = np.arange(len(images)) if rows is None else check.indices("rows", rows, size=len(images))
+    wanted = (
+        np.arange(len(images)) if rows is None else check.indices("rows", rows, size=len(images))
+    )
     return _batches(images, size, wanted, prepare, thread_count(threads), skip_damaged)
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, waiting: int) -> Generator[Result, None, None]:
-    """`function(item)` of every item, in order, computed on threads; at most `waiting` results are begun or ready at a time.
+def ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, waiting: int
+) -> Generator[Result, None, None]:
+    """`function(item)` of every item, in order, computed on threads; at most `waiting` results are
+    begun or ready at a time.
 
-    What a call raises is raised in its place. The threads end with the generator, however that ends.
+    What a call raises is raised in its place. The threads end with the generator, however that
+    ends.
     """
     left = iter(items)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="balal.data")
@@ -96,9 +109,14 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item], *, threads:
 
 
 def thread_count(threads: int | None) -> int:
-    """`threads`, or as many as there are cores that this process may use where that is None; ValueError below 1."""
+    """`threads`, or as many as there are cores that this process may use where that is None;
+    ValueError below 1."""
     if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
     if isinstance(threads, bool) or threads < 1:
         raise ValueError(f"threads must be a whole number of at least 1, got {threads}")
     return threads
@@ -109,14 +127,19 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _batches(images: Images, size: int, rows: np.ndarray, prepare, threads: int, skip_damaged: bool) -> Generator[Batch, None, None]:
+def _batches(
+    images: Images, size: int, rows: np.ndarray, prepare, threads: int, skip_damaged: bool
+) -> Generator[Batch, None, None]:
     def load(row: int) -> np.ndarray | Damage:
         try:
             image = images.read(row)
         except Exception as error:
             if skip_damaged:
                 return Damage(row, images.ids[row], reason(error))
-            raise ValueError(f"image {images.ids[row]!r} (row {row}) of {images.name} cannot be read: {reason(error)}") from error
+            raise ValueError(
+                f"image {images.ids[row]!r} (row {row}) of {images.name} cannot be read: "
+                f"{reason(error)}"
+            ) from error
         try:
             return image if prepare is None else np.asarray(prepare(image))
         except Exception as error:
@@ -126,7 +149,8 @@ def _batches(images: Images, size: int, rows: np.ndarray, prepare, threads: int,
     loaded = ahead(load, rows.tolist(), threads=threads, waiting=2 * max(size, threads))
     try:
         for start in range(0, len(rows), size):
-            # A call of its own, so that nothing here holds on to the images while the consumer works.
+            # A call of its own, so that nothing here holds on to the images while the consumer
+            # works.
             yield _batch(images, rows[start : start + size], loaded)
     finally:
         loaded.close()

@@ -1,12 +1,14 @@
-"""Feature caches: what a source model made of every image, as plain arrays in a folder, together with what made it.
+"""Feature caches: what a source model made of every image, as plain arrays in a folder, together
+with what made it.
 
     manifest.json    what the columns depend on: model, weights, preprocessing, data set, dtype
     rows.json        an id and a label for every row, the names of the classes
     features.npy     [N, D], and other columns with one entry for each row
     progress.json    how many rows are finished and the CRC-32 of these in every column; when all are, the sha256 of every column's file
 
-Columns are written where they belong, a shard of rows at a time, so memory is bounded by a shard. After a kill the finished rows are
-compared with their CRC-32 and the unfinished shard is written again; the finished folder is byte for byte what an undisturbed run leaves.
+Columns are written where they belong, a shard of rows at a time, so memory is bounded by a shard.
+After a kill the finished rows are compared with their CRC-32 and the unfinished shard is written
+again; the finished folder is byte for byte what an undisturbed run leaves.
 """
 
 import hashlib
@@ -29,7 +31,8 @@ _AGAIN = "damaged or changed since; delete the folder and extract again"
 
 @dataclass(frozen=True)
 class Cache:
-    """A whole feature cache. labels: int32 [N], -1: unknown. columns: arrays of N entries, memory-mapped, `features` [N, D] among them.
+    """A whole feature cache. labels: int32 [N], -1: unknown. columns: arrays of N entries,
+    memory-mapped, `features` [N, D] among them.
 
     sha256: of the file of every column."""
 
@@ -50,37 +53,61 @@ def begin(
     labels: Int[np.ndarray, " N"],
     class_names: tuple[str, ...] = (),
 ) -> int:
-    """Makes a folder ready for `write`; returns how many rows are finished there: 0 in a new one, N in a whole one.
+    """Makes a folder ready for `write`; returns how many rows are finished there: 0 in a new one, N
+    in a whole one.
 
     Args:
       folder: a new one, or one of the same manifest and rows.
       manifest: JSON values; everything the columns depend on beside the images.
-      columns: shape and dtype of an entry of each, as `dict(features=((1280,), "float16"), margin=((), "float32"))`.
+      columns: shape and dtype of an entry of each, as
+        `dict(features=((1280,), "float16"), margin=((), "float32"))`.
       ids, labels, class_names: of the rows, in order.
 
-    Raises: ValueError where the folder holds something else, with what differs, or finished rows are damaged: nothing is mixed or thrown
-      away.
+    Raises: ValueError where the folder holds something else, with what differs, or finished rows
+      are damaged: nothing is mixed or thrown away.
     """
     folder, rows = Path(folder), _rows(ids, labels, class_names)
-    manifest = json.loads(json.dumps({**manifest, "columns": {name: [list(shape), dtype] for name, (shape, dtype) in columns.items()}}))
+    manifest = json.loads(
+        json.dumps(
+            {
+                **manifest,
+                "columns": {name: [list(shape), dtype] for name, (shape, dtype) in columns.items()},
+            }
+        )
+    )
     if not (folder / _MANIFEST).exists():
-        # Only a kill in these lines, which write the manifest last, leaves a folder without one, and in it a progress of no rows.
+        # Only a kill in these lines, which write the manifest last, leaves a folder without one,
+        # and in it a progress of no rows.
         progress = json.dumps(dict(rows=0, crc32=dict.fromkeys(columns, 0)))
-        begun = (folder / _PROGRESS).is_file() and (folder / _PROGRESS).read_bytes() == progress.encode()
+        begun = (folder / _PROGRESS).is_file() and (
+            folder / _PROGRESS
+        ).read_bytes() == progress.encode()
         own = {_ROWS, _PROGRESS, *(f"{name}.npy" for name in columns)} if begun else set()
-        others = sorted({path.name for path in folder.iterdir() if not path.name.startswith(".")} - own) if folder.exists() else []
+        others = (
+            sorted({path.name for path in folder.iterdir() if not path.name.startswith(".")} - own)
+            if folder.exists()
+            else []
+        )
         if others:
-            raise ValueError(f"{folder} holds other files ({some(others)}) and no {_MANIFEST} of a feature cache: name a new folder")
+            raise ValueError(
+                f"{folder} holds other files ({some(others)}) and no {_MANIFEST} of a feature "
+                f"cache: name a new folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / _PROGRESS, progress)
         _write(folder / _ROWS, json.dumps(rows))
         for name, (shape, dtype) in columns.items():
-            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(len(ids), *shape)).flush()
+            np.lib.format.open_memmap(
+                folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(len(ids), *shape)
+            ).flush()
         _write(folder / _MANIFEST, json.dumps(manifest))
         return 0
     _compare(folder, _json(folder / _MANIFEST, columns=dict), manifest)
     if _json(folder / _ROWS) != rows:
-        raise ValueError(f"the feature cache {folder} is of other images or labels: name another folder, or delete this one")
+        raise ValueError(
+            f"the feature cache {folder} is of other images or labels: name another folder, or "
+            f"delete this one"
+        )
     progress, found = _json(folder / _PROGRESS, rows=int), _columns(folder, manifest, len(ids))
     if "sha256" not in progress or progress["rows"] != len(ids):
         _compare_finished(folder, found, progress)
@@ -88,39 +115,53 @@ def begin(
 
 
 def write(folder: Path | str, first: int, shard: Mapping[str, Num[np.ndarray, "n ..."]]) -> None:
-    """Puts the columns of the rows from `first` on into place, and counts them as finished once they are on the disk.
+    """Puts the columns of the rows from `first` on into place, and counts them as finished once
+    they are on the disk.
 
-    Raises: ValueError for columns that do not fit or are damaged, or where the shard does not follow on the rows that are finished.
+    Raises: ValueError for columns that do not fit or are damaged, or where the shard does not
+    follow on the rows that are finished.
     """
     folder = Path(folder)
-    progress, manifest = _json(folder / _PROGRESS, rows=int), _json(folder / _MANIFEST, columns=dict)
+    progress, manifest = (
+        _json(folder / _PROGRESS, rows=int),
+        _json(folder / _MANIFEST, columns=dict),
+    )
     (size,) = {len(values) for values in shard.values()}
     done, total = progress["rows"], len(_json(folder / _ROWS, ids=list)["ids"])
     if first != done or first + size > total or set(shard) != set(manifest["columns"]):
         raise ValueError(
-            f"the feature cache {folder} has {done} of {total} rows with the columns {', '.join(manifest['columns'])}, and a shard of "
+            f"the feature cache {folder} has {done} of {total} rows with the columns "
+            f"{', '.join(manifest['columns'])}, and a shard of "
             f"{size} rows from {first} on with {', '.join(shard)} does not go on from there"
         )
     columns, last = _columns(folder, manifest, total, mode="r+"), first + size
     for name, column in columns.items():
         column[first:last] = shard[name]
         column.flush()
-    sums = {name: zlib.crc32(column[first:last].data, progress["crc32"][name]) for name, column in columns.items()}
+    sums = {
+        name: zlib.crc32(column[first:last].data, progress["crc32"][name])
+        for name, column in columns.items()
+    }
     progress = dict(rows=last, crc32=sums)
     if last == total:
         _compare_finished(folder, columns, progress)
-        progress = dict(rows=total, sha256={name: _sha256(folder / f"{name}.npy") for name in columns})
+        progress = dict(
+            rows=total, sha256={name: _sha256(folder / f"{name}.npy") for name in columns}
+        )
     _write(folder / _PROGRESS, json.dumps(progress))
 
 
-def read(folder: Path | str, *, manifest: Mapping[str, Any] | None = None, verify: bool = True) -> Cache:
+def read(
+    folder: Path | str, *, manifest: Mapping[str, Any] | None = None, verify: bool = True
+) -> Cache:
     """A whole feature cache.
 
     Args:
       manifest: what it must have been made from, as far as it is said here.
       verify: compare the columns with their sha256; takes a second for each gigabyte.
 
-    Raises: FileNotFoundError where there is none; ValueError for one that is not finished, is damaged, or was made from something else.
+    Raises: FileNotFoundError where there is none; ValueError for one that is not finished, is
+    damaged, or was made from something else.
     """
     folder = Path(folder)
     if not (folder / _MANIFEST).exists():
@@ -128,17 +169,29 @@ def read(folder: Path | str, *, manifest: Mapping[str, Any] | None = None, verif
     found, progress = _json(folder / _MANIFEST, columns=dict), _json(folder / _PROGRESS, rows=int)
     rows = _json(folder / _ROWS, ids=list, labels=list, class_names=list)
     if manifest is not None:
-        _compare(folder, {name: found.get(name) for name in manifest}, json.loads(json.dumps(dict(manifest))))
+        _compare(
+            folder,
+            {name: found.get(name) for name in manifest},
+            json.loads(json.dumps(dict(manifest))),
+        )
     ids = tuple(rows["ids"])
     if not isinstance(progress.get("sha256"), dict):
         raise ValueError(
-            f"the feature cache {folder} has {progress['rows']} of {len(ids)} rows: run the extraction again, it goes on there"
+            f"the feature cache {folder} has {progress['rows']} of {len(ids)} rows: run the "
+            f"extraction again, it goes on there"
         )
     columns = _columns(folder, found, len(ids))
     for path in [folder / f"{name}.npy" for name in columns] if verify else []:
         if _sha256(path) != progress["sha256"].get(path.stem):
             raise ValueError(f"{path} is not what the extraction wrote: {_AGAIN}")
-    return Cache(found, ids, np.array(rows["labels"], np.int32), tuple(rows["class_names"]), columns, progress["sha256"])
+    return Cache(
+        found,
+        ids,
+        np.array(rows["labels"], np.int32),
+        tuple(rows["class_names"]),
+        columns,
+        progress["sha256"],
+    )
 
 
 def _rows(ids, labels, class_names) -> dict[str, Any]:
@@ -149,14 +202,21 @@ def _compare(folder: Path, found: Any, wanted: Any) -> None:
     """Names every part of the manifest that differs, from the outside in."""
     differences = list(_differences(found, wanted, ""))
     if differences:
-        told = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
-        raise ValueError(f"the feature cache {folder} was made from something else: {told}. Name another folder, or delete this one")
+        told = "; ".join(differences[:5]) + (
+            f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
+        )
+        raise ValueError(
+            f"the feature cache {folder} was made from something else: {told}. Name another "
+            f"folder, or delete this one"
+        )
 
 
 def _differences(found: Any, wanted: Any, name: str):
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in {**found, **wanted}:
-            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+            yield from _differences(
+                found.get(key), wanted.get(key), f"{name}.{key}" if name else key
+            )
     elif found != wanted:
         yield f"{name} was {_short(found)} and is {_short(wanted)}"
 
@@ -166,16 +226,25 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _columns(folder: Path, manifest: Mapping[str, Any], total: int, *, mode: Literal["r", "r+"] = "r") -> dict[str, Any]:
-    """The columns, memory-mapped, after a look at header and size: where a file is too short, mode r+ would fill it up with zeros."""
+def _columns(
+    folder: Path, manifest: Mapping[str, Any], total: int, *, mode: Literal["r", "r+"] = "r"
+) -> dict[str, Any]:
+    """The columns, memory-mapped, after a look at header and size: where a file is too short, mode
+    r+ would fill it up with zeros."""
     columns = {}
     for name, (shape, dtype) in manifest["columns"].items():
         path = folder / f"{name}.npy"
         try:
             column = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is missing or damaged ({error}): delete the folder and extract again") from error
-        like = column.shape == (total, *shape) and column.dtype == np.dtype(dtype) and column.flags.c_contiguous
+            raise ValueError(
+                f"{path} is missing or damaged ({error}): delete the folder and extract again"
+            ) from error
+        like = (
+            column.shape == (total, *shape)
+            and column.dtype == np.dtype(dtype)
+            and column.flags.c_contiguous
+        )
         if not like or path.stat().st_size != column.offset + column.nbytes:
             raise ValueError(f"{path} is not what the extraction wrote: {_AGAIN}")
         columns[name] = column if mode == "r" else np.lib.format.open_memmap(path, mode=mode)
@@ -184,8 +253,13 @@ def _columns(folder: Path, manifest: Mapping[str, Any], total: int, *, mode: Lit
 
 def _compare_finished(folder: Path, columns: dict[str, Any], progress: dict[str, Any]) -> None:
     rows = progress["rows"]
-    if progress.get("crc32") != {name: zlib.crc32(column[:rows].data) for name, column in columns.items()}:
-        raise ValueError(f"the {rows} finished rows of the feature cache {folder} are not those that {_PROGRESS} counts: {_AGAIN}")
+    if progress.get("crc32") != {
+        name: zlib.crc32(column[:rows].data) for name, column in columns.items()
+    }:
+        raise ValueError(
+            f"the {rows} finished rows of the feature cache {folder} are not those that "
+            f"{_PROGRESS} counts: {_AGAIN}"
+        )
 
 
 def _sha256(path: Path) -> str:
@@ -197,18 +271,28 @@ def _json(path: Path, **kinds: type) -> Any:
     """The value in a file: an object with entries of these kinds, where any are named."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        wrong = [name for name, kind in kinds.items() if not isinstance(value, dict) or not isinstance(value.get(name), kind)]
+        wrong = [
+            name
+            for name, kind in kinds.items()
+            if not isinstance(value, dict) or not isinstance(value.get(name), kind)
+        ]
         if wrong:
             raise ValueError(f"it does not say {', '.join(wrong)}")
     except FileNotFoundError:
-        raise ValueError(f"the feature cache {path.parent} lacks {path.name}: delete the folder and extract again") from None
+        raise ValueError(
+            f"the feature cache {path.parent} lacks {path.name}: delete the folder and extract "
+            f"again"
+        ) from None
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete the folder and extract again") from error
+        raise ValueError(
+            f"{path} is damaged ({error}): delete the folder and extract again"
+        ) from error
     return value
 
 
 def _write(path: Path, text: str) -> None:
-    """In one step: a reader, or a kill, sees the old file or the new one. What a kill leaves is written over by the next."""
+    """In one step: a reader, or a kill, sees the old file or the new one. What a kill leaves is
+    written over by the next."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     with unfinished.open("w", encoding="utf-8") as file:
         file.write(text)

@@ -5,25 +5,29 @@ import io
 import numpy as np
 from jaxtyping import UInt8
 
-# What photographs and web pages come in. Others are left out: some of Pillow's readers start programs, most are hardly ever tested.
+# What photographs and web pages come in. Others are left out: some of Pillow's readers start
+# programs, most are hardly ever tested.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-# Pillow's own limit, above which it warns: 256 MiB of RGB. A file of a few kilobytes can claim to be a thousand times that.
+# Pillow's own limit, above which it warns: 256 MiB of RGB. A file of a few kilobytes can claim to
+# be a thousand times that.
 MOST_PIXELS = 89_478_485
 
 
 def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     """The pixels of an image file as a person sees them: uint8 [h, w, 3], RGB.
 
-    Turned upright by its EXIF orientation. The first frame of several. Grey and palette images become RGB, transparent parts white; CMYK is
-    converted without its colour profile, and no colour profile is applied. Of 16 bits the upper 8 are kept.
+    Turned upright by its EXIF orientation. The first frame of several. Grey and palette images
+    become RGB, transparent parts white; CMYK is converted without its colour profile, and no colour
+    profile is applied. Of 16 bits the upper 8 are kept.
 
     Args:
       data: AVIF (where Pillow has it), BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF or WebP.
-      quick: only to learn whether it can be decoded: JPEG pixels are eight times smaller each way, in a fraction of the time. The data is
-        looked at to its end all the same.
+      quick: only to learn whether it can be decoded: JPEG pixels are eight times smaller each way,
+        in a fraction of the time. The data is looked at to its end all the same.
 
-    Raises: ValueError, one sentence, for what is empty, not an image, cut off, of more than 89,478,485 pixels, or of a pixel type that has
-      no agreed range (32-bit and floating-point). A JPEG file damaged within may be mended in silence by libjpeg.
+    Raises: ValueError, one sentence, for what is empty, not an image, cut off, of more than
+      89,478,485 pixels, or of a pixel type that has no agreed range (32-bit and floating-point). A
+      JPEG file damaged within may be mended in silence by libjpeg.
 
     >>> decode(b"P6 2 1 255 abcdef").tolist()
     [[[97, 98, 99], [100, 101, 102]]]
@@ -34,7 +38,9 @@ def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
         raise ValueError("it is empty")
     Image.init()
     try:
-        image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+        image = Image.open(
+            io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]
+        )
     except UnidentifiedImageError:
         raise ValueError("it is not an image of a kind that is read here") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -42,10 +48,16 @@ def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     except Exception as error:
         raise _undecodable(error) from error
     if image.width * image.height > MOST_PIXELS:
-        raise ValueError(f"it claims {image.width} x {image.height} pixels, more than {MOST_PIXELS} in all; make it smaller")
+        raise ValueError(
+            f"it claims {image.width} x {image.height} pixels, more than {MOST_PIXELS} in all; "
+            f"make it smaller"
+        )
     # PNG and PPM files of 16 bits are such in older Pillows.
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
-        raise ValueError(f"its pixels are {'32-bit integers' if image.mode == 'I' else 'floating-point'}, whose range nobody knows")
+        raise ValueError(
+            f"its pixels are {'32-bit integers' if image.mode == 'I' else 'floating-point'}, "
+            f"whose range nobody knows"
+        )
     try:
         if quick:
             image.draft(None, (1, 1))
@@ -56,7 +68,8 @@ def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _undecodable(error: Exception) -> ValueError:
-    """Broken files make Pillow's readers raise almost anything: struct.error, SyntaxError, KeyError, zlib.error, OSError."""
+    """Broken files make Pillow's readers raise almost anything: struct.error, SyntaxError,
+    KeyError, zlib.error, OSError."""
     return ValueError(f"it cannot be decoded: {str(error) or type(error).__name__}")
 
 

@@ -28,26 +28,30 @@ def folder(
 ) -> Images:
     r"""The images under a folder, in the order of their names, as `Images`.
 
-    Ids are paths below the folder with `/` between the parts; bytes of a name that are not UTF-8 are written `\xe9` there. Names that begin
-    with a dot are ignored; links are followed.
+    Ids are paths below the folder with `/` between the parts; bytes of a name that are not UTF-8
+    are written `\xe9` there. Names that begin with a dot are ignored; links are followed.
 
     Args:
       path: the folder.
-      labelled: True: each directory in it is a class, however deep its images lie; sorted names give class ids 0, 1, ..., and an empty
-        directory is a class without images. False: all images below it, unlabelled. None: True where it holds only directories, False
-        where it holds only files, else refused.
-      check: True: open and decode every file once, now, on threads, so that what is damaged is known before anything is computed; JPEG
-        files take a fraction of their decoding time. False: open nothing; damaged files are found when they are read.
-      skip_damaged: leave out what cannot be used and tell it in `Images.skipped`, instead of raising.
+      labelled: True: each directory in it is a class, however deep its images lie; sorted names
+        give class ids 0, 1, ..., and an empty directory is a class without images. False: all
+        images below it, unlabelled. None: True where it holds only directories, False where it
+        holds only files, else refused.
+      check: True: open and decode every file once, now, on threads, so that what is damaged is
+        known before anything is computed; JPEG files take a fraction of their decoding time. False:
+        open nothing; damaged files are found when they are read.
+      skip_damaged: leave out what cannot be used and tell it in `Images.skipped`, instead of
+        raising.
       threads: to check with; None: as many as there are cores that this process may use.
       progress: called after each file with how many have been looked at, and how many there are.
 
-    The fingerprint covers ids, labels, class names and the contents of all files or, with `check=False`, their sizes only; its first word
-    says which.
+    The fingerprint covers ids, labels, class names and the contents of all files or, with
+    `check=False`, their sizes only; its first word says which.
 
-    Raises: FileNotFoundError or NotADirectoryError for the folder; ValueError, once and by name, for all files that are damaged, no images,
-      not readable, in no class, not regular files, or links that lead nowhere or in a circle; and for a folder without images. What
-      `decode` refuses is damaged.
+    Raises: FileNotFoundError or NotADirectoryError for the folder; ValueError, once and by name,
+      for all files that are damaged, no images, not readable, in no class, not regular files, or
+      links that lead nowhere or in a circle; and for a folder without images. What `decode` refuses
+      is damaged.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -65,8 +69,13 @@ def folder(
     files, directories, faults = _walk(root)
     outside = [name for name in files if "/" not in name]
     if labelled is None and outside and directories:
-        told = f"{root} holds both files ({outside[0]}, ...) and directories ({directories[0]}, ...)"
-        raise ValueError(f"{told}: move the files away where the directories are classes; where nothing is labelled, use labelled=False")
+        told = (
+            f"{root} holds both files ({outside[0]}, ...) and directories ({directories[0]}, ...)"
+        )
+        raise ValueError(
+            f"{told}: move the files away where the directories are classes; where nothing is "
+            f"labelled, use labelled=False"
+        )
     if labelled and outside and not directories:
         told = f"{root} must have a label for every image, a directory for each class, and holds only files ({outside[0]}, ...)"
         raise ValueError(f"{told}; where nothing is labelled, use labelled=False")
@@ -74,12 +83,18 @@ def folder(
     if labelled:
         faults |= dict.fromkeys(outside, "it lies in no class's directory")
     contents = _examine(
-        {name: place for name, place in files.items() if name not in faults}, check, thread_count(threads), faults, progress
+        {name: place for name, place in files.items() if name not in faults},
+        check,
+        thread_count(threads),
+        faults,
+        progress,
     )
     if faults and not skip_damaged:
         told = [f"{name} ({fault})" for name, fault in sorted(faults.items())]
         mend = "mend or remove them, or leave them out with skip_damaged=True"
-        raise ValueError(f"{len(faults)} of what lies in {root} cannot be used: {some(told)}; {mend}")
+        raise ValueError(
+            f"{len(faults)} of what lies in {root} cannot be used: {some(told)}; {mend}"
+        )
     classes = {name: number for number, name in enumerate(directories)} if labelled else {}
     ids = tuple(contents)
     labels = np.array([classes[name.split("/")[0]] if labelled else -1 for name in ids], np.int32)
@@ -89,16 +104,20 @@ def folder(
         labels=labels,
         class_names=tuple(classes),
         read=partial(_read, tuple(files[name] for name in ids)),
-        fingerprint=("contents-" if check else "sizes-") + fingerprint(ids, labels, tuple(classes), contents.values()),
+        fingerprint=("contents-" if check else "sizes-")
+        + fingerprint(ids, labels, tuple(classes), contents.values()),
         skipped=tuple(sorted(faults)),
     )
 
 
 def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
-    """Regular files by id, sorted; the names of directories directly in the root, sorted; and what is wrong with anything else."""
+    """Regular files by id, sorted; the names of directories directly in the root, sorted; and what
+    is wrong with anything else."""
     files: dict[tuple[str, ...], str] = {}
     directories, faults = [], {}
-    left: list[tuple[str, tuple[str, ...], frozenset]] = [(os.fspath(root), (), frozenset([_identity(os.stat(root))]))]
+    left: list[tuple[str, tuple[str, ...], frozenset]] = [
+        (os.fspath(root), (), frozenset([_identity(os.stat(root))]))
+    ]
     while left:
         place, above, holders = left.pop()
         try:
@@ -142,10 +161,15 @@ def _written(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _examine(files: dict[str, str], check: bool, threads: int, faults: dict[str, str], progress) -> dict[str, bytes]:
-    """What the fingerprint covers of each good file, in order; the faults of the others are added to `faults`."""
+def _examine(
+    files: dict[str, str], check: bool, threads: int, faults: dict[str, str], progress
+) -> dict[str, bytes]:
+    """What the fingerprint covers of each good file, in order; the faults of the others are added
+    to `faults`."""
     contents = {}
-    results = ahead(_checked if check else _sized, files.values(), threads=threads, waiting=4 * threads)
+    results = ahead(
+        _checked if check else _sized, files.values(), threads=threads, waiting=4 * threads
+    )
     for number, (name, (content, fault)) in enumerate(zip(files, results, strict=True), start=1):
         if fault:
             faults[name] = fault

@@ -1,4 +1,5 @@
-"""A set of images that can be read one by one: what every source makes and everything else takes."""
+"""A set of images that can be read one by one: what every source makes and everything else
+takes."""
 
 import hashlib
 import json
@@ -16,12 +17,15 @@ from balal import check
 class Images:
     """`N` images with names and labels, each read when it is asked for.
 
-    name: of the set, for messages. ids: one a row, distinct and stable: the same image has the same id in the next run and on another
-    machine. labels: int32 [N], class ids, -1 = unlabelled. class_names: one a class id, empty where nothing is labelled. read: takes a row,
-    gives uint8 [h, w, 3]; may be called from several threads at once. fingerprint: equal for equal content; the source says what it covers.
+    name: of the set, for messages. ids: one a row, distinct and stable: the same image has the same
+    id in the next run and on another machine. labels: int32 [N], class ids, -1 = unlabelled.
+    class_names: one a class id, empty where nothing is labelled. read: takes a row, gives uint8 [h,
+    w, 3]; may be called from several threads at once. fingerprint: equal for equal content; the
+    source says what it covers.
     skipped: names of files that were left out because they are damaged.
 
-    Raises: ValueError unless there are images, as many labels as ids, distinct ids and a name for every label.
+    Raises: ValueError unless there are images, as many labels as ids, distinct ids and a name for
+    every label.
 
     >>> two = Images("two", ("a", "b"), np.array([0, -1], np.int32), ("cat",), lambda row: np.zeros((2, 2, 3), np.uint8), "of nothing")
     >>> len(two), two.read(1).shape
@@ -41,20 +45,27 @@ class Images:
             raise ValueError(f"there are no images in {self.name}")
         if not isinstance(self.labels, np.ndarray) or self.labels.dtype != np.int32:
             raise ValueError(
-                f"labels of {self.name} must be a NumPy array of int32, got {getattr(self.labels, 'dtype', type(self.labels))}"
+                f"labels of {self.name} must be a NumPy array of int32, got "
+                f"{getattr(self.labels, 'dtype', type(self.labels))}"
             )
         if len(self.labels) != len(self.ids):
             raise ValueError(
-                f"every image of {self.name} needs one label, -1 where it has none: {len(self.ids)} ids, {len(self.labels)} labels"
+                f"every image of {self.name} needs one label, -1 where it has none: "
+                f"{len(self.ids)} ids, {len(self.labels)} labels"
             )
         if len(set(self.ids)) < len(self.ids):
             seen: set[str] = set()
             twice = [name for name in self.ids if name in seen or seen.add(name)]
-            raise ValueError(f"ids must be distinct, but some come more than once in {self.name}: {some(twice)}; rename one of each")
+            raise ValueError(
+                f"ids must be distinct, but some come more than once in {self.name}: "
+                f"{some(twice)}; rename one of each"
+            )
         wrong = np.flatnonzero((self.labels < -1) | (self.labels >= len(self.class_names)))
         if wrong.size:
             told = f"labels of {self.name} must lie between -1 and {len(self.class_names) - 1}, its last class"
-            raise ValueError(f"{told}, but {self.labels[wrong[0]]} does not; look at rows {some(wrong)}")
+            raise ValueError(
+                f"{told}, but {self.labels[wrong[0]]} does not; look at rows {some(wrong)}"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,11 +86,22 @@ def select(images: Images, rows: Sequence[int] | Integer[Array | np.ndarray, " b
     chosen = check.indices("rows", rows, size=len(images))
     ids, labels = tuple(images.ids[row] for row in chosen), images.labels[chosen]
     mark = fingerprint(ids, labels, images.class_names, [images.fingerprint.encode()])
-    return Images(images.name, ids, labels, images.class_names, partial(_read_chosen, images.read, chosen), mark, images.skipped)
+    return Images(
+        images.name,
+        ids,
+        labels,
+        images.class_names,
+        partial(_read_chosen, images.read, chosen),
+        mark,
+        images.skipped,
+    )
 
 
-def fingerprint(ids: Sequence[str], labels: np.ndarray, class_names: Sequence[str], contents: Iterable[bytes]) -> str:
-    """A hash of ids, labels, class names and what `contents` tells of the images: the first 16 hex digits of SHA-256.
+def fingerprint(
+    ids: Sequence[str], labels: np.ndarray, class_names: Sequence[str], contents: Iterable[bytes]
+) -> str:
+    """A hash of ids, labels, class names and what `contents` tells of the images: the first 16 hex
+    digits of SHA-256.
 
     contents: one piece of bytes an image, usually its digest.
     """

@@ -1,4 +1,5 @@
-"""A data set that TensorFlow Datasets has prepared as ArrayRecord files, read without TensorFlow."""
+"""A data set that TensorFlow Datasets has prepared as ArrayRecord files, read without
+TensorFlow."""
 
 import hashlib
 import os
@@ -21,10 +22,12 @@ def tfds(
     label: str | None = "label",
     ids: str | None = "id",
 ) -> Images:
-    """One split of a prepared TensorFlow Data Set as `Images`. TensorFlow is neither needed nor imported, and nothing is downloaded.
+    """One split of a prepared TensorFlow Data Set as `Images`. TensorFlow is neither needed nor
+    imported, and nothing is downloaded.
 
-    Records are read at random from ArrayRecord files; their images are decoded by `decode`, as those of folders are. To know ids and
-    labels, every record is read once, without decoding its image.
+    Records are read at random from ArrayRecord files; their images are decoded by `decode`, as
+    those of folders are. To know ids and labels, every record is read once, without decoding its
+    image.
 
     Args:
       name: as TensorFlow Datasets has it: `cifar100`, `name/config`, `name:1.0.0`.
@@ -36,8 +39,9 @@ def tfds(
 
     The fingerprint covers ids, labels, class names and the encoded bytes of every image.
 
-    Raises: ImportError with what to install; FileNotFoundError, with the command that prepares it, for a data set that is not there or is
-      prepared in another format; ValueError for a split or a feature that it does not have.
+    Raises: ImportError with what to install; FileNotFoundError, with the command that prepares it,
+      for a data set that is not there or is prepared in another format; ValueError for a split or a
+      feature that it does not have.
     """
     try:
         # Otherwise asked for only when the first record is read.
@@ -45,16 +49,25 @@ def tfds(
         import tensorflow_datasets  # pyright: ignore[reportMissingImports]
         from tensorflow_datasets.core import read_only_builder, registered  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ImportError(f"{error.name} is not installed: it comes with `pip install 'balal[data]'`") from error
-    place = os.path.expanduser(os.fspath(data_dir)) if data_dir else os.path.expanduser("~/tensorflow_datasets")
+        raise ImportError(
+            f"{error.name} is not installed: it comes with `pip install 'balal[data]'`"
+        ) from error
+    place = (
+        os.path.expanduser(os.fspath(data_dir))
+        if data_dir
+        else os.path.expanduser("~/tensorflow_datasets")
+    )
     try:
         builder: Any = read_only_builder.builder_from_files(name, data_dir=place)
     except registered.DatasetNotFoundError as error:
-        raise FileNotFoundError(f"{name} is not prepared in {place}; {_how(name, place)}") from error
+        raise FileNotFoundError(
+            f"{name} is not prepared in {place}; {_how(name, place)}"
+        ) from error
     if builder.info.file_format is None or builder.info.file_format.value != "array_record":
         form = getattr(builder.info.file_format, "value", "an unknown format")
         raise FileNotFoundError(
-            f"{name} is prepared in {place} as {form}, which has no random access; {_how(name, place + '_array_record')}"
+            f"{name} is prepared in {place} as {form}, which has no random access; "
+            f"{_how(name, place + '_array_record')}"
         )
     classes = _class_names(name, builder.info.features, image, label)
     skip: Any = {image: tensorflow_datasets.decode.SkipDecoding()}
@@ -70,23 +83,34 @@ def tfds(
         labels[row] = record[label] if classes else -1
         digests.append(hashlib.sha256(record[image]).digest())
     mark = "contents-" + fingerprint(found, labels, classes, digests)
-    return Images(f"{name} {split}", tuple(found), labels, classes, partial(_read, records, image), mark)
+    return Images(
+        f"{name} {split}", tuple(found), labels, classes, partial(_read, records, image), mark
+    )
 
 
 def _how(name: str, place: str) -> str:
-    command = f"tfds build {shlex.quote(name)} --file_format=array_record --data_dir={shlex.quote(place)}"
+    command = (
+        f"tfds build {shlex.quote(name)} --file_format=array_record --data_dir={shlex.quote(place)}"
+    )
     return f"prepare it once, in any environment that has TensorFlow (reading it needs none): {command}"
 
 
 def _class_names(name: str, features: Any, image: str, label: str | None) -> tuple[str, ...]:
-    """The names of the classes, none where there is no label; ValueError where image or label are not what they should be."""
+    """The names of the classes, none where there is no label; ValueError where image or label are
+    not what they should be."""
     kinds = {key: type(feature).__name__ for key, feature in features.items()}
     if kinds.get(image) != "Image" or features[image].np_dtype != np.uint8:
-        raise ValueError(f"{name} has no feature {image!r} that is an image of uint8; pass image=, its features are {kinds}")
+        raise ValueError(
+            f"{name} has no feature {image!r} that is an image of uint8; pass image=, its "
+            f"features are {kinds}"
+        )
     if label not in kinds:
         return ()
     if kinds[label] != "ClassLabel":
-        raise ValueError(f"{label!r} of {name} is {kinds[label]}, not a class label; pass label=, its features are {kinds}")
+        raise ValueError(
+            f"{label!r} of {name} is {kinds[label]}, not a class label; pass label=, its features "
+            f"are {kinds}"
+        )
     return tuple(features[label].names)
 
 

@@ -1,4 +1,5 @@
-"""The four data sets of the paper, ready to load: where each lies, how it is cropped, and the class sizes that make it unbalanced."""
+"""The four data sets of the paper, ready to load: where each lies, how it is cropped, and the class
+sizes that make it unbalanced."""
 
 import os
 from dataclasses import dataclass, replace
@@ -18,10 +19,11 @@ Part = Literal["pool", "test"]
 class Profile:
     """What is to be known of a data set before it is loaded.
 
-    name: short. num_classes: `C`. layout: `tfds`, a set prepared by TensorFlow Datasets; `folders`, two folders with a directory a class;
-    `list`, one such folder and a list of the test images. pool, test: the name of the split, folder or list of that part; a pool of None is
-    what the list of test images leaves. crop: what a network is to see of an image, `whole` where it is all subject, `centre` for
-    photographs. counts: images wanted of each class in the pool.
+    name: short. num_classes: `C`. layout: `tfds`, a set prepared by TensorFlow Datasets; `folders`,
+    two folders with a directory a class; `list`, one such folder and a list of the test images.
+    pool, test: the name of the split, folder or list of that part; a pool of None is what the list
+    of test images leaves. crop: what a network is to see of an image, `whole` where it is all
+    subject, `centre` for photographs. counts: images wanted of each class in the pool.
     """
 
     name: str
@@ -36,17 +38,19 @@ class Profile:
 def profile(name: str) -> Profile:
     """The data set of that name: `cifar100`, `food101`, `imagenet100` or `mit67`.
 
-    Its `counts` are one set of class sizes with the number of images, the mean, the population std and the imbalance ratio in Table 1 of
-    Aggarwal, Popescu, Hudelot, WACV 2020. Its tables tell neither the sizes themselves nor which hundred classes of ImageNet those are. A
-    pool that follows them:
+    Its `counts` are one set of class sizes with the number of images, the mean, the population std
+    and the imbalance ratio in Table 1 of Aggarwal, Popescu, Hudelot, WACV 2020. Its tables tell
+    neither the sizes themselves nor which hundred classes of ImageNet those are. A pool that
+    follows them:
 
         known = data.profile("cifar100")
         pictures = data.load(known, "~/tensorflow_datasets", part="pool")
         pool = data.select(pictures, balal.imbalance.subsample(key, pictures.labels, known.counts))
 
-    `mit67` is unbalanced as it is: its 15,620 images less 20 for testing a class are one less than Table 1 counts. Take that pool whole;
-    its counts are for comparison, a class need not have as many. Test sets are balanced: 100 images a class in `cifar100`, 250 in
-    `food101`, 20 in `mit67`, and what you put there in `imagenet100`.
+    `mit67` is unbalanced as it is: its 15,620 images less 20 for testing a class are one less than
+    Table 1 counts. Take that pool whole; its counts are for comparison, a class need not have as
+    many. Test sets are balanced: 100 images a class in `cifar100`, 250 in `food101`, 20 in `mit67`,
+    and what you put there in `imagenet100`.
 
     Raises: ValueError for another name.
 
@@ -59,17 +63,21 @@ def profile(name: str) -> Profile:
     return replace(_PROFILES[name], counts=tuple(int(size) for size in _COUNTS[name].split()))
 
 
-def load(profile: Profile, path: str | os.PathLike, *, part: Part, skip_damaged: bool = False) -> Images:
+def load(
+    profile: Profile, path: str | os.PathLike, *, part: Part, skip_damaged: bool = False
+) -> Images:
     """The pool, before it is made unbalanced, or the test set of a profile, as `Images`.
 
     Args:
       profile: of `profile`, or one of your own.
-      path: `tfds`: the data directory of TensorFlow Datasets. `folders`: the folder that holds the folders of both parts. `list`: the one
-        that holds `Images` and the list of the test images, one path below `Images` a line (as MIT-67 comes: `TestImages.txt`).
+      path: `tfds`: the data directory of TensorFlow Datasets. `folders`: the folder that holds the
+        folders of both parts. `list`: the one that holds `Images` and the list of the test images,
+        one path below `Images` a line (as MIT-67 comes: `TestImages.txt`).
       part: `pool` or `test`.
       skip_damaged: as of `folder`.
 
-    Raises: what `folder` and `tfds` raise; ValueError where the number of classes is not the profile's, or a listed image is not there.
+    Raises: what `folder` and `tfds` raise; ValueError where the number of classes is not the
+    profile's, or a listed image is not there.
     """
     if part not in ("pool", "test"):
         raise ValueError(f"part must be 'pool' or 'test', got {part!r}")
@@ -77,13 +85,18 @@ def load(profile: Profile, path: str | os.PathLike, *, part: Part, skip_damaged:
     if profile.layout == "tfds":
         images = tfds(profile.name, split=str(getattr(profile, part)), data_dir=place)
     elif profile.layout == "folders":
-        images = folder(place / str(getattr(profile, part)), labelled=True, skip_damaged=skip_damaged)
+        images = folder(
+            place / str(getattr(profile, part)), labelled=True, skip_damaged=skip_damaged
+        )
     else:
         images = folder(place / "Images", labelled=True, skip_damaged=skip_damaged)
         listed = _listed(place / profile.test, images)
         images = select(images, np.flatnonzero(listed if part == "test" else ~listed))
     if len(images.class_names) != profile.num_classes:
-        raise ValueError(f"{profile.name} has {profile.num_classes} classes, but {len(images.class_names)} were found in {place}")
+        raise ValueError(
+            f"{profile.name} has {profile.num_classes} classes, but {len(images.class_names)} "
+            f"were found in {place}"
+        )
     return images
 
 

@@ -2,7 +2,9 @@
 
     from balal.heads import scaling, svm
 
-`svm`, `logistic` and `ldam` have a `fit` and a `predict` function on frozen features, `finetune` on images; `pseudo` fits a head of
-`logistic` to pseudo-labels too. `rebalance` has rules against imbalance for them, `scaling` scales their features, `choice` says which.
-Beneath them are `solver` with `spaces` for `svm`, `softmax` for `logistic`, and `validation`. Nothing here is imported by `import balal`.
+`svm`, `logistic` and `ldam` have a `fit` and a `predict` function on frozen features, `finetune` on
+images; `pseudo` fits a head of `logistic` to pseudo-labels too. `rebalance` has rules against
+imbalance for them, `scaling` scales their features, `choice` says which. Beneath them are `solver`
+with `formulations` for `svm`, `softmax` for `logistic`, and `validation`. Nothing here is imported by
+`import balal`.
 """

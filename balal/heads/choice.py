@@ -13,25 +13,36 @@ Predict = Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " held"]], np.nda
 
 @dataclass(frozen=True)
 class Choice:
-    """name: of the best head. accuracies: of every head, the share of the labelled rows that it predicted right unseen."""
+    """name: of the best head. accuracies: of every head, the share of the labelled rows that it
+    predicted right unseen."""
 
     name: str
     accuracies: dict[str, float]
 
 
-def choose(heads: Mapping[str, Predict], labels: Integer[Array | np.ndarray, " B"], *, folds: int = 10, seed: int = 0) -> Choice:
-    """The head with the best accuracy in cross-validation on the labelled set; of equals the first. All see the same folds.
+def choose(
+    heads: Mapping[str, Predict],
+    labels: Integer[Array | np.ndarray, " B"],
+    *,
+    folds: int = 10,
+    seed: int = 0,
+) -> Choice:
+    """The head with the best accuracy in cross-validation on the labelled set; of equals the first.
+    All see the same folds.
 
     Args:
-      heads: by name, for example of a linear SVM on frozen features and of a fine-tuned network: functions of two arrays of places in
-        the labelled set, those to fit to and those to predict.
+      heads: by name, for example of a linear SVM on frozen features and of a fine-tuned network:
+        functions of two arrays of places in the labelled set, those to fit to and those to predict.
       labels: int [B].
-      folds: as many as there are rows where there are fewer; shuffled, not stratified, as many classes may have a single label.
+      folds: as many as there are rows where there are fewer; shuffled, not stratified, as many
+        classes may have a single label.
       seed: of the folds.
 
-    Raises: ValueError for no heads, fewer than 2 labels or folds, or predictions that are not one a row.
+    Raises: ValueError for no heads, fewer than 2 labels or folds, or predictions that are not one a
+    row.
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 3.4 (transfer or fine-tuning, whichever is better in cross-validation).
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 3.4 (transfer or fine-tuning, whichever
+    is better in cross-validation).
 
     >>> labels = np.array([0, 1, 1, 1])
     >>> choose({"zeros": lambda rows, held: 0 * held, "ones": lambda rows, held: 0 * held + 1}, labels, folds=2)
@@ -39,7 +50,10 @@ def choose(heads: Mapping[str, Predict], labels: Integer[Array | np.ndarray, " B
     """
     answers = np.asarray(labels)
     if not heads or len(answers) < 2 or folds < 2:
-        raise ValueError(f"a choice takes a head, 2 labels and 2 folds at least, got {len(heads)}, {len(answers)} and {folds}")
+        raise ValueError(
+            f"a choice takes a head, 2 labels and 2 folds at least, got {len(heads)}, "
+            f"{len(answers)} and {folds}"
+        )
     splits = list(KFold(min(folds, len(answers)), shuffle=True, random_state=seed).split(answers))
     accuracies = {}
     for name, predict in heads.items():
@@ -47,7 +61,10 @@ def choose(heads: Mapping[str, Predict], labels: Integer[Array | np.ndarray, " B
         for rows, held in splits:
             predicted = np.asarray(predict(rows, held))
             if predicted.shape != held.shape:
-                raise ValueError(f"head {name} must predict one class for each of {len(held)} rows, got shape {predicted.shape}")
+                raise ValueError(
+                    f"head {name} must predict one class for each of {len(held)} rows, got shape "
+                    f"{predicted.shape}"
+                )
             right += int(np.sum(predicted == answers[held]))
         accuracies[name] = right / len(answers)
     return Choice(max(accuracies, key=lambda name: accuracies[name]), accuracies)

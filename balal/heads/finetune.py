@@ -1,4 +1,5 @@
-"""Fine-tuning: the whole source network trained on the labelled images, with a tenth of the learning rate that it was trained with.
+"""Fine-tuning: the whole source network trained on the labelled images, with a tenth of the
+learning rate that it was trained with.
 
 head = finetune.fit(source, params, images, labels, num_classes=100, key=key)
 predicted = finetune.predict(head, test_images)
@@ -27,10 +28,12 @@ from balal.heads import validation
 class Recipe:
     """How a network is trained on.
 
-    epochs: passes over the labelled images. batch: images of a step; of fewer labelled ones all. learning_rate: at first; 0.1 is usual
-    from nothing. momentum: of stochastic gradient descent, Nesterov's. decay: after which shares of the epochs the learning rate falls to
-    a tenth. weight_decay: of the kernels; norms and biases have none. flip: mirror half of the images. shift: move images by up to this
-    share of their size, the border repeated. bfloat16: compute in it, as accelerators do twice as fast; parameters stay float32.
+    epochs: passes over the labelled images. batch: images of a step; of fewer labelled ones all.
+    learning_rate: at first; 0.1 is usual from nothing. momentum: of stochastic gradient descent,
+    Nesterov's. decay: after which shares of the epochs the learning rate falls to a tenth.
+    weight_decay: of the kernels; norms and biases have none. flip: mirror half of the images.
+    shift: move images by up to this share of their size, the border repeated. bfloat16: compute in
+    it, as accelerators do twice as fast; parameters stay float32.
     """
 
     epochs: int = 60
@@ -46,7 +49,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Head:
-    """A fine-tuned network. source: with `num_classes` outputs. params: of it. known: bool [C], the classes that were among the labels.
+    """A fine-tuned network. source: with `num_classes` outputs. params: of it. known: bool [C], the
+    classes that were among the labels.
 
     losses: float64 [epochs], the mean training loss of each.
     """
@@ -71,10 +75,12 @@ def fit(
     checkpoint: Path | str | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Head:
-    """The network of `source`, trained on labelled images from the parameters given. Same input and key, same head.
+    """The network of `source`, trained on labelled images from the parameters given. Same input and
+    key, same head.
 
-    The classifier is replaced by one of `num_classes` zeros; classes without labels take no part. A step takes `batch` images, epochs are
-    shuffled, and the last step of an epoch is filled up from its beginning.
+    The classifier is replaced by one of `num_classes` zeros; classes without labels take no part. A
+    step takes `batch` images, epochs are shuffled, and the last step of an epoch is filled up from
+    its beginning.
 
     Args:
       source, params: a `balal.models.Source` and its parameters.
@@ -82,25 +88,41 @@ def fit(
       labels: int [B], in [0, num_classes).
       key: of the order of the images and of their augmentation.
       recipe: the paper's where None.
-      weights: [C], how much the loss of each class counts (`balal.heads.rebalance`), above 0 where it has labels; None: 1.
+      weights: [C], how much the loss of each class counts (`balal.heads.rebalance`), above 0 where
+        it has labels; None: 1.
       adjustment: [C], added to the logits in the loss only, for logit adjustment; None: 0.
-      checkpoint: a file that the training goes on from and is kept in, epoch by epoch; it belongs to one training.
+      checkpoint: a file that the training goes on from and is kept in, epoch by epoch; it belongs
+        to one training.
       progress: called with the number of finished epochs and the loss of the last.
 
-    Raises: ValueError for no images, wrong shapes, labels out of range, weights or an adjustment that no loss can be taken with, a recipe
-      that cannot be followed, or a checkpoint of another training; FloatingPointError where the loss is no longer finite.
+    Raises: ValueError for no images, wrong shapes, labels out of range, weights or an adjustment
+      that no loss can be taken with, a recipe that cannot be followed, or a checkpoint of another
+      training; FloatingPointError where the loss is no longer finite.
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 3.4 (fine-tuning with a tenth of the source's learning rate).
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 3.4 (fine-tuning with a tenth of the
+    source's learning rate).
     """
     recipe = Recipe() if recipe is None else recipe
     answers = _checked(images, labels, num_classes, recipe)
     known = np.bincount(answers, minlength=num_classes) > 0
-    counted = validation.of_classes("weights", np.ones(num_classes) if weights is None else weights, num_classes)
-    added = validation.of_classes("adjustment", np.zeros(num_classes) if adjustment is None else adjustment, num_classes)
+    counted = validation.of_classes(
+        "weights", np.ones(num_classes) if weights is None else weights, num_classes
+    )
+    added = validation.of_classes(
+        "adjustment", np.zeros(num_classes) if adjustment is None else adjustment, num_classes
+    )
     # A batch may be of one class, and its loss is divided by the weights.
     positive = (counted > 0) & np.isfinite(counted)
-    validation.require(~known | positive, "weights must be positive and finite for classes that have labels", "classes")
-    validation.require(~known | np.isfinite(added), "adjustment must be finite for classes that have labels", "classes")
+    validation.require(
+        ~known | positive,
+        "weights must be positive and finite for classes that have labels",
+        "classes",
+    )
+    validation.require(
+        ~known | np.isfinite(added),
+        "adjustment must be finite for classes that have labels",
+        "classes",
+    )
     # Classes without labels have no probability, and so no gradient.
     added = jnp.asarray(np.where(known, added, -np.inf), jnp.float32)
     counted = jnp.asarray(counted, jnp.float32)
@@ -111,19 +133,30 @@ def fit(
     batch = min(recipe.batch, len(answers))
     steps = -(-len(answers) // batch)
     state = _begin(source, {**params, "classifier": classifier}, recipe, steps)
-    training = _fingerprint(images, answers, source, recipe, key, counted, added, state) if checkpoint is not None else ""
+    training = (
+        _fingerprint(images, answers, source, recipe, key, counted, added, state)
+        if checkpoint is not None
+        else ""
+    )
     state, losses = _resumed(checkpoint, training, state)
 
     for epoch in range(len(losses), recipe.epochs):
-        order = np.resize(jax.random.permutation(jax.random.fold_in(key, epoch), len(answers)), steps * batch)
+        order = np.resize(
+            jax.random.permutation(jax.random.fold_in(key, epoch), len(answers)), steps * batch
+        )
         total = []
         for step, rows in enumerate(order.reshape(steps, batch)):
             chance = jax.random.fold_in(jax.random.fold_in(key, epoch), step + 1)
-            state, loss = _step(source, recipe, steps, state, images[rows], answers[rows], chance, counted, added)
+            state, loss = _step(
+                source, recipe, steps, state, images[rows], answers[rows], chance, counted, added
+            )
             total.append(loss)
         losses.append(float(np.mean(np.asarray(total, np.float64))))
         if not np.isfinite(losses[-1]):
-            raise FloatingPointError(f"the loss was no longer finite in epoch {epoch}: lower the learning rate of {recipe.learning_rate:g}")
+            raise FloatingPointError(
+                f"the loss was no longer finite in epoch {epoch}: lower the learning rate of "
+                f"{recipe.learning_rate:g}"
+            )
         if checkpoint is not None:
             _save(Path(checkpoint), training, state, losses)
         if progress is not None:
@@ -133,23 +166,32 @@ def fit(
     return Head(source, tuned, known, np.array(losses))
 
 
-def predict(head: Head, images: Real[np.ndarray, "M h w 3"], *, batch: int = 64) -> Int[np.ndarray, " M"]:
-    """The class of every image, prepared as those of `fit` were: int64 [M], only classes that were among the labels."""
+def predict(
+    head: Head, images: Real[np.ndarray, "M h w 3"], *, batch: int = 64
+) -> Int[np.ndarray, " M"]:
+    """The class of every image, prepared as those of `fit` were: int64 [M], only classes that were
+    among the labels."""
     return np.argmax(logits(head, images, batch=batch), axis=1)
 
 
-def logits(head: Head, images: Real[np.ndarray, "M h w 3"], *, batch: int = 64) -> Float[np.ndarray, "M C"]:
-    """The network's outputs, float32 [M, C]; -inf for classes without labels. batch: images at a time."""
+def logits(
+    head: Head, images: Real[np.ndarray, "M h w 3"], *, batch: int = 64
+) -> Float[np.ndarray, "M C"]:
+    """The network's outputs, float32 [M, C]; -inf for classes without labels. batch: images at a
+    time."""
     found = np.full((len(images), len(head.known)), -np.inf, np.float32)
     for first in range(0, len(images), batch):
         some = images[first : first + batch]
         filled = np.pad(some, ((0, batch - len(some)), (0, 0), (0, 0), (0, 0)))
-        found[first : first + batch] = np.asarray(head.source.apply(head.params, filled)[1])[: len(some)]
+        found[first : first + batch] = np.asarray(head.source.apply(head.params, filled)[1])[
+            : len(some)
+        ]
     return np.where(head.known[None, :], found, -np.inf).astype(np.float32)
 
 
 def _begin(source: Any, params: Any, recipe: Recipe, steps: int) -> tuple:
-    """What training changes: the trainable parameters, the running statistics, the optimizer's memory."""
+    """What training changes: the trainable parameters, the running statistics, the optimizer's
+    memory."""
     graph, state = nnx.split(nnx.eval_shape(source.module))
     # Copies, as each step takes the place of the one before in memory.
     nnx.replace_by_pure_dict(state, jax.tree.map(partial(jnp.array, copy=True), params))
@@ -159,11 +201,15 @@ def _begin(source: Any, params: Any, recipe: Recipe, steps: int) -> tuple:
 
 def _optimizer(recipe: Recipe, steps: Int[Array, ""] | int) -> optax.GradientTransformation:
     def schedule(count):
-        return recipe.learning_rate * 0.1 ** sum(count >= share * recipe.epochs * steps for share in recipe.decay)
+        return recipe.learning_rate * 0.1 ** sum(
+            count >= share * recipe.epochs * steps for share in recipe.decay
+        )
 
     return optax.chain(
         # Kernels, of convolutions and of the classifier, have two axes or more.
-        optax.add_decayed_weights(recipe.weight_decay, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)),
+        optax.add_decayed_weights(
+            recipe.weight_decay, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
+        ),
         optax.sgd(schedule, recipe.momentum, nesterov=True),
     )
 
@@ -171,15 +217,23 @@ def _optimizer(recipe: Recipe, steps: Int[Array, ""] | int) -> optax.GradientTra
 @partial(jax.jit, static_argnames=("source", "recipe"), donate_argnames="state")
 def _step(source: Any, recipe: Recipe, steps, state, images, labels, key, weights, adjustment):
     trainable, statistics, memory = state
-    graph, _ = nnx.split(nnx.eval_shape(partial(source.module, dtype=jnp.bfloat16 if recipe.bfloat16 else jnp.float32)))
+    graph, _ = nnx.split(
+        nnx.eval_shape(
+            partial(source.module, dtype=jnp.bfloat16 if recipe.bfloat16 else jnp.float32)
+        )
+    )
     images = source.normalised(_augmented(images.astype(jnp.float32), recipe, key))
 
     def loss(trainable):
-        model = nnx.merge(graph, trainable, statistics, copy=True)  # as its statistics are to change
+        model = nnx.merge(
+            graph, trainable, statistics, copy=True
+        )  # as its statistics are to change
         model.train()
         values = jax.nn.log_softmax(model(images)[1] + adjustment[None, :])
         counted = weights[labels]
-        mean = -jnp.sum(counted * jnp.take_along_axis(values, labels[:, None], axis=1)[:, 0]) / jnp.sum(counted)
+        mean = -jnp.sum(
+            counted * jnp.take_along_axis(values, labels[:, None], axis=1)[:, 0]
+        ) / jnp.sum(counted)
         return mean, nnx.state(model, nnx.BatchStat)
 
     (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(trainable)
@@ -191,12 +245,16 @@ def _augmented(images, recipe: Recipe, key):
     """Images [B, h, w, 3] mirrored and moved by chance, each for itself."""
     flips, moves = jax.random.split(key)
     if recipe.flip:
-        images = jnp.where(jax.random.bernoulli(flips, shape=(len(images), 1, 1, 1)), images[:, :, ::-1], images)
+        images = jnp.where(
+            jax.random.bernoulli(flips, shape=(len(images), 1, 1, 1)), images[:, :, ::-1], images
+        )
     most = round(recipe.shift * images.shape[1])
     if most:
         around = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
         corners = jax.random.randint(moves, (len(images), 2), 0, 2 * most + 1)
-        images = jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:]))(around, corners)
+        images = jax.vmap(
+            lambda image, corner: jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
+        )(around, corners)
     return images
 
 
@@ -205,10 +263,23 @@ def _checked(images, labels, num_classes: int, recipe: Recipe) -> Int[np.ndarray
     if not len(answers):
         raise ValueError("there are no labelled images to train on")
     if images.ndim != 4 or images.shape[3] != 3 or len(images) != len(answers):
-        raise ValueError(f"images are [B, h, w, 3] with a label each, got shape {images.shape} and {len(answers)} labels")
-    validation.require((answers >= 0) & (answers < num_classes), f"labels must be in [0, {num_classes})")
-    if recipe.epochs < 1 or recipe.batch < 1 or not recipe.learning_rate > 0 or not 0 <= recipe.shift < 0.5:
-        raise ValueError(f"a recipe has epochs, a batch and a learning rate above 0 and a shift below a half, got {recipe}")
+        raise ValueError(
+            f"images are [B, h, w, 3] with a label each, got shape {images.shape} and "
+            f"{len(answers)} labels"
+        )
+    validation.require(
+        (answers >= 0) & (answers < num_classes), f"labels must be in [0, {num_classes})"
+    )
+    if (
+        recipe.epochs < 1
+        or recipe.batch < 1
+        or not recipe.learning_rate > 0
+        or not 0 <= recipe.shift < 0.5
+    ):
+        raise ValueError(
+            f"a recipe has epochs, a batch and a learning rate above 0 and a shift below a half, "
+            f"got {recipe}"
+        )
     return answers
 
 
@@ -225,7 +296,9 @@ def _fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def _resumed(checkpoint: Path | str | None, training: str, state: tuple) -> tuple[tuple, list[float]]:
+def _resumed(
+    checkpoint: Path | str | None, training: str, state: tuple
+) -> tuple[tuple, list[float]]:
     """The state and the losses so far, from the checkpoint where there is one."""
     if checkpoint is None or not Path(checkpoint).exists():
         return state, []
@@ -235,16 +308,23 @@ def _resumed(checkpoint: Path | str | None, training: str, state: tuple) -> tupl
             found, losses = str(file["training"]), file["losses"].tolist()
             kept = [jnp.asarray(file[f"leaf{number}"]) for number in range(len(leaves))]
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{checkpoint} is no checkpoint, or is damaged ({error}): delete it to begin anew") from error
+        raise ValueError(
+            f"{checkpoint} is no checkpoint, or is damaged ({error}): delete it to begin anew"
+        ) from error
     if found != training:
-        raise ValueError(f"{checkpoint} is of another training (images, labels, source, recipe or key): name another file or delete it")
+        raise ValueError(
+            f"{checkpoint} is of another training (images, labels, source, recipe or key): name "
+            f"another file or delete it"
+        )
     return jax.tree.unflatten(form, kept), losses
 
 
 def _save(path: Path, training: str, state: tuple, losses: list[float]) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with unfinished.open("wb") as file:
-        leaves: dict[str, Any] = {f"leaf{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
+        leaves: dict[str, Any] = {
+            f"leaf{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))
+        }
         np.savez(file, **leaves, training=np.str_(training), losses=np.array(losses))
         file.flush()
         os.fsync(file.fileno())

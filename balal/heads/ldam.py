@@ -18,8 +18,8 @@ from balal.heads import rebalance, validation
 
 @dataclass(frozen=True)
 class Head:
-    """coef: float64 [k, D], a direction for each class seen, of length 1. classes: int [k], their ids, rising. counts: int [k], labels of
-    each. losses: [steps], on the way."""
+    """coef: float64 [k, D], a direction for each class seen, of length 1. classes: int [k], their
+    ids, rising. counts: int [k], labels of each. losses: [steps], on the way."""
 
     coef: Float[np.ndarray, "k D"]
     classes: Int[np.ndarray, " k"]
@@ -39,19 +39,24 @@ def fit(
     beta: float = 0.9999,
     deferred: float = 0.8,
 ) -> Head:
-    """A `Head` fitted to labelled features by Adam on all rows at once, from the class means. Same input, same head.
+    """A `Head` fitted to labelled features by Adam on all rows at once, from the class means. Same
+    input, same head.
 
-    The weights of `rebalance.effective_weights` come in after the share `deferred` of the steps; as a head that had converged would forget
-    all that was before, their number is part of the rule.
+    The weights of `rebalance.effective_weights` come in after the share `deferred` of the steps; as
+    a head that had converged would forget all that was before, their number is part of the rule.
 
     Args:
-      features, labels, num_classes: as of `balal.heads.svm.fit`. Only the direction of a row counts.
+      features, labels, num_classes: as of `balal.heads.svm.fit`. Only the direction of a row
+        counts.
       steps, learning_rate: of Adam.
-      largest: margin, of the class with the fewest labels. scale: of the cosines. beta: of the weights.
+      largest: margin, of the class with the fewest labels. scale: of the cosines. beta: of the
+        weights.
 
-    Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite, or no step.
+    Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite,
+    or no step.
 
-    Source: Cao et al., NeurIPS 2019, on frozen features. Differs from the authors' code in training on all rows at once.
+    Source: Cao et al., NeurIPS 2019, on frozen features. Differs from the authors' code in training
+    on all rows at once.
 
     >>> head = fit(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), np.array([4, 4, 7]), num_classes=10, steps=20)
     >>> predict(head, np.array([[2.0, 0.1], [0.1, 2.0]])).tolist()
@@ -65,7 +70,12 @@ def fit(
     means = np.zeros((len(classes), rows.shape[1]))
     np.add.at(means, answers, rows)
     weights = rebalance.effective_weights(counts, beta=beta)
-    each = np.stack([rebalance.deferred(weights, progress=step / steps, start=deferred)[answers] for step in range(steps)])
+    each = np.stack(
+        [
+            rebalance.deferred(weights, progress=step / steps, start=deferred)[answers]
+            for step in range(steps)
+        ]
+    )
     coef, losses = _train(
         jnp.asarray(rows, jnp.float32),
         jnp.asarray(answers),
@@ -75,7 +85,9 @@ def fit(
         scale=float(scale),
         rate=float(learning_rate),
     )
-    return Head(_directions(np.asarray(coef, np.float64)), classes, counts, np.asarray(losses, np.float64))
+    return Head(
+        _directions(np.asarray(coef, np.float64)), classes, counts, np.asarray(losses, np.float64)
+    )
 
 
 def predict(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Int[np.ndarray, " M"]:
@@ -92,7 +104,9 @@ def _train(rows, answers, coef, weights, margins, *, scale: float, rate: float):
 
     def loss(coef, weight):
         cosines = rows @ (coef / jnp.maximum(jnp.linalg.norm(coef, axis=1, keepdims=True), 1e-12)).T
-        return jnp.sum(weight * rebalance.ldam_losses(cosines, answers, margins, scale=scale)) / jnp.sum(weight)
+        return jnp.sum(
+            weight * rebalance.ldam_losses(cosines, answers, margins, scale=scale)
+        ) / jnp.sum(weight)
 
     def step(carry, weight):
         coef, memory = carry

@@ -1,6 +1,8 @@
-"""Pseudo-labels: a head labels the rows of the pool that it is sure of, as many of each class, and is fitted to them as well.
+"""Pseudo-labels: a head labels the rows of the pool that it is sure of, as many of each class, and
+is fitted to them as well.
 
-They never are labels that somebody gave: they spend no budget, find no class, and count for no strategy.
+They never are labels that somebody gave: they spend no budget, find no class, and count for no
+strategy.
 """
 
 from collections.abc import Sequence
@@ -15,8 +17,9 @@ from balal.heads import logistic, rebalance
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """rows: int [P], of the pool, the surest first within a class. labels: int [P], places among the columns of the probabilities, or
-    class ids where `fit` gives them. confidence: [P], the probabilities of these labels.
+    """rows: int [P], of the pool, the surest first within a class. labels: int [P], places among
+    the columns of the probabilities, or class ids where `fit` gives them. confidence: [P], the
+    probabilities of these labels.
     """
 
     rows: Int[np.ndarray, " P"]
@@ -24,10 +27,14 @@ class PseudoLabels:
     confidence: Float[np.ndarray, " P"]
 
 
-def choose(probabilities: Real[Array | np.ndarray, "M k"], *, most: int, confidence: float = 0.95) -> PseudoLabels:
-    """The rows that one class is sure of, at most `most` of each class, the surest first and of equals the lowest row.
+def choose(
+    probabilities: Real[Array | np.ndarray, "M k"], *, most: int, confidence: float = 0.95
+) -> PseudoLabels:
+    """The rows that one class is sure of, at most `most` of each class, the surest first and of
+    equals the lowest row.
 
-    The same bound for every class keeps what is frequent in the pool, or easy, from drowning the rest.
+    The same bound for every class keeps what is frequent in the pool, or easy, from drowning the
+    rest.
 
     Raises: ValueError for a confidence that is not a probability, or a negative bound.
 
@@ -61,25 +68,31 @@ def fit(
     folds: int = 10,
     seed: int = 0,
 ) -> tuple[logistic.Head, PseudoLabels]:
-    """A head fitted to labels, and again to labels and pseudo-labels; and the pseudo-labels of the last round.
+    """A head fitted to labels, and again to labels and pseudo-labels; and the pseudo-labels of the
+    last round.
 
-    Every fit has the loss of the balanced softmax, so that its probabilities are those of a balanced pool; in the later ones its priors
-    include pseudo-labels at their weight. Only labels are in `head.counts`. `C`, by the mean accuracy of the classes, and the temperature
-    are chosen in the fit to labels alone and kept: afterwards held-out labels would be judged by pseudo-labels that they had a say in.
+    Every fit has the loss of the balanced softmax, so that its probabilities are those of a
+    balanced pool; in the later ones its priors include pseudo-labels at their weight. Only labels
+    are in `head.counts`. `C`, by the mean accuracy of the classes, and the temperature
+    are chosen in the fit to labels alone and kept: afterwards held-out labels would be judged by
+    pseudo-labels that they had a say in.
     For the same reason no round is judged: the last one is taken.
 
     Args:
       features: [B, D] with labels [B].
       pool: [M, D], rows without labels.
-      num_classes: how many target classes there are. Pseudo-labels are of classes among the labels only.
+      num_classes: how many target classes there are. Pseudo-labels are of classes among the labels
+        only.
       C: inverse strength of the penalty; of several, cross-validation takes the best.
-      confidence: the least probability of a pseudo-label, after a temperature was fitted to held-out rows.
+      confidence: the least probability of a pseudo-label, after a temperature was fitted to
+        held-out rows.
       most: pseudo-labels of a class (None: the median number of labels of the classes seen).
       weight: what a pseudo-label counts beside a label.
       rounds: how often pseudo-labels are chosen anew, by the head before.
       folds, seed: of the held-out rows for `C` and the temperature.
 
-    Source: after Yang, Xu, NeurIPS 2020 (the value of labels), who take every row of the pool, whatever its confidence.
+    Source: after Yang, Xu, NeurIPS 2020 (the value of labels), who take every row of the pool,
+    whatever its confidence.
 
     >>> head, pseudo = fit(np.array([[-1.0], [1.0]] * 4), np.array([0, 1] * 4), np.array([[-9.0], [0.0]]), num_classes=2)
     >>> pseudo.rows.tolist(), pseudo.labels.tolist()
@@ -87,11 +100,17 @@ def fit(
     """
     if rounds < 1:
         raise ValueError(f"there must be at least one round, got {rounds}")
-    rows, answers, others = np.asarray(features, np.float64), np.asarray(labels, np.int64), np.asarray(pool, np.float64)
+    rows, answers, others = (
+        np.asarray(features, np.float64),
+        np.asarray(labels, np.int64),
+        np.asarray(pool, np.float64),
+    )
     shift = rebalance.adjustment(rebalance.counts_of(answers, num_classes=num_classes))
     # What is checked of labels and features is checked here, by the first fit.
     fit_head = partial(logistic.fit, num_classes=num_classes)
-    first = head = fit_head(rows, answers, C=C, folds=folds, seed=seed, calibrate=True, balanced=True, adjustment=shift)
+    first = head = fit_head(
+        rows, answers, C=C, folds=folds, seed=seed, calibrate=True, balanced=True, adjustment=shift
+    )
     bound = int(np.median(first.counts)) if most is None else most
     pseudo = PseudoLabels(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     for _ in range(rounds):
@@ -102,7 +121,11 @@ def fit(
         shift = rebalance.adjustment(np.bincount(together, weights=weights, minlength=num_classes))
         everything = np.concatenate([rows, others[pseudo.rows]])
         given = np.arange(len(together)) < len(answers)
-        head = fit_head(everything, together, C=first.C, weights=weights, adjustment=shift, given=given)
+        head = fit_head(
+            everything, together, C=first.C, weights=weights, adjustment=shift, given=given
+        )
         converged = first.converged and head.converged
-        head = replace(head, accuracies=first.accuracies, temperature=first.temperature, converged=converged)
+        head = replace(
+            head, accuracies=first.accuracies, temperature=first.temperature, converged=converged
+        )
     return head, pseudo

@@ -1,8 +1,9 @@
-"""What to do about labels of which some classes have many and others few: weights, adjustments and losses, each a small function.
+"""What to do about labels of which some classes have many and others few: weights, adjustments and
+losses, each a small function.
 
-They compose with `balal.heads.logistic`: `fit(..., weights=effective_weights(counts)[labels])`, or `adjustment=adjustment(counts)`, or
-`adjust(...)` of its logits afterwards. `counts` are labels of each class; a class without any is not known, gets weight 0 and is never
-predicted.
+They compose with `balal.heads.logistic`: `fit(..., weights=effective_weights(counts)[labels])`, or
+`adjustment=adjustment(counts)`, or `adjust(...)` of its logits afterwards. `counts` are labels of
+each class; a class without any is not known, gets weight 0 and is never predicted.
 """
 
 import jax
@@ -12,15 +13,18 @@ from jaxtyping import Array, Float, Int, Integer, Real
 
 from balal.heads import validation
 
-# The logit of a class that is not known: its probability is 0, and its gradient, unlike that of -inf, too.
+# The logit of a class that is not known: its probability is 0, and its gradient, unlike that of
+# -inf, too.
 UNKNOWN = -1e30
 
 
-def priors(counts: Real[Array | np.ndarray, " C"], *, smoothing: float | int = 0.0) -> Float[np.ndarray, " C"]:
+def priors(
+    counts: Real[Array | np.ndarray, " C"], *, smoothing: float | int = 0.0
+) -> Float[np.ndarray, " C"]:
     """The share of each known class, `(n_c + a) / sum (n_c + a)`, 0 for the others: float64 [C].
 
-    Raises: ValueError where counts are negative or no class has any, an option is out of its range, or other arrays are not of as many
-      classes; so do all functions of counts.
+    Raises: ValueError where counts are negative or no class has any, an option is out of its range,
+      or other arrays are not of as many classes; so do all functions of counts.
 
     >>> priors(np.array([3, 0, 1])).tolist()
     [0.75, 0.0, 0.25]
@@ -32,11 +36,16 @@ def priors(counts: Real[Array | np.ndarray, " C"], *, smoothing: float | int = 0
 
 
 def adjustment(
-    counts: Real[Array | np.ndarray, " C"], *, strength: float | int = 1.0, smoothing: float | int = 0.0
+    counts: Real[Array | np.ndarray, " C"],
+    *,
+    strength: float | int = 1.0,
+    smoothing: float | int = 0.0,
 ) -> Float[np.ndarray, " C"]:
-    """What is added to the logits within the loss: `strength` times the logarithm of the priors, `UNKNOWN` for unknown classes.
+    """What is added to the logits within the loss: `strength` times the logarithm of the priors,
+    `UNKNOWN` for unknown classes.
 
-    With strength 1 it makes the balanced softmax. A head that was fitted so is used as it is, not adjusted once more.
+    With strength 1 it makes the balanced softmax. A head that was fitted so is used as it is, not
+    adjusted once more.
 
     Source: Menon et al., ICLR 2021 (logit adjustment); Ren et al., NeurIPS 2020 (balanced softmax).
 
@@ -54,9 +63,11 @@ def adjust(
     strength: float | int = 1.0,
     smoothing: float | int = 0.0,
 ) -> Float[np.ndarray, "M C"]:
-    """Logits of a head that knows nothing of the imbalance, less `strength` times the logarithm of the priors: [M, C].
+    """Logits of a head that knows nothing of the imbalance, less `strength` times the logarithm of
+    the priors: [M, C].
 
-    Source: Menon et al., ICLR 2021, Section 4.1. With strength 1, the argument of the maximum is that of `threshold`.
+    Source: Menon et al., ICLR 2021, Section 4.1. With strength 1, the argument of the maximum is
+    that of `threshold`.
 
     >>> adjust(np.array([[0.0, 0.0]]), np.array([3, 1])).argmax(axis=1).tolist()
     [1]
@@ -74,9 +85,11 @@ def threshold(
     target: Float[Array | np.ndarray, " classes"] | None = None,
     smoothing: float | int = 0.0,
 ) -> Float[np.ndarray, "M C"]:
-    """Probabilities divided by the priors of the labels and multiplied by those of the `target` (None: uniform), which sum to 1: [M, C].
+    """Probabilities divided by the priors of the labels and multiplied by those of the `target`
+    (None: uniform), which sum to 1: [M, C].
 
-    Raises: ValueError also for a target that is negative, and for rows with no probability on a class that has labels and a target.
+    Raises: ValueError also for a target that is negative, and for rows with no probability on a
+    class that has labels and a target.
 
     Source: Buda, Maki, Mazurowski, Neural Networks 2018.
 
@@ -84,19 +97,32 @@ def threshold(
     [[0.25, 0.75]]
     """
     shares = priors(counts, smoothing=smoothing)
-    wanted = validation.of_classes("target", np.ones(len(shares)) if target is None else target, len(shares))
-    validation.require((wanted >= 0) & (wanted < np.inf), "target must be finite and not negative", "classes")
+    wanted = validation.of_classes(
+        "target", np.ones(len(shares)) if target is None else target, len(shares)
+    )
+    validation.require(
+        (wanted >= 0) & (wanted < np.inf), "target must be finite and not negative", "classes"
+    )
     ratio = np.where(shares > 0, wanted / np.where(shares > 0, shares, 1), 0)
-    moved = validation.of_classes("probabilities", probabilities, len(shares), axes=2) * ratio[None, :]
+    moved = (
+        validation.of_classes("probabilities", probabilities, len(shares), axes=2) * ratio[None, :]
+    )
     total = moved.sum(axis=1, keepdims=True)
-    validation.require((total > 0) & (total < np.inf), "probabilities must be finite, and positive for a class with labels and a target")
+    validation.require(
+        (total > 0) & (total < np.inf),
+        "probabilities must be finite, and positive for a class with labels and a target",
+    )
     return moved / total
 
 
-def effective_weights(counts: Real[Array | np.ndarray, " C"], *, beta: float | int = 0.99) -> Float[np.ndarray, " C"]:
-    """Weights of classes by the effective number of their labels, `E = (1 - beta^n) / (1 - beta)`: float64 [C], 1 on average.
+def effective_weights(
+    counts: Real[Array | np.ndarray, " C"], *, beta: float | int = 0.99
+) -> Float[np.ndarray, " C"]:
+    """Weights of classes by the effective number of their labels, `E = (1 - beta^n) / (1 - beta)`:
+    float64 [C], 1 on average.
 
-    beta: in [0, 1]; 0 weighs all alike, 1 by the inverse frequency, which .99 nearly does already with fewer than 100 labels a class.
+    beta: in [0, 1]; 0 weighs all alike, 1 by the inverse frequency, which .99 nearly does already
+    with fewer than 100 labels a class.
 
     Source: Cui et al., CVPR 2019, Equation 3.
 
@@ -106,16 +132,25 @@ def effective_weights(counts: Real[Array | np.ndarray, " C"], *, beta: float | i
     counts = _checked(counts)
     _within("beta", beta, 0, 1)
     # At the ends the formula is 0/0 or takes the logarithm of 0; both limits are known.
-    effective = np.ones(len(counts)) if beta == 0 else counts if beta == 1 else np.expm1(counts * np.log(beta)) / (beta - 1)
+    effective = (
+        np.ones(len(counts))
+        if beta == 0
+        else counts
+        if beta == 1
+        else np.expm1(counts * np.log(beta)) / (beta - 1)
+    )
     weights = np.where(counts > 0, 1 / np.where(counts > 0, effective, 1), 0)
     return weights * np.sum(counts > 0) / weights.sum()
 
 
-def sampling(counts: Real[Array | np.ndarray, " C"], *, power: float | int = 0.0, progress: float | int = 1.0) -> Float[np.ndarray, " C"]:
+def sampling(
+    counts: Real[Array | np.ndarray, " C"], *, power: float | int = 0.0, progress: float | int = 1.0
+) -> Float[np.ndarray, " C"]:
     """How often each class is drawn when oversampling, in proportion to `n_c^power`: float64 [C].
 
-    power: 0 draws all classes alike, .5 by the square root, 1 rows alike. progress: from 0, rows alike, to 1, as `power` says; in between
-    both are mixed, which is progressively balanced sampling.
+    power: 0 draws all classes alike, .5 by the square root, 1 rows alike. progress: from 0, rows
+    alike, to 1, as `power` says; in between both are mixed, which is progressively balanced
+    sampling.
 
     Source: Kang et al., ICLR 2020, Section 3.
 
@@ -131,7 +166,8 @@ def sampling(counts: Real[Array | np.ndarray, " C"], *, power: float | int = 0.0
 def sampling_weights(
     counts: Real[Array | np.ndarray, " C"], *, power: float | int = 0.0, progress: float | int = 1.0
 ) -> Float[np.ndarray, " C"]:
-    """Weights of classes that do on average what drawing by `sampling` does, `n P(c) / n_c`: float64 [C]; the rows' sum to `n`.
+    """Weights of classes that do on average what drawing by `sampling` does, `n P(c) / n_c`:
+    float64 [C]; the rows' sum to `n`.
 
     With power 0 they retrain a classifier on frozen features as cRT does (Kang et al., ICLR 2020).
 
@@ -139,13 +175,23 @@ def sampling_weights(
     [0.667, 2.0]
     """
     counts = _checked(counts)
-    return np.where(counts > 0, sampling(counts, power=power, progress=progress) * counts.sum() / np.where(counts > 0, counts, 1), 0)
+    return np.where(
+        counts > 0,
+        sampling(counts, power=power, progress=progress)
+        * counts.sum()
+        / np.where(counts > 0, counts, 1),
+        0,
+    )
 
 
-def deferred(weights: Float[Array | np.ndarray, " C"], *, progress: float | int, start: float | int = 0.8) -> Float[np.ndarray, " C"]:
-    """Deferred re-weighting: weight 1 for every class before the share `start` of the training is over, and `weights` from then on.
+def deferred(
+    weights: Float[Array | np.ndarray, " C"], *, progress: float | int, start: float | int = 0.8
+) -> Float[np.ndarray, " C"]:
+    """Deferred re-weighting: weight 1 for every class before the share `start` of the training is
+    over, and `weights` from then on.
 
-    It makes a difference only where training stops short: what converges forgets where it came from.
+    It makes a difference only where training stops short: what converges forgets where it came
+    from.
 
     Source: Cao et al., NeurIPS 2019, Algorithm 1.
 
@@ -156,8 +202,11 @@ def deferred(weights: Float[Array | np.ndarray, " C"], *, progress: float | int,
     return weights if progress >= start else np.ones_like(weights)
 
 
-def ldam_margins(counts: Real[Array | np.ndarray, " C"], *, largest: float | int = 0.5) -> Float[np.ndarray, " C"]:
-    """Margins in proportion to `n_c^(-1/4)`, the rarest class's `largest`, 0 for unknown classes: float64 [C].
+def ldam_margins(
+    counts: Real[Array | np.ndarray, " C"], *, largest: float | int = 0.5
+) -> Float[np.ndarray, " C"]:
+    """Margins in proportion to `n_c^(-1/4)`, the rarest class's `largest`, 0 for unknown classes:
+    float64 [C].
 
     Source: Cao et al., NeurIPS 2019, Equation 13.
 
@@ -176,9 +225,11 @@ def ldam_losses(
     *,
     scale: float | int = 30.0,
 ) -> Float[Array, " B"]:
-    """The label-distribution-aware margin loss of each row: its own cosine is lessened by its margin, all are scaled. [B].
+    """The label-distribution-aware margin loss of each row: its own cosine is lessened by its
+    margin, all are scaled. [B].
 
-    Source: Cao et al., NeurIPS 2019, Equation 12, with the normalised classifier of its experiments.
+    Source: Cao et al., NeurIPS 2019, Equation 12, with the normalised classifier of its
+    experiments.
 
     >>> ldam_losses(np.array([[0.5, 0.5]]), np.array([0]), np.array([0.0, 0.0])).shape
     (1,)
@@ -208,11 +259,15 @@ def losses(
     return jax.nn.logsumexp(values, axis=1) - own
 
 
-def tau_normalise(coef: Float[Array | np.ndarray, "C D"], *, strength: float | int = 1.0) -> Float[np.ndarray, "C D"]:
-    """Weights of a linear head with the norm of each row taken to the power `1 - strength`; its intercepts are to be dropped: [C, D].
+def tau_normalise(
+    coef: Float[Array | np.ndarray, "C D"], *, strength: float | int = 1.0
+) -> Float[np.ndarray, "C D"]:
+    """Weights of a linear head with the norm of each row taken to the power `1 - strength`; its
+    intercepts are to be dropped: [C, D].
 
-    Rows of classes with many labels are longer, and win for that. strength: in [0, 1]; 0 changes nothing, and 1 makes rows of length 1. The
-    authors choose it on held-out labels, which is left to the caller.
+    Rows of classes with many labels are longer, and win for that. strength: in [0, 1]; 0 changes
+    nothing, and 1 makes rows of length 1. The authors choose it on held-out labels, which is left
+    to the caller.
 
     Source: Kang et al., ICLR 2020, Equation 4.
 
@@ -225,7 +280,9 @@ def tau_normalise(coef: Float[Array | np.ndarray, "C D"], *, strength: float | i
     return coef / np.where(norms > 0, norms, 1) ** strength
 
 
-def counts_of(labels: Integer[Array | np.ndarray, " B"], *, num_classes: int) -> Int[np.ndarray, " C"]:
+def counts_of(
+    labels: Integer[Array | np.ndarray, " B"], *, num_classes: int
+) -> Int[np.ndarray, " C"]:
     """Labels of each class: int64 [C]; labels of -1 count for none.
 
     Raises: ValueError for labels that are no class.
@@ -234,22 +291,33 @@ def counts_of(labels: Integer[Array | np.ndarray, " B"], *, num_classes: int) ->
     [0, 0, 2]
     """
     labels = np.asarray(labels)
-    validation.require((labels >= -1) & (labels < num_classes), f"labels must be in [-1, {num_classes})")
+    validation.require(
+        (labels >= -1) & (labels < num_classes), f"labels must be in [-1, {num_classes})"
+    )
     return np.bincount(labels[labels >= 0], minlength=num_classes)
 
 
 def _matching(values, labels, each) -> None:
-    """ValueError unless there is a label a row and a number a column; shapes alone, as losses are compiled."""
+    """ValueError unless there is a label a row and a number a column; shapes alone, as losses are
+    compiled."""
     if (*np.shape(labels), *np.shape(each)) != values.shape or values.ndim != 2:
         told = f"got shapes {values.shape}, {np.shape(labels)} and {np.shape(each)}"
-        raise ValueError(f"losses take rows [B, C], a label for each row and a number for each class, {told}")
+        raise ValueError(
+            f"losses take rows [B, C], a label for each row and a number for each class, {told}"
+        )
 
 
 def _checked(counts) -> np.ndarray:
     counts = np.asarray(counts, np.float64)
-    validation.require((counts >= 0) & (counts < np.inf), "counts must be numbers of labels, not negative", "classes")
+    validation.require(
+        (counts >= 0) & (counts < np.inf),
+        "counts must be numbers of labels, not negative",
+        "classes",
+    )
     if not counts.any():
-        raise ValueError("no class has a label: counts are 0 throughout, so there is nothing to balance")
+        raise ValueError(
+            "no class has a label: counts are 0 throughout, so there is nothing to balance"
+        )
     return counts
 
 

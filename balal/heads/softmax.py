@@ -1,8 +1,9 @@
-"""Softmax regression by Newton steps: every fold and every strength of the penalty in one compiled program.
+"""Softmax regression by Newton steps: every fold and every strength of the penalty in one compiled
+program.
 
-The objective is scikit-learn's, `|W|^2 / 2 + C sum_i weight_i (log sum_c exp z_ic - z_i,label)`, `z_i = W x_i + b + adjustment`, with an
-intercept that is free. Systems are solved by conjugate gradients, a fixed share better each step, and a step is halved until the
-objective falls.
+The objective is scikit-learn's, `|W|^2 / 2 + C sum_i weight_i (log sum_c exp z_ic - z_i,label)`,
+`z_i = W x_i + b + adjustment`, with an intercept that is free. Systems are solved by conjugate
+gradients, a fixed share better each step, and a step is halved until the objective falls.
 """
 
 from functools import partial
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from balal.heads.spaces import product
+from balal.heads.formulations import product
 
 _STEPS, _TURNS, _HALVINGS = 50, 60, 20
 _LEFT = 0.1
@@ -22,8 +23,9 @@ _LEFT = 0.1
 class Solution(NamedTuple):
     """What `solve` finds, for `G` strengths, `k` classes and `runs = num_folds + 1`.
 
-    held_out: [G, B, k], logits without the adjustment of each row by the run that left it out. coef: [G, k, D], intercept: [G, k], of the
-    run with all rows. decrease: [runs, G], what one more step would take off the objective, about, as a share of it.
+    held_out: [G, B, k], logits without the adjustment of each row by the run that left it out.
+    coef: [G, k, D], intercept: [G, k], of the run with all rows. decrease: [runs, G], what one more
+    step would take off the objective, about, as a share of it.
     """
 
     held_out: Float[Array, "G B k"]
@@ -33,7 +35,8 @@ class Solution(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """weights: [B], of the rows of this run. own: [B, k], one where a row has its label. shift: [k], the adjustment."""
+    """weights: [B], of the rows of this run. own: [B, k], one where a row has its label. shift:
+    [k], the adjustment."""
 
     weights: Float[Array, " B"]
     own: Float[Array, "B k"]
@@ -55,11 +58,13 @@ def solve(
     """The regressions of all folds and strengths, float32. Compiles once a shape.
 
     Args:
-      rows: [B, D], labels: int [B], in [0, k). Rows with weight 0 and columns of zeros are padding and change nothing.
+      rows: [B, D], labels: int [B], in [0, k). Rows with weight 0 and columns of zeros are padding
+        and change nothing.
       weights: [B], what each row counts in the objective, not negative.
       fold: int [B], the run that leaves the row out, in [0, num_folds), or -1 for none.
       strengths: [G], values of `C`, rising: each is started from the one before.
-      adjustment: [k], added to the logits of every row. A class without a row in a run has no part in it.
+      adjustment: [k], added to the logits of every row. A class without a row in a run has no part
+        in it.
       tolerance: share of the objective that one more step may still take off.
     """
     levels, num_classes, size = len(strengths), len(adjustment), len(rows)
@@ -76,19 +81,26 @@ def solve(
             coef, decrease = _newton(rows, problem, strength, tolerance, coef)
             return coef, (coef, decrease)
 
-        coefs, decrease = lax.scan(level, jnp.zeros((num_classes, rows.shape[1]), jnp.float32), strengths)[1]
+        coefs, decrease = lax.scan(
+            level, jnp.zeros((num_classes, rows.shape[1]), jnp.float32), strengths
+        )[1]
         logits = jax.vmap(lambda coef: product(rows, coef.T))(coefs)
         held_out = jnp.where((fold == number)[None, :, None], logits, held_out)
         return held_out, coefs, decreases.at[number].set(decrease)
 
     nothing = jnp.zeros((levels, size, num_classes), jnp.float32)
     empty = jnp.zeros((levels, num_classes, rows.shape[1]), jnp.float32)
-    held_out, coefs, decreases = lax.fori_loop(0, num_folds + 1, run, (nothing, empty, jnp.zeros((num_folds + 1, levels), jnp.float32)))
+    held_out, coefs, decreases = lax.fori_loop(
+        0, num_folds + 1, run, (nothing, empty, jnp.zeros((num_folds + 1, levels), jnp.float32))
+    )
     return Solution(held_out, coefs[..., :-1], coefs[..., -1], decreases)
 
 
-def _newton(rows: Array, problem: _Run, strength: Array, tolerance: Array, coef: Array) -> tuple[Array, Array]:
-    """The best coefficients [k, D + 1] and the share of the objective that a step would still have taken off."""
+def _newton(
+    rows: Array, problem: _Run, strength: Array, tolerance: Array, coef: Array
+) -> tuple[Array, Array]:
+    """The best coefficients [k, D + 1] and the share of the objective that a step would still have
+    taken off."""
     # The intercept, in the last column, is not penalised.
     penalty = jnp.ones(rows.shape[1], jnp.float32).at[-1].set(0.0)[None, :]
     weights = (strength * problem.weights)[:, None]
@@ -96,8 +108,12 @@ def _newton(rows: Array, problem: _Run, strength: Array, tolerance: Array, coef:
     def objective(coef: Array, logits: Array) -> Array:
         values = logits + problem.shift[None, :]
         # Of a row that has no part the label may be unknown, and its logit -1e30.
-        losses = jax.nn.logsumexp(values, axis=1) - jnp.sum(jnp.where(problem.own > 0, values, 0.0), axis=1)
-        return 0.5 * jnp.sum(penalty * jnp.square(coef)) + jnp.sum(jnp.where(weights[:, 0] > 0, weights[:, 0] * losses, 0.0))
+        losses = jax.nn.logsumexp(values, axis=1) - jnp.sum(
+            jnp.where(problem.own > 0, values, 0.0), axis=1
+        )
+        return 0.5 * jnp.sum(penalty * jnp.square(coef)) + jnp.sum(
+            jnp.where(weights[:, 0] > 0, weights[:, 0] * losses, 0.0)
+        )
 
     def step(state):
         coef, logits, cost, _, _, steps = state
@@ -119,14 +135,25 @@ def _newton(rows: Array, problem: _Run, strength: Array, tolerance: Array, coef:
             return share, objective(coef + share * way, logits + share * moved), halvings + 1
 
         first = 1.0, objective(coef + way, logits + moved), 0
-        share, other, _ = lax.while_loop(lambda state: (state[1] >= cost) & (state[2] < _HALVINGS), shorter, first)
+        share, other, _ = lax.while_loop(
+            lambda state: (state[1] >= cost) & (state[2] < _HALVINGS), shorter, first
+        )
         falls = other < cost
         coef = jnp.where(falls, coef + share * way, coef)
-        return coef, product(rows, coef.T), jnp.where(falls, other, cost), decrease, falls & (decrease > tolerance), steps + 1
+        return (
+            coef,
+            product(rows, coef.T),
+            jnp.where(falls, other, cost),
+            decrease,
+            falls & (decrease > tolerance),
+            steps + 1,
+        )
 
     logits = product(rows, coef.T)
     state = coef, logits, objective(coef, logits), jnp.float32(jnp.inf), jnp.array(True), 0
-    coef, _, _, decrease, *_ = lax.while_loop(lambda state: state[4] & (state[5] < _STEPS), step, state)
+    coef, _, _, decrease, *_ = lax.while_loop(
+        lambda state: state[4] & (state[5] < _STEPS), step, state
+    )
     return coef, decrease
 
 
@@ -140,7 +167,13 @@ def _conjugate_gradients(times, right: Array) -> Array:
         length = square / jnp.maximum(jnp.sum(direction * image), 1e-30)
         values, residual = values + length * direction, residual - length * image
         now = jnp.sum(jnp.square(residual))
-        return values, residual, residual + now / jnp.maximum(square, 1e-30) * direction, now, turns + 1
+        return (
+            values,
+            residual,
+            residual + now / jnp.maximum(square, 1e-30) * direction,
+            now,
+            turns + 1,
+        )
 
     state = jnp.zeros_like(right), right, right, jnp.sum(jnp.square(right)), 0
     return lax.while_loop(lambda state: (state[3] > goal) & (state[4] < _TURNS), turn, state)[0]

@@ -1,12 +1,16 @@
-"""One-vs-rest linear SVMs with squared hinge: every class, every fold and every strength of the penalty in one compiled program.
+"""One-vs-rest linear SVMs with squared hinge: every class, every fold and every strength of the
+penalty in one compiled program.
 
-A problem is one class against the rest in one run; a run leaves out the rows of one fold, and the last run none. Its objective is
-liblinear's, `|w|^2 / 2 + b^2 / 2 + sum_i c_i max(0, 1 - y_i f_i)^2` with `f_i = w.x_i + b` and `c_i = C weight_i`. All rows keep their
-margins `f`, so that one that is left out is scored on the way.
+A problem is one class against the rest in one run; a run leaves out the rows of one fold, and the
+last run none. Its objective is liblinear's, `|w|^2 / 2 + b^2 / 2 + sum_i c_i max(0, 1 - y_i f_i)^2`
+with `f_i = w.x_i + b` and `c_i = C weight_i`. All rows keep their margins `f`, so that one that is
+left out is scored on the way.
 
-A Newton step goes towards the best point for the rows that are inside the margin now, as far as the objective falls. Each step also proves
-how far it is from the best, and a problem that is within the tolerance goes on to the next strength from where it stands. Problems take
-their steps in blocks, those with the most rows inside the margin first: a block is of equals then, and none waits for the slowest.
+A Newton step goes towards the best point for the rows that are inside the margin now, as far as the
+objective falls. Each step also proves how far it is from the best, and a problem that is within the
+tolerance goes on to the next strength from where it stands. Problems take their steps in blocks,
+those with the most rows inside the margin first: a block is of equals then, and none waits for the
+slowest.
 """
 
 from functools import partial
@@ -17,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from balal.heads import spaces
+from balal.heads import formulations
 
 # Problems in a block: as few as the processor multiplies at full speed.
 _LANES = 32
@@ -27,8 +31,9 @@ _STEPS, _HALVINGS = 100, 12
 class Solution(NamedTuple):
     """What `solve` finds, for `G` strengths, `k` classes and `runs = num_folds + 1`.
 
-    held_out: [G, k, B], margins of each row by the run that left it out, 0 where none did. coef: [G, k, D], intercept: [G, k], of the run
-    with all rows. gap: [runs, G, k], at most by so much, as a share of it, is the objective above the best.
+    held_out: [G, k, B], margins of each row by the run that left it out, 0 where none did. coef:
+    [G, k, D], intercept: [G, k], of the run with all rows. gap: [runs, G, k], at most by so much,
+    as a share of it, is the objective above the best.
     """
 
     held_out: Float[Array, "G k B"]
@@ -38,7 +43,8 @@ class Solution(NamedTuple):
 
 
 class _Problems(NamedTuple):
-    """Where all problems stand: [P, size], [P, B] and [P]. inside: rows inside the margin, -1 = done. level: of the strengths."""
+    """Where all problems stand: [P, size], [P, B] and [P]. inside: rows inside the margin, -1 =
+    done. level: of the strengths."""
 
     point: Float[Array, "P size"]
     margins: Float[Array, "P B"]
@@ -64,14 +70,16 @@ def solve(
     """The SVMs of all classes, folds and strengths, float32. Compiles once a shape.
 
     Args:
-      rows: [B, D], labels: int [B], in [0, num_classes). Rows with weight 0 and columns of zeros are padding and change nothing.
+      rows: [B, D], labels: int [B], in [0, num_classes). Rows with weight 0 and columns of zeros
+        are padding and change nothing.
       weights: [B], what each row counts in the objective, not negative.
       fold: int [B], the run that leaves the row out, in [0, num_folds), or -1 for none.
       strengths: [ladder + G], values of `C`, rising.
-      tolerance: largest relative duality gap of a problem that is done, for the `G` strengths; on the ladder a tenth will do.
+      tolerance: largest relative duality gap of a problem that is done, for the `G` strengths; on
+        the ladder a tenth will do.
       begin: the first strength to solve.
-      ladder: how many strengths, the first ones, are only there to start from. A high strength is found sooner from a lower one than
-        from nothing.
+      ladder: how many strengths, the first ones, are only there to start from. A high strength is
+        found sooner from a lower one than from nothing.
 
     Source: Keerthi, DeCoste, JMLR 2005 (the finite Newton method for this objective).
     """
@@ -79,7 +87,7 @@ def solve(
     total = runs * num_classes
     lanes = min(_LANES, total)
     rows = jnp.concatenate([rows, jnp.ones((size, 1), jnp.float32)], axis=1)
-    space = spaces.suitable(rows)
+    space = formulations.suitable(rows)
 
     def turn(state):
         problems, held_out, points, gaps = state
@@ -91,38 +99,52 @@ def solve(
         bounds = jnp.where(left, 0.0, weights[None, :]) * strengths[level][:, None]
         goal = jnp.where(level < ladder, 0.1, tolerance)
 
-        block, stuck = _step(space, spaces.Block(signs, bounds, point, margins), busy, goal)
+        block, stuck = _step(space, formulations.Block(signs, bounds, point, margins), busy, goal)
         gap = space.gap(block)
         done = busy & ((gap <= goal) | stuck | (steps + 1 >= _STEPS))
 
         # What is not told goes beyond the last place, where it is dropped.
         place = jnp.where(done & (level >= ladder), level - ladder, levels)
         held_out = held_out.at[place, target].add(jnp.where(left, block.margins, 0), mode="drop")
-        points = points.at[jnp.where(run == num_folds, place, levels), target].set(block.point, mode="drop")
+        points = points.at[jnp.where(run == num_folds, place, levels), target].set(
+            block.point, mode="drop"
+        )
         gaps = gaps.at[run, place, target].set(gap, mode="drop")
 
         level, steps = level + done, jnp.where(done, 0, steps + 1)
-        inside = jnp.where(busy & (level < levels), jnp.sum(spaces.inside(block), axis=1), -1)
+        inside = jnp.where(busy & (level < levels), jnp.sum(formulations.inside(block), axis=1), -1)
         new = _Problems(block.point, block.margins, inside, level, steps)
-        problems = _Problems(*(old.at[chosen].set(part) for old, part in zip(problems, new, strict=True)))
+        problems = _Problems(
+            *(old.at[chosen].set(part) for old, part in zip(problems, new, strict=True))
+        )
         return problems, held_out, points, gaps
 
     kept = (weights > 0)[None, :] & (fold[None, :] != jnp.arange(runs)[:, None])
     # A class without a row in a run is no problem there.
-    known = jnp.any(kept[:, None, :] & (labels[None, :] == jnp.arange(num_classes)[:, None])[None], axis=2)
+    known = jnp.any(
+        kept[:, None, :] & (labels[None, :] == jnp.arange(num_classes)[:, None])[None], axis=2
+    )
     inside = jnp.where(known, jnp.sum(kept, axis=1, keepdims=True), -1).astype(jnp.int32)
     zeros = partial(jnp.zeros, dtype=jnp.float32)
     problems = _Problems(
-        zeros((total, space.size)), zeros((total, size)), inside.ravel(), jnp.full(total, begin, jnp.int32), jnp.zeros(total, jnp.int32)
+        zeros((total, space.size)),
+        zeros((total, size)),
+        inside.ravel(),
+        jnp.full(total, begin, jnp.int32),
+        jnp.zeros(total, jnp.int32),
     )
     shape = levels - ladder, num_classes
     state = problems, zeros((*shape, size)), zeros((*shape, space.size)), zeros((runs, *shape))
-    _, held_out, points, gaps = lax.while_loop(lambda state: jnp.any(state[0].inside >= 0), turn, state)
+    _, held_out, points, gaps = lax.while_loop(
+        lambda state: jnp.any(state[0].inside >= 0), turn, state
+    )
     coef = space.coef(points)
     return Solution(held_out, coef[..., :-1], coef[..., -1], gaps)
 
 
-def _step(space: spaces.Space, block: spaces.Block, busy: Array, goal: Array) -> tuple[spaces.Block, Array]:
+def _step(
+    space: formulations.Space, block: formulations.Block, busy: Array, goal: Array
+) -> tuple[formulations.Block, Array]:
     """One step of each problem of a block, and whether it found nothing better."""
     aim = space.aim(block, busy, goal)
     aimed = space.margins(aim)
@@ -137,11 +159,14 @@ def _step(space: spaces.Space, block: spaces.Block, busy: Array, goal: Array) ->
     margins = jnp.where(share == 1, aimed, block.margins + share * (aimed - block.margins))
     new = block._replace(point=point, margins=margins)
     norm = space.inner(point, margins, point, margins)
-    return new, 0.5 * norm + spaces.loss(new) >= 0.5 * products[0] + spaces.loss(block)
+    return new, 0.5 * norm + formulations.loss(new) >= 0.5 * products[0] + formulations.loss(block)
 
 
-def _share(block: spaces.Block, aimed: Array, here: Array, across: Array, there: Array) -> Float[Array, " lanes"]:
-    """The part of the way to the aim after which the objective rises: along it, it is convex and made of parabolas."""
+def _share(
+    block: formulations.Block, aimed: Array, here: Array, across: Array, there: Array
+) -> Float[Array, " lanes"]:
+    """The part of the way to the aim after which the objective rises: along it, it is convex and
+    made of parabolas."""
     way = aimed - block.margins
 
     def slope(share: Array) -> Array:
@@ -162,7 +187,9 @@ def _share(block: spaces.Block, aimed: Array, here: Array, across: Array, there:
 
     def cost(share: Array) -> Array:
         norm = (1 - share) ** 2 * here + 2 * share * (1 - share) * across + share**2 * there
-        return 0.5 * norm + spaces.loss(block._replace(margins=block.margins + share[:, None] * way))
+        return 0.5 * norm + formulations.loss(
+            block._replace(margins=block.margins + share[:, None] * way)
+        )
 
     # Near the end the whole way is the best, and rounding must not hide it.
     return jnp.where(cost(jnp.ones_like(share)) <= (1 + 1e-6) * cost(share), 1.0, share)

@@ -1,4 +1,5 @@
-"""A linear SVM on frozen features, one-vs-rest, squared hinge and L2: the objective of scikit-learn's `LinearSVC`.
+"""A linear SVM on frozen features, one-vs-rest, squared hinge and L2: the objective of
+scikit-learn's `LinearSVC`.
 
 head = svm.fit(features[indices], labels[indices], num_classes=100)
 predicted = svm.predict(head, test_features)
@@ -13,7 +14,8 @@ from jaxtyping import Array, Float, Int, Integer, Real
 
 from balal.heads import solver, validation
 
-# Largest duality gaps, as shares of the objective: what the solver is asked for, and what `Head.converged` promises.
+# Largest duality gaps, as shares of the objective: what the solver is asked for, and what
+# `Head.converged` promises.
 _TOLERANCE, _PROMISED = 1e-4, 1e-3
 _LADDER = 4
 
@@ -22,10 +24,12 @@ _LADDER = 4
 class Head:
     """A fitted linear SVM, as plain arrays. `k` is the number of classes seen among the labels.
 
-    coef: float64 [k, D] and intercept: float64 [k], one row a class seen. classes: int [k], their ids, rising. counts: int [k], labels of
-    each. C: of the fit, the chosen one where there was a choice. accuracies: (C, held-out accuracy) of every C tried, empty where none
-    was held out. temperature: what margins are divided by to become logits, None where the head was not calibrated. converged: whether
-    every objective, in the fit and in the folds of the chosen C, is proven to be within 0.1 % of the best.
+    coef: float64 [k, D] and intercept: float64 [k], one row a class seen. classes: int [k], their
+    ids, rising. counts: int [k], labels of each. C: of the fit, the chosen one where there was a
+    choice. accuracies: (C, held-out accuracy) of every C tried, empty where none was held out.
+    temperature: what margins are divided by to become logits, None where the head was not
+    calibrated. converged: whether every objective, in the fit and in the folds of the chosen C, is
+    proven to be within 0.1 % of the best.
     """
 
     coef: Float[np.ndarray, "k D"]
@@ -51,21 +55,26 @@ def fit(
 ) -> Head:
     """A `Head` fitted to labelled features. Same input, same head.
 
-    Every class, fold and value of `C` is solved by one program in float32 (`balal.heads.solver`). It is compiled once for numbers of rows
-    that are alike, an eighth apart, so that later heads of the same budget cost only their solution.
+    Every class, fold and value of `C` is solved by one program in float32 (`balal.heads.solver`).
+    It is compiled once for numbers of rows that are alike, an eighth apart, so that later heads of
+    the same budget cost only their solution.
 
     Args:
       features: [B, D]. `C = 10` is good for rows of norm about 1, see `balal.heads.scaling`.
-      labels: int [B], in [0, num_classes); any part of the classes may be absent, and one alone is predicted always.
+      labels: int [B], in [0, num_classes); any part of the classes may be absent, and one alone is
+        predicted always.
       num_classes: how many target classes there are.
-      C: inverse strength of the L2 penalty. Of several, the one with the best accuracy on held-out rows is taken, the smallest of equals.
-      folds: of that cross-validation; as many as there are rows where there are fewer. Shuffled, not stratified: a class whose only
-        labels are held out cannot be predicted there and counts as wrong.
+      C: inverse strength of the L2 penalty. Of several, the one with the best accuracy on held-out
+        rows is taken, the smallest of equals.
+      folds: of that cross-validation; as many as there are rows where there are fewer. Shuffled,
+        not stratified: a class whose only labels are held out cannot be predicted there and counts
+          as wrong.
       seed: of the folds.
-      calibrate: also fit a temperature to the held-out margins, which `predict(..., thresholding=True)` needs.
+      calibrate: also fit a temperature to the held-out margins, which
+        `predict(..., thresholding=True)` needs.
 
-    Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite or beyond 1e17, a `C` that is not
-      positive or fewer than 2 folds.
+    Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite
+      or beyond 1e17, a `C` that is not positive or fewer than 2 folds.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 4.1 (C by 10-fold cross-validation).
 
@@ -80,7 +89,9 @@ def fit(
     place, accuracies, temperature = 0, (), 1.0 if calibrate else None
     held_out = len(answers) > 1 and (len(choices) > 1 or calibrate)
     fold = validation.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
-    margins, solution = _solved(rows, answers, fold, choices, max(validation.power_of_two(len(classes)), 8))
+    margins, solution = _solved(
+        rows, answers, fold, choices, max(validation.power_of_two(len(classes)), 8)
+    )
     if held_out:
         correct = [float(np.mean(values.argmax(axis=1) == answers)) for values in margins]
         place, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
@@ -89,46 +100,70 @@ def fit(
     coef = np.asarray(solution.coef, np.float64)[place, : len(classes), : rows.shape[1]]
     intercept = np.asarray(solution.intercept, np.float64)[place, : len(classes)]
     converged = bool(np.all(np.asarray(solution.gap)[:, place] <= _PROMISED))
-    return Head(coef, intercept, classes, counts, num_classes, choices[place], accuracies, temperature, converged)
+    return Head(
+        coef,
+        intercept,
+        classes,
+        counts,
+        num_classes,
+        choices[place],
+        accuracies,
+        temperature,
+        converged,
+    )
 
 
-def predict(head: Head, features: Real[Array | np.ndarray, "M D"], *, thresholding: bool = False) -> Int[np.ndarray, " M"]:
+def predict(
+    head: Head, features: Real[Array | np.ndarray, "M D"], *, thresholding: bool = False
+) -> Int[np.ndarray, " M"]:
     """The class of every row: int64 [M], only classes that the head has seen.
 
     Args:
       features: [M, D], scaled as those of `fit` were.
-      thresholding: divide the class probabilities by the priors of the labelled set, for test sets that are balanced where the labelled
-        set is not. Probabilities are the softmax of the margins over the head's temperature; priors are smoothed, `(n_c + 1) / (B + k)`.
+      thresholding: divide the class probabilities by the priors of the labelled set, for test sets
+        that are balanced where the labelled set is not. Probabilities are the softmax of the
+        margins over the head's temperature; priors are smoothed, `(n_c + 1) / (B + k)`.
 
-    Raises: ValueError where the number of columns differs, or for thresholding with a head that was fitted without `calibrate=True`:
-      raw margins are no probabilities, and dividing them by priors costs more often than it helps.
+    Raises: ValueError where the number of columns differs, or for thresholding with a head that was
+      fitted without `calibrate=True`: raw margins are no probabilities, and dividing them by priors
+      costs more often than it helps.
 
-    Source: Buda, Maki, Mazurowski, Neural Networks 2018 (thresholding); Guo et al., ICML 2017 (temperature).
+    Source: Buda, Maki, Mazurowski, Neural Networks 2018 (thresholding); Guo et al., ICML 2017
+    (temperature).
     """
     values = margins(head, features)
     if thresholding:
         if head.temperature is None:
-            raise ValueError("thresholding needs calibrated probabilities: fit the head with calibrate=True")
-        # The softmax's denominator is the same for every class of a row, so dividing by priors is subtracting their logarithms.
+            raise ValueError(
+                "thresholding needs calibrated probabilities: fit the head with calibrate=True"
+            )
+        # The softmax's denominator is the same for every class of a row, so dividing by priors is
+        # subtracting their logarithms.
         values = values / head.temperature - np.log((head.counts + 1) / np.sum(head.counts + 1))
     return head.classes[np.argmax(values, axis=1)]
 
 
 def margins(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.ndarray, "M k"]:
-    """Signed distances to the head's hyperplanes, in units of the margin: float64 [M, k], columns in the order of `head.classes`.
+    """Signed distances to the head's hyperplanes, in units of the margin: float64 [M, k], columns
+    in the order of `head.classes`.
 
     Raises: ValueError where the number of columns differs from that of `fit`.
     """
     return validation.columns(features, head.coef) @ head.coef.T + head.intercept
 
 
-def _solved(rows, answers, fold, choices: list[float], num_classes: int) -> tuple[np.ndarray, solver.Solution]:
-    """Margins of held-out rows [G, B, k], -inf for classes that their run did not know, and everything that the solver found."""
+def _solved(
+    rows, answers, fold, choices: list[float], num_classes: int
+) -> tuple[np.ndarray, solver.Solution]:
+    """Margins of held-out rows [G, B, k], -inf for classes that their run did not know, and
+    everything that the solver found."""
     size, num_folds = len(answers), int(fold.max()) + 1
     more, columns = validation.bucket(size) - size, -rows.shape[1] % 8
     # Steps of ten from where even a row of ordinary length has little say.
     strengths = np.concatenate([choices[0] * 10.0 ** np.arange(-_LADDER, 0), choices])
-    begin = np.searchsorted(strengths[:_LADDER], 0.1 / (1 + np.mean(np.sum(np.square(rows), axis=1))))
+    begin = np.searchsorted(
+        strengths[:_LADDER], 0.1 / (1 + np.mean(np.sum(np.square(rows), axis=1)))
+    )
     found = solver.solve(
         jnp.asarray(np.pad(rows, ((0, more), (0, columns))), jnp.float32),
         jnp.asarray(np.pad(answers, (0, more)), jnp.int32),
@@ -142,5 +177,7 @@ def _solved(rows, answers, fold, choices: list[float], num_classes: int) -> tupl
         ladder=_LADDER,
     )
     known = validation.known(answers, fold, num_classes)
-    margins = np.where(known[None], np.asarray(found.held_out)[:, :, :size].transpose(0, 2, 1), -np.inf)
+    margins = np.where(
+        known[None], np.asarray(found.held_out)[:, :, :size].transpose(0, 2, 1), -np.inf
+    )
     return margins, found

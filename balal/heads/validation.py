@@ -1,4 +1,5 @@
-"""What the heads share: checks of what they are given, folds, sizes to compile for, and the temperature of held-out logits."""
+"""What the heads share: checks of what they are given, folds, sizes to compile for, and the
+temperature of held-out logits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,41 +15,56 @@ def checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]
     """Features in float64 and labels in int64; ValueError for what no head can be fitted to."""
     rows, answers = np.asarray(features, np.float64), np.asarray(labels, np.int64)
     if rows.ndim != 2 or answers.ndim != 1:
-        raise ValueError(f"features must be [B, D] and labels [B], got shapes {rows.shape} and {answers.shape}")
+        raise ValueError(
+            f"features must be [B, D] and labels [B], got shapes {rows.shape} and {answers.shape}"
+        )
     if len(rows) == 0:
         raise ValueError("there are no labelled rows to fit a head to")
     if len(rows) != len(answers):
-        raise ValueError(f"features have {len(rows)} rows and labels {len(answers)}: give one label for each row")
+        raise ValueError(
+            f"features have {len(rows)} rows and labels {len(answers)}: give one label for each row"
+        )
     require((answers >= 0) & (answers < num_classes), f"labels must be in [0, {num_classes})")
-    require((np.abs(rows) < _LARGEST).all(axis=1), f"features must be finite and within {_LARGEST:g}")
+    require(
+        (np.abs(rows) < _LARGEST).all(axis=1), f"features must be finite and within {_LARGEST:g}"
+    )
     return rows, answers
 
 
 def require(right, rule: str, what: str = "rows") -> None:
-    """ValueError that says how many entries break a rule, and which are the first, where some do."""
+    """ValueError that says how many entries break a rule, and which are the first, where some
+    do."""
     wrong = np.flatnonzero(~right)
     if wrong.size:
         raise ValueError(f"{rule}, but {wrong.size} are not: {what} {wrong[:5].tolist()}")
 
 
 def of_classes(name: str, values, num_classes: int, *, axes: int = 1) -> np.ndarray:
-    """The values in float64; ValueError where the last of so many axes has not one number a class."""
+    """The values in float64; ValueError where the last of so many axes has not one number a
+    class."""
     found = np.asarray(values, np.float64)
     if found.ndim != axes or found.shape[-1] != num_classes:
-        raise ValueError(f"{name} must have a number for each of {num_classes} classes, got shape {found.shape}")
+        raise ValueError(
+            f"{name} must have a number for each of {num_classes} classes, got shape {found.shape}"
+        )
     return found
 
 
 def columns(features, coef: np.ndarray) -> np.ndarray:
-    """Features in float64; ValueError where a head with these coefficients was fitted on other columns."""
+    """Features in float64; ValueError where a head with these coefficients was fitted on other
+    columns."""
     rows = np.asarray(features, np.float64)
     if rows.ndim != 2 or rows.shape[1] != coef.shape[1]:
-        raise ValueError(f"the head was fitted on {coef.shape[1]} columns, and these features have shape {rows.shape}")
+        raise ValueError(
+            f"the head was fitted on {coef.shape[1]} columns, and these features have shape "
+            f"{rows.shape}"
+        )
     return rows
 
 
 def choices(C: float | int | Sequence[float | int], folds: int) -> list[float]:
-    """The values of `C`, rising and distinct; ValueError where one is not positive or there are fewer than 2 folds."""
+    """The values of `C`, rising and distinct; ValueError where one is not positive or there are
+    fewer than 2 folds."""
     values = sorted({float(value) for value in (C if isinstance(C, Sequence) else [C])})
     if not values or not all(0 < value < np.inf for value in values):
         raise ValueError(f"C must be positive and finite, got {C}")
@@ -60,15 +76,23 @@ def choices(C: float | int | Sequence[float | int], folds: int) -> list[float]:
 def folds_of(size: int, folds: int, seed: int) -> np.ndarray:
     """The fold that holds each row out: int [B]."""
     fold = np.empty(size, np.int64)
-    for number, (_, left) in enumerate(KFold(min(folds, size), shuffle=True, random_state=seed).split(fold)):
+    for number, (_, left) in enumerate(
+        KFold(min(folds, size), shuffle=True, random_state=seed).split(fold)
+    ):
         fold[left] = number
     return fold
 
 
 def known(answers: np.ndarray, fold: np.ndarray, num_classes: int) -> np.ndarray:
-    """Whether the run that leaves a row out has rows of a class: bool [B, num_classes]. Rows of fold -1 are left out by none."""
+    """Whether the run that leaves a row out has rows of a class: bool [B, num_classes]. Rows of
+    fold -1 are left out by none."""
     # The last run leaves nothing out, and is where -1 points to.
-    return np.array([np.bincount(answers[fold != number], minlength=num_classes) > 0 for number in range(fold.max() + 2)])[fold]
+    return np.array(
+        [
+            np.bincount(answers[fold != number], minlength=num_classes) > 0
+            for number in range(fold.max() + 2)
+        ]
+    )[fold]
 
 
 def bucket(size: int) -> int:
@@ -83,7 +107,8 @@ def power_of_two(size: int) -> int:
 
 
 def temperature(values, answers) -> float:
-    """The temperature under which held-out margins, as logits, are likeliest. Rows of classes their head did not know have no say."""
+    """The temperature under which held-out margins, as logits, are likeliest. Rows of classes their
+    head did not know have no say."""
     known = np.isfinite(values[np.arange(len(answers)), answers])
     if not known.any():
         return 1.0
@@ -91,7 +116,9 @@ def temperature(values, answers) -> float:
 
     def loss(logarithm: float) -> float:
         logits = values / np.exp(logarithm)
-        return float(np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(answers)), answers]))
+        return float(
+            np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(answers)), answers])
+        )
 
     found: Any = minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded")
     return float(np.exp(found.x))

@@ -1,9 +1,12 @@
-"""Files of tensors, by layout: safetensors, PyTorch's zip (1.6 and later) and PyTorch's legacy stream.
+"""Files of tensors, by layout: safetensors, PyTorch's zip (1.6 and later) and PyTorch's legacy
+stream.
 
-Every function takes a file of `size` bytes, open and seekable, and reads no more than it holds: what a header declares is compared with
-`size` before anything is read or made. Reasons are raised as ValueError without the path; `balal.models.weights.read` puts it before them.
+Every function takes a file of `size` bytes, open and seekable, and reads no more than it holds:
+what a header declares is compared with `size` before anything is read or made. Reasons are raised
+as ValueError without the path; `balal.models.weights.read` puts it before them.
 
-Sources: the format section of the safetensors documentation; `torch/serialization.py` of PyTorch 2.13 (`_save`, `_legacy_save`).
+Sources: the format section of the safetensors documentation; `torch/serialization.py` of PyTorch
+2.13 (`_save`, `_legacy_save`).
 """
 
 import io
@@ -18,7 +21,7 @@ import numpy as np
 
 from balal.models import unpickling
 from balal.models.arrays import addressable, numbers, views
-from balal.models.described import DTYPES, MOST_DIMENSIONS, Storage, Tensor, shown
+from balal.models.tensors import DTYPES, MOST_DIMENSIONS, Storage, Tensor, shown
 
 _SAFETENSORS = {
     "F64": "float64",
@@ -40,13 +43,15 @@ _SAFETENSORS = {
 }
 # The safetensors library's own limit of a header.
 _LONGEST_HEADER = 100_000_000
-# A tensor takes some 120 bytes of pickle. This bounds the time (seconds) and the memory (some hundred MB) that a hostile one can take.
+# A tensor takes some 120 bytes of pickle. This bounds the time (seconds) and the memory (some
+# hundred MB) that a hostile one can take.
 _LONGEST_PICKLE = 4 * 2**20
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
-    """Every tensor of a safetensors file: eight bytes of length, a JSON object, and the numbers, which it must describe without gap.
+    """Every tensor of a safetensors file: eight bytes of length, a JSON object, and the numbers,
+    which it must describe without gap.
 
     Args:
       file: whose ninth byte is the "{" of that object.
@@ -57,7 +62,10 @@ def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     length = int.from_bytes(file.read(8), "little")
     start = 8 + length
     if length > _LONGEST_HEADER or start > size:
-        raise ValueError(f"its header is said to be {length} bytes long, in a file of {size}; at most {_LONGEST_HEADER} are read")
+        raise ValueError(
+            f"its header is said to be {length} bytes long, in a file of {size}; at most "
+            f"{_LONGEST_HEADER} are read"
+        )
     try:
         header = json.loads(file.read(length).decode(), object_pairs_hook=_without_duplicates)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -69,12 +77,21 @@ def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     end = 0
     for name, (dtype, shape, first, last) in sorted(spans.items(), key=lambda item: item[1][2:]):
         if first != end:
-            raise ValueError(f"tensor {shown(name)} begins at byte {first} of the numbers, where the ones before it end at {end}")
+            raise ValueError(
+                f"tensor {shown(name)} begins at byte {first} of the numbers, where the ones "
+                f"before it end at {end}"
+            )
         if last - first != dtype.itemsize * math.prod(shape):
-            raise ValueError(f"tensor {shown(name)} has {last - first} bytes, too many or too few for {dtype} {list(shape)}")
+            raise ValueError(
+                f"tensor {shown(name)} has {last - first} bytes, too many or too few for {dtype} "
+                f"{list(shape)}"
+            )
         end = last
     if start + end != size:
-        raise ValueError(f"its tensors take {end} bytes and the file has {size - start} for them: it is cut off or has something added")
+        raise ValueError(
+            f"its tensors take {end} bytes and the file has {size - start} for them: it is cut "
+            f"off or has something added"
+        )
     tensors = {}
     for name, (dtype, shape, first, last) in spans.items():
         file.seek(start + first)
@@ -82,8 +99,11 @@ def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     return tensors
 
 
-def zipped(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
-    """The tensors that `choose` picks from what `torch.save` wrote into a zip: NAME/data.pkl and NAME/data/KEY for every storage.
+def zipped(
+    file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]
+) -> dict[str, np.ndarray]:
+    """The tensors that `choose` picks from what `torch.save` wrote into a zip: NAME/data.pkl and
+    NAME/data/KEY for every storage.
 
     Nothing is unpacked to disk, so the names in it are keys and no paths.
 
@@ -92,13 +112,25 @@ def zipped(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str,
     try:
         with zipfile.ZipFile(file) as archive:
             return _arrays(archive, size, choose)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, struct.error, OverflowError, IndexError) as error:
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        struct.error,
+        OverflowError,
+        IndexError,
+    ) as error:
         raise ValueError(f"its zip is damaged: {str(error)[:100]}") from None
 
 
-def legacy(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
-    """The tensors that `choose` picks from what `torch.save` wrote before version 1.6: pickles of a magic number, a protocol, the machine,
-    the object and the order of its storages; then each storage, its count before it.
+def legacy(
+    file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]
+) -> dict[str, np.ndarray]:
+    """The tensors that `choose` picks from what `torch.save` wrote before version 1.6: pickles of a
+    magic number, a protocol, the machine, the object and the order of its storages; then each
+    storage, its count before it.
 
     Raises: ValueError.
     """
@@ -108,7 +140,9 @@ def legacy(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str,
         root, storages, order = _described(pickles)
     except ValueError:
         if pickles.tell() == _LONGEST_PICKLE:
-            raise ValueError(f"its pickles are longer than the {_LONGEST_PICKLE} bytes that are read, or damaged") from None
+            raise ValueError(
+                f"its pickles are longer than the {_LONGEST_PICKLE} bytes that are read, or damaged"
+            ) from None
         raise
     places, place = {}, pickles.tell()
     for key in order:
@@ -116,11 +150,15 @@ def legacy(file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str,
         file.seek(place)
         count = int.from_bytes(file.read(8), "little")
         if count != storage.count:
-            raise ValueError(f"storage {shown(key)} has {count} numbers where {storage.count} are described")
+            raise ValueError(
+                f"storage {shown(key)} has {count} numbers where {storage.count} are described"
+            )
         places[key] = place + 8
         place += 8 + count * storage.dtype.itemsize
         if place > size:
-            raise ValueError(f"it is cut off: its storages need {place} bytes or more and it has {size}")
+            raise ValueError(
+                f"it is cut off: its storages need {place} bytes or more and it has {size}"
+            )
 
     def content(storage: Storage) -> bytes:
         if storage.key not in places:
@@ -142,17 +180,30 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _span(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
-    """The dtype, the shape, and the first byte and the one after the last, of an entry in a safetensors header."""
+    """The dtype, the shape, and the first byte and the one after the last, of an entry in a
+    safetensors header."""
     match entry:
-        case {"dtype": str(kind), "shape": list(shape), "data_offsets": [int(first), int(last)]} if len(shape) <= MOST_DIMENSIONS:
+        case {
+            "dtype": str(kind),
+            "shape": list(shape),
+            "data_offsets": [int(first), int(last)],
+        } if len(shape) <= MOST_DIMENSIONS:
             pass
         case _:
-            raise ValueError(f"tensor {shown(name)} must have a dtype, a shape of at most {MOST_DIMENSIONS} sizes and two data_offsets")
+            raise ValueError(
+                f"tensor {shown(name)} must have a dtype, a shape of at most {MOST_DIMENSIONS} "
+                f"sizes and two data_offsets"
+            )
     if kind not in _SAFETENSORS:
-        raise ValueError(f"tensor {shown(name)} has dtype {shown(kind)}; known are {', '.join(_SAFETENSORS)}")
+        raise ValueError(
+            f"tensor {shown(name)} has dtype {shown(kind)}; known are {', '.join(_SAFETENSORS)}"
+        )
     for value in (*shape, first, last):
         if type(value) is not int or not 0 <= value < 2**62:
-            raise ValueError(f"tensor {shown(name)} has {shown(value)} for a size or an offset, which must be integers in [0, 2**62)")
+            raise ValueError(
+                f"tensor {shown(name)} has {shown(value)} for a size or an offset, which must be "
+                f"integers in [0, 2**62)"
+            )
     if first > last:
         raise ValueError(f"tensor {shown(name)} ends at byte {last}, before its first, {first}")
     addressable(name, shape)
@@ -160,45 +211,78 @@ def _span(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
 
 
 def _described(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[str]]:
-    """The object of a legacy file, its storages by key, and the order in which their numbers follow."""
+    """The object of a legacy file, its storages by key, and the order in which their numbers
+    follow."""
     magic, _ = unpickling.load(pickles)
     if type(magic) is not int or magic != _MAGIC:
         raise ValueError("it is a pickle, but not one that torch.save wrote")
     protocol, _ = unpickling.load(pickles)
     if type(protocol) is not int or protocol != _PROTOCOL:
-        raise ValueError(f"it has protocol {shown(protocol)} of PyTorch's legacy layout; only {_PROTOCOL} is read")
+        raise ValueError(
+            f"it has protocol {shown(protocol)} of PyTorch's legacy layout; only {_PROTOCOL} is "
+            f"read"
+        )
     machine, _ = unpickling.load(pickles)
     if type(machine) is not dict or machine.get("little_endian") is not True:
-        raise ValueError("it was written on a big-endian machine; save it again on a little-endian one")
+        raise ValueError(
+            "it was written on a big-endian machine; save it again on a little-endian one"
+        )
     root, storages = unpickling.load(pickles)
     order, _ = unpickling.load(pickles)
-    if type(order) is not list or not all(type(key) is str and key in storages for key in order) or len(set(order)) != len(order):
+    if (
+        type(order) is not list
+        or not all(type(key) is str and key in storages for key in order)
+        or len(set(order)) != len(order)
+    ):
         raise ValueError("its list of storages does not fit the tensors that it describes")
     return root, storages, order
 
 
-def _arrays(archive: zipfile.ZipFile, size: int, choose: Callable[[Any], dict[str, Tensor]]) -> dict[str, np.ndarray]:
+def _arrays(
+    archive: zipfile.ZipFile, size: int, choose: Callable[[Any], dict[str, Tensor]]
+) -> dict[str, np.ndarray]:
     members = {member.filename: member for member in archive.infolist()}
     if len(members) != len(archive.infolist()):
         raise ValueError("its zip has two members of the same name")
-    # torch.save stores members as they are, so all of them together are no longer than the file: a zip bomb is, or overlaps itself.
-    packed = next((member for member in members.values() if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1), None)
+    # torch.save stores members as they are, so all of them together are no longer than the file: a
+    # zip bomb is, or overlaps itself.
+    packed = next(
+        (
+            member
+            for member in members.values()
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1
+        ),
+        None,
+    )
     if packed:
         raise ValueError(
-            f"its member {shown(packed.filename)} is compressed or encrypted, which torch.save does not do: unpack and store it"
+            f"its member {shown(packed.filename)} is compressed or encrypted, which torch.save "
+            f"does not do: unpack and store it"
         )
-    if sum(member.file_size for member in members.values()) > size or any(m.file_size != m.compress_size for m in members.values()):
+    if sum(member.file_size for member in members.values()) > size or any(
+        m.file_size != m.compress_size for m in members.values()
+    ):
         raise ValueError(f"its members are said to be longer than the file, which has {size} bytes")
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise ValueError(f"it is a zip, but no checkpoint: it has {len(pickles)} members data.pkl, not 1")
+        raise ValueError(
+            f"it is a zip, but no checkpoint: it has {len(pickles)} members data.pkl, not 1"
+        )
     prefix = pickles[0].removesuffix("data.pkl")
     if f"{prefix}constants.pkl" in members:
-        raise ValueError("it is a TorchScript program; save the state dict instead: torch.save(model.state_dict(), path)")
+        raise ValueError(
+            "it is a TorchScript program; save the state dict instead: "
+            "torch.save(model.state_dict(), path)"
+        )
     if f"{prefix}byteorder" in members and archive.read(members[f"{prefix}byteorder"]) != b"little":
-        raise ValueError("it was written on a big-endian machine; save it again on a little-endian one")
+        raise ValueError(
+            "it was written on a big-endian machine; save it again on a little-endian one"
+        )
     if members[pickles[0]].file_size > _LONGEST_PICKLE:
-        raise ValueError(f"its data.pkl has {members[pickles[0]].file_size} bytes; at most {_LONGEST_PICKLE} are read")
+        raise ValueError(
+            f"its data.pkl has {members[pickles[0]].file_size} bytes; at most {_LONGEST_PICKLE} "
+            f"are read"
+        )
     root, _ = unpickling.load(io.BytesIO(archive.read(members[pickles[0]])))
 
     def content(storage: Storage) -> bytes:
@@ -207,7 +291,8 @@ def _arrays(archive: zipfile.ZipFile, size: int, choose: Callable[[Any], dict[st
             raise ValueError(f"it lacks storage {shown(storage.key)}")
         if member.file_size != storage.count * storage.dtype.itemsize:
             raise ValueError(
-                f"storage {shown(storage.key)} has {member.file_size} bytes where {storage.count} {storage.dtype} are described"
+                f"storage {shown(storage.key)} has {member.file_size} bytes where {storage.count} "
+                f"{storage.dtype} are described"
             )
         return archive.read(member)
 

@@ -1,4 +1,5 @@
-"""What the networks are made of: convolutions with either padding, each with its batch norm and activation."""
+"""What the networks are made of: convolutions with either padding, each with its batch norm and
+activation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ Padding = Literal["symmetric", "same"]
 def pads(size: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
     """Zeros before and after an axis of `size` numbers.
 
-    `symmetric`, PyTorch's: half of the kernel on both sides. `same`, TensorFlow's: as many as give `ceil(size / stride)` outputs, the odd
-    one after; with stride 2 and an even size the two see different pixels.
+    `symmetric`, PyTorch's: half of the kernel on both sides. `same`, TensorFlow's: as many as give
+    `ceil(size / stride)` outputs, the odd one after; with stride 2 and an even size the two see
+    different pixels.
 
     >>> pads(224, 3, 2, "symmetric"), pads(224, 3, 2, "same")
     ((1, 1), (0, 1))
@@ -28,13 +30,19 @@ def pads(size: int, kernel: int, stride: int, padding: Padding) -> tuple[int, in
 
 
 def convolve(
-    images: Float[Array, "B h w c"], kernel: Float[Array, "k k i o"], *, stride: int = 1, padding: Padding = "symmetric"
+    images: Float[Array, "B h w c"],
+    kernel: Float[Array, "k k i o"],
+    *,
+    stride: int = 1,
+    padding: Padding = "symmetric",
 ) -> Float[Array, "B _ _ o"]:
-    """Convolution of images with a kernel of `i` = c input channels a group, or depthwise where `i` = 1 and o = c.
+    """Convolution of images with a kernel of `i` = c input channels a group, or depthwise where `i`
+    = 1 and o = c.
 
-    A kernel of one pixel is a matrix product. CPUs have two other forms: a convolution of few terms, depthwise or of the three colours, is
-    a sum of shifted images, each times one number for an output channel, many times as fast as XLA's grouped convolution there; one with
-    few outputs is a product of the windows side by side. Products are taken in full float32 (no TF32).
+    A kernel of one pixel is a matrix product. CPUs have two other forms: a convolution of few
+    terms, depthwise or of the three colours, is a sum of shifted images, each times one number for
+    an output channel, many times as fast as XLA's grouped convolution there; one with few outputs
+    is a product of the windows side by side. Products are taken in full float32 (no TF32).
 
     >>> convolve(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2)), stride=2, padding="same")[0, :, :, 0].tolist()
     [[9.0, 6.0], [6.0, 4.0]]
@@ -43,7 +51,10 @@ def convolve(
     if size == 1:
         return jnp.matmul(images[:, ::stride, ::stride], kernel[0, 0], precision="highest")
     around = [pads(length, size, stride, padding) for length in images.shape[1:3]]
-    height, width = ((length + sum(zeros) - size) // stride + 1 for length, zeros in zip(images.shape[1:3], around, strict=True))
+    height, width = (
+        (length + sum(zeros) - size) // stride + 1
+        for length, zeros in zip(images.shape[1:3], around, strict=True)
+    )
     groups = channels // kernel.shape[2]
 
     def whole(images, kernel):
@@ -61,7 +72,11 @@ def convolve(
         """By row and column of the kernel: the pixels that it meets."""
         images = jnp.pad(images, [(0, 0), *around, (0, 0)])
         rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-        return [images[:, row : row + rows : stride, column : column + columns : stride] for row in range(size) for column in range(size)]
+        return [
+            images[:, row : row + rows : stride, column : column + columns : stride]
+            for row in range(size)
+            for column in range(size)
+        ]
 
     def summed(images, kernel):
         kernel = kernel.reshape(size * size, *kernel.shape[2:])
@@ -73,15 +88,26 @@ def convolve(
         return sum(terms[1:], terms[0])
 
     def multiplied(images, kernel):
-        return jnp.matmul(jnp.concatenate(shifted(images), axis=-1), kernel.reshape(-1, kernel.shape[-1]), precision="highest")
+        return jnp.matmul(
+            jnp.concatenate(shifted(images), axis=-1),
+            kernel.reshape(-1, kernel.shape[-1]),
+            precision="highest",
+        )
 
-    on_cpu = summed if size * size * kernel.shape[2] <= 27 else multiplied if groups == 1 and height * width <= 64 else whole
+    on_cpu = (
+        summed
+        if size * size * kernel.shape[2] <= 27
+        else multiplied
+        if groups == 1 and height * width <= 64
+        else whole
+    )
     return jax.lax.platform_dependent(images, kernel, cpu=on_cpu, default=whole)
 
 
 @dataclass(frozen=True)
 class Style:
-    """What a network's layers have in common. epsilon: of the batch norms. dtype: that they compute in; parameters are float32."""
+    """What a network's layers have in common. epsilon: of the batch norms. dtype: that they compute
+    in; parameters are float32."""
 
     padding: Padding
     epsilon: float
@@ -89,7 +115,8 @@ class Style:
 
 
 class Unit(nnx.Module):
-    """A convolution without bias, its batch norm, and what follows. The kernel is 0 until parameters are put in its place."""
+    """A convolution without bias, its batch norm, and what follows. The kernel is 0 until
+    parameters are put in its place."""
 
     def __init__(
         self,
@@ -104,7 +131,9 @@ class Unit(nnx.Module):
     ):
         shape = (kernel, kernel, 1 if depthwise else inputs, outputs)
         self.kernel = nnx.Param(jnp.zeros(shape))
-        self.norm = nnx.BatchNorm(outputs, momentum=0.9, epsilon=style.epsilon, dtype=style.dtype, rngs=nnx.Rngs(0))
+        self.norm = nnx.BatchNorm(
+            outputs, momentum=0.9, epsilon=style.epsilon, dtype=style.dtype, rngs=nnx.Rngs(0)
+        )
         self.stride, self.style, self.activation = stride, style, activation
 
     def __call__(self, images):
@@ -114,7 +143,8 @@ class Unit(nnx.Module):
         return images if self.activation is None else self.activation(images)
 
     def _scaled(self, images):
-        """The norm in evaluation, with one multiplication and one addition for each number, where Flax takes two of both."""
+        """The norm in evaluation, with one multiplication and one addition for each number, where
+        Flax takes two of both."""
         norm: Any = self.norm
         scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + self.style.epsilon)
         bias = norm.bias[...] - norm.mean[...] * scale

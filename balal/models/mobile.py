@@ -1,4 +1,5 @@
-"""Mobile networks of inverted residuals: MobileNetV2 and EfficientNet-Lite differ in their plans only."""
+"""Mobile networks of inverted residuals: MobileNetV2 and EfficientNet-Lite differ in their plans
+only."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -32,7 +33,8 @@ EFFICIENTNET_LITE0 = (
 
 @dataclass(frozen=True)
 class Block:
-    """One inverted residual: its stage and place there, kernel size, stride, expansion of the input channels, and output channels."""
+    """One inverted residual: its stage and place there, kernel size, stride, expansion of the input
+    channels, and output channels."""
 
     stage: int
     place: int
@@ -46,10 +48,12 @@ class Block:
 class Mobile:
     """The plan of a mobile network.
 
-    stages: kernel, stride, expansion, channels and blocks of each. width, depth: the compound scaling of EfficientNet-Lite, which leaves
-    the stem, the head and the number of blocks of the first and last stage as they are.
+    stages: kernel, stride, expansion, channels and blocks of each. width, depth: the compound
+    scaling of EfficientNet-Lite, which leaves the stem, the head and the number of blocks of the
+    first and last stage as they are.
 
-    Source: Sandler et al., CVPR 2018; Tan, Le, ICML 2019, without squeeze-and-excitation and with ReLU6 (EfficientNet-Lite, 2020).
+    Source: Sandler et al., CVPR 2018; Tan, Le, ICML 2019, without squeeze-and-excitation and with
+    ReLU6 (EfficientNet-Lite, 2020).
 
     >>> len(Mobile(MOBILENET_V2).blocks()), len(Mobile(EFFICIENTNET_LITE0, depth=1.2).blocks())
     (17, 21)
@@ -65,20 +69,33 @@ class Mobile:
             if 0 < stage < len(self.stages) - 1:
                 repeats = ceil(self.depth * repeats)
             wide = _rounded(self.width * channels)
-            found += [Block(stage, place, kernel, 1 if place else stride, expansion, wide) for place in range(repeats)]
+            found += [
+                Block(stage, place, kernel, 1 if place else stride, expansion, wide)
+                for place in range(repeats)
+            ]
         return found
 
     def module(self, num_classes: int, style: Style) -> nnx.Module:
         return _Mobile(self, num_classes, style)
 
     def names(self, layout: str) -> dict[tuple, tuple[str, str]]:
-        """Where a state dict of a layout (a key of `LAYOUTS`) keeps each unit: (convolution, batch norm) by path."""
+        """Where a state dict of a layout (a key of `LAYOUTS`) keeps each unit: (convolution, batch
+        norm) by path."""
         blocks, inner = self.blocks(), _INNER[layout]
-        found: dict[tuple, tuple[str, str]] = dict(zip([("stem",), ("head",)], _ends(layout, len(blocks)), strict=True))
+        found: dict[tuple, tuple[str, str]] = dict(
+            zip([("stem",), ("head",)], _ends(layout, len(blocks)), strict=True)
+        )
         for number, block in enumerate(blocks):
-            prefix = {"torchvision": f"features.{number + 1}.conv.", "timm": f"blocks.{block.stage}.{block.place}."}
+            prefix = {
+                "torchvision": f"features.{number + 1}.conv.",
+                "timm": f"blocks.{block.stage}.{block.place}.",
+            }
             prefix = prefix.get(layout, f"_blocks.{number}.")
-            parts = ("expand", "depthwise", "project") if block.expansion > 1 else ("depthwise", "project")
+            parts = (
+                ("expand", "depthwise", "project")
+                if block.expansion > 1
+                else ("depthwise", "project")
+            )
             for part, (convolution, norm) in zip(parts, inner[block.expansion > 1], strict=True):
                 found[("blocks", number, part)] = prefix + convolution, prefix + norm
         return found
@@ -92,7 +109,10 @@ LAYOUTS = {"torchvision": "classifier.1", "timm": "classifier", "efficientnet_py
 # Names within a block, for one that does not expand and one that does.
 _INNER = {
     "torchvision": ((("0.0", "0.1"), ("1", "2")), (("0.0", "0.1"), ("1.0", "1.1"), ("2", "3"))),
-    "timm": ((("conv_dw", "bn1"), ("conv_pw", "bn2")), (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3"))),
+    "timm": (
+        (("conv_dw", "bn1"), ("conv_pw", "bn2")),
+        (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
+    ),
     "efficientnet_pytorch": (
         (("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")),
         (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")),
@@ -125,7 +145,13 @@ class _Mobile(nnx.Module):
             inputs = block.outputs
         self.blocks = nnx.List(blocks)
         self.head = Unit(inputs, 1280, 1, activation=jax.nn.relu6, style=style)
-        self.classifier = nnx.Linear(1280, num_classes, kernel_init=nnx.initializers.zeros, precision="highest", rngs=nnx.Rngs(0))
+        self.classifier = nnx.Linear(
+            1280,
+            num_classes,
+            kernel_init=nnx.initializers.zeros,
+            precision="highest",
+            rngs=nnx.Rngs(0),
+        )
 
     def __call__(self, images):
         images = self.stem(images)
@@ -138,8 +164,20 @@ class _Mobile(nnx.Module):
 class _InvertedResidual(nnx.Module):
     def __init__(self, inputs: int, block: Block, style: Style):
         wide = inputs * block.expansion
-        self.expand = Unit(inputs, wide, 1, activation=jax.nn.relu6, style=style) if block.expansion > 1 else None
-        self.depthwise = Unit(wide, wide, block.kernel, stride=block.stride, depthwise=True, activation=jax.nn.relu6, style=style)
+        self.expand = (
+            Unit(inputs, wide, 1, activation=jax.nn.relu6, style=style)
+            if block.expansion > 1
+            else None
+        )
+        self.depthwise = Unit(
+            wide,
+            wide,
+            block.kernel,
+            stride=block.stride,
+            depthwise=True,
+            activation=jax.nn.relu6,
+            style=style,
+        )
         self.project = Unit(wide, block.outputs, 1, style=style)
         self.residual = block.stride == 1 and inputs == block.outputs
 

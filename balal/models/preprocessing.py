@@ -5,16 +5,19 @@ from jaxtyping import Float, UInt8
 
 from balal.models.sources import Source
 
-# Sides of what is cut out, along the resized picture: an odd number, so that the middle of the middle is that of the whole.
+# Sides of what is cut out, along the resized picture: an odd number, so that the middle of the
+# middle is that of the whole.
 _LONGEST = 9
 
 
 def prepare(image: UInt8[np.ndarray, "h w 3"], source: Source) -> Float[np.ndarray, "size size 3"]:
-    """The middle of an image at the size of a source model: float32 grey levels [size, size, 3], for `Source.apply`.
+    """The middle of an image at the size of a source model: float32 grey levels [size, size, 3],
+    for `Source.apply`.
 
-    The shorter side is resized to `size / crop` pixels, half-pixel centres, averaging where the image shrinks, and not at all where it
-    has that size; then the middle is cut out. Grey levels are not rounded back to whole numbers: features of rounded ones are others
-    (mean cosine 0.99 on CIFAR images enlarged to 224 pixels).
+    The shorter side is resized to `size / crop` pixels, half-pixel centres, averaging where the
+    image shrinks, and not at all where it has that size; then the middle is cut out. Grey levels
+    are not rounded back to whole numbers: features of rounded ones are others (mean cosine 0.99 on
+    CIFAR images enlarged to 224 pixels).
 
     Args:
       image: uint8 [h, w, 3].
@@ -32,13 +35,21 @@ def prepare(image: UInt8[np.ndarray, "h w 3"], source: Source) -> Float[np.ndarr
     if scale != 1:
         extent = np.array([width, height])
         shape = np.maximum(np.round(extent * scale).astype(int), shorter)
-        # All of a photograph, and the middle of what is far longer than wide: the whole of 1 x 6000 pixels would take 14 GB.
+        # All of a photograph, and the middle of what is far longer than wide: the whole of 1 x 6000
+        # pixels would take 14 GB.
         kept = np.minimum(shape, _LONGEST * source.size)
         first = (shape - kept) // 2
         box = (np.stack([first, first + kept]) * extent / shape).ravel().tolist()
-        method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[source.interpolation]
+        method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[
+            source.interpolation
+        ]
         # A channel at a time: that is how Pillow keeps floating-point numbers.
-        channels = [Image.fromarray(image[:, :, channel].astype(np.float32)).resize(kept.tolist(), method, box) for channel in range(3)]
+        channels = [
+            Image.fromarray(image[:, :, channel].astype(np.float32)).resize(
+                kept.tolist(), method, box
+            )
+            for channel in range(3)
+        ]
         image = np.stack([np.asarray(channel) for channel in channels], axis=2)
     top, left = ((length - source.size) // 2 for length in image.shape[:2])
     return image[top : top + source.size, left : left + source.size].astype(np.float32)

@@ -1,4 +1,5 @@
-"""Residual networks: ResNet-18 and 34 of basic blocks, ResNet-50 of bottlenecks with the stride in their 3 x 3 convolution."""
+"""Residual networks: ResNet-18 and 34 of basic blocks, ResNet-50 of bottlenecks with the stride in
+their 3 x 3 convolution."""
 
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from balal.models.layers import Style, Unit, pads
 
 @dataclass(frozen=True)
 class ResNet:
-    """The plan of a residual network. depths: blocks of each stage. bottleneck: whether a block narrows to a quarter in between.
+    """The plan of a residual network. depths: blocks of each stage. bottleneck: whether a block
+    narrows to a quarter in between.
 
     Source: He, Zhang, Ren, Sun, CVPR 2016; strides as in torchvision.
     """
@@ -23,12 +25,19 @@ class ResNet:
         return _ResNet(self, num_classes, style)
 
     def names(self, layout: str) -> dict[tuple, tuple[str, str]]:
-        """Where a state dict keeps each unit: (convolution, batch norm) by path. torchvision's and timm's names are the same."""
+        """Where a state dict keeps each unit: (convolution, batch norm) by path. torchvision's and
+        timm's names are the same."""
         found: dict[tuple, tuple[str, str]] = {("stem",): ("conv1", "bn1")}
         for stage, depth in enumerate(self.depths):
             for block in range(depth):
-                path, name = ("blocks", sum(self.depths[:stage]) + block), f"layer{stage + 1}.{block}"
-                found |= {(*path, "units", unit): (f"{name}.conv{unit + 1}", f"{name}.bn{unit + 1}") for unit in range(2 + self.bottleneck)}
+                path, name = (
+                    ("blocks", sum(self.depths[:stage]) + block),
+                    f"layer{stage + 1}.{block}",
+                )
+                found |= {
+                    (*path, "units", unit): (f"{name}.conv{unit + 1}", f"{name}.bn{unit + 1}")
+                    for unit in range(2 + self.bottleneck)
+                }
                 if block == 0 and (stage or self.bottleneck):
                     found[(*path, "shortcut")] = f"{name}.downsample.0", f"{name}.downsample.1"
         return found
@@ -47,14 +56,22 @@ class _ResNet(nnx.Module):
                 blocks.append(_Block(inputs, width, stride, plan.bottleneck, style))
                 inputs = 4 * width if plan.bottleneck else width
         self.blocks = nnx.List(blocks)
-        self.classifier = nnx.Linear(inputs, num_classes, kernel_init=nnx.initializers.zeros, precision="highest", rngs=nnx.Rngs(0))
+        self.classifier = nnx.Linear(
+            inputs,
+            num_classes,
+            kernel_init=nnx.initializers.zeros,
+            precision="highest",
+            rngs=nnx.Rngs(0),
+        )
         self.style = style
 
     def __call__(self, images):
         images = self.stem(images)
         around = [pads(length, 3, 2, self.style.padding) for length in images.shape[1:3]]
         lowest = jnp.array(-jnp.inf, images.dtype)
-        images = jax.lax.reduce_window(images, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), *around, (0, 0)])
+        images = jax.lax.reduce_window(
+            images, lowest, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), *around, (0, 0)]
+        )
         for block in self.blocks:
             images = block(images)
         features = jnp.mean(images.astype(jnp.float32), axis=(1, 2))
@@ -64,11 +81,17 @@ class _ResNet(nnx.Module):
 class _Block(nnx.Module):
     def __init__(self, inputs: int, width: int, stride: int, bottleneck: bool, style: Style):
         outputs = 4 * width if bottleneck else width
-        shapes = [(width, 1, 1), (width, 3, stride), (outputs, 1, 1)] if bottleneck else [(width, 3, stride), (width, 3, 1)]
+        shapes = (
+            [(width, 1, 1), (width, 3, stride), (outputs, 1, 1)]
+            if bottleneck
+            else [(width, 3, stride), (width, 3, 1)]
+        )
         units, channels = [], inputs
         for place, (wide, kernel, step) in enumerate(shapes):
             activation = jax.nn.relu if place < len(shapes) - 1 else None
-            units.append(Unit(channels, wide, kernel, stride=step, activation=activation, style=style))
+            units.append(
+                Unit(channels, wide, kernel, stride=step, activation=activation, style=style)
+            )
             channels = wide
         self.units = nnx.List(units)
         reshaped = stride != 1 or inputs != outputs

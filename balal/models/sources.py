@@ -32,9 +32,11 @@ Params = Mapping[str, Any]
 class Source:
     """A network and what its images must look like. Equal sources share one compilation.
 
-    network: its plan. size: pixels of a side that it sees. crop: `size` over the shorter side that an image is resized to before its middle
-    is cut out. interpolation: of that resizing, which stays in floating-point numbers. mean, std: of the channels, in grey levels; images
-    are normalised by them first. padding: of the convolutions, as the weights were trained with. epsilon: of the batch norms.
+    network: its plan. size: pixels of a side that it sees. crop: `size` over the shorter side that
+    an image is resized to before its middle is cut out. interpolation: of that resizing, which
+    stays in floating-point numbers. mean, std: of the channels, in grey levels; images are
+    normalised by them first. padding: of the convolutions, as the weights were trained with.
+    epsilon: of the batch norms.
     """
 
     network: ResNet | Mobile
@@ -48,14 +50,21 @@ class Source:
     num_classes: int = 1000
 
     def apply(
-        self, params: Params, images: Real[Array | np.ndarray, "B h w 3"], *, dtype: Any = jnp.float32
+        self,
+        params: Params,
+        images: Real[Array | np.ndarray, "B h w 3"],
+        *,
+        dtype: Any = jnp.float32,
     ) -> tuple[Float[Array, "B D"], Float[Array, "B K"]]:
-        """Features [B, D], the mean over the last feature map, and logits [B, K], both float32, in evaluation mode. Pure and compiled.
+        """Features [B, D], the mean over the last feature map, and logits [B, K], both float32, in
+        evaluation mode. Pure and compiled.
 
         Args:
           params: from `load` or `initial`, folded or not.
-          images: [B, h, w, 3], grey levels from 0 to 255 of any type, resized already (`preprocessing.prepare`).
-          dtype: to compute in; bfloat16 is for accelerators. Means and the classifier stay in float32.
+          images: [B, h, w, 3], grey levels from 0 to 255 of any type, resized already
+            (`preprocessing.prepare`).
+          dtype: to compute in; bfloat16 is for accelerators. Means and the classifier stay in
+            float32.
 
         >>> source = Source(ResNet((1,)), num_classes=10)
         >>> features, logits = source.apply(initial(source, key=jax.random.key(0)), np.zeros((2, 32, 32, 3)))
@@ -65,43 +74,61 @@ class Source:
         return _apply(self, params, jnp.asarray(images), dtype)
 
     def normalised(self, images: Real[Array, "B h w 3"]) -> Float[Array, "B h w 3"]:
-        """Grey levels as the network takes them: float32, the means subtracted and divided by the standard deviations."""
-        mean, std = (jnp.asarray(values, jnp.float32)[None, None, None, :] for values in (self.mean, self.std))
+        """Grey levels as the network takes them: float32, the means subtracted and divided by the
+        standard deviations."""
+        mean, std = (
+            jnp.asarray(values, jnp.float32)[None, None, None, :]
+            for values in (self.mean, self.std)
+        )
         return (images.astype(jnp.float32) - mean) / std
 
     def module(self, *, dtype: Any = jnp.float32) -> nnx.Module:
-        """The network as a Flax NNX module of normalised images, for training; its kernels are 0 until parameters replace them."""
+        """The network as a Flax NNX module of normalised images, for training; its kernels are 0
+        until parameters replace them."""
         return self.network.module(self.num_classes, Style(self.padding, self.epsilon, dtype))
 
 
-_LITE = Source(Mobile(EFFICIENTNET_LITE0), mean=(127.0,) * 3, std=(128.0,) * 3, padding="same", epsilon=1e-3)
+_LITE = Source(
+    Mobile(EFFICIENTNET_LITE0), mean=(127.0,) * 3, std=(128.0,) * 3, padding="same", epsilon=1e-3
+)
 
 SOURCES = {
     "resnet18": Source(ResNet((2, 2, 2, 2))),
     "resnet34": Source(ResNet((3, 4, 6, 3))),
     "resnet50": Source(ResNet((3, 4, 6, 3), bottleneck=True)),
     "mobilenet_v2": Source(Mobile(MOBILENET_V2)),
-    "tf_mobilenet_v2": Source(Mobile(MOBILENET_V2), mean=(127.5,) * 3, std=(127.5,) * 3, padding="same"),
+    "tf_mobilenet_v2": Source(
+        Mobile(MOBILENET_V2), mean=(127.5,) * 3, std=(127.5,) * 3, padding="same"
+    ),
     "efficientnet_lite0": _LITE,
-    "efficientnet_lite1": replace(_LITE, network=Mobile(EFFICIENTNET_LITE0, depth=1.1), size=240, crop=240 / 272),
-    "efficientnet_lite2": replace(_LITE, network=Mobile(EFFICIENTNET_LITE0, width=1.1, depth=1.2), size=260, crop=260 / 292),
+    "efficientnet_lite1": replace(
+        _LITE, network=Mobile(EFFICIENTNET_LITE0, depth=1.1), size=240, crop=240 / 272
+    ),
+    "efficientnet_lite2": replace(
+        _LITE, network=Mobile(EFFICIENTNET_LITE0, width=1.1, depth=1.2), size=260, crop=260 / 292
+    ),
 }
-"""The source models by name, with the preprocessing of their usual ImageNet weights: torchvision's for the ResNets and `mobilenet_v2`,
-TensorFlow's for the others. For other weights, `dataclasses.replace` what differs."""
+"""The source models by name, with the preprocessing of their usual ImageNet weights: torchvision's
+for the ResNets and `mobilenet_v2`, TensorFlow's for the others. For other weights,
+`dataclasses.replace` what differs."""
 
 
 def load(source: Source, path: Path | str) -> Params:
-    """The parameters of a source model from a weights file: a state dict with the names of torchvision, timm or efficientnet_pytorch.
+    """The parameters of a source model from a weights file: a state dict with the names of
+    torchvision, timm or efficientnet_pytorch.
 
     Args:
       source: whose network it must fit.
-      path: a `.safetensors`, `.pth` or `.pt` file; read without PyTorch, and nothing in it is executed (`balal.models.weights`).
+      path: a `.safetensors`, `.pth` or `.pt` file; read without PyTorch, and nothing in it is
+        executed (`balal.models.weights`).
 
-    Raises: ValueError for a file that is none, or one that says how many tensors are missing, superfluous or of another shape and names
-      the first of each; FileNotFoundError.
+    Raises: ValueError for a file that is none, or one that says how many tensors are missing,
+      superfluous or of another shape and names the first of each; FileNotFoundError.
     """
     tensors = weights.read(path)
-    layout = next((layout for layout, name in LAYOUTS.items() if f"{name}.weight" in tensors), "torchvision")
+    layout = next(
+        (layout for layout, name in LAYOUTS.items() if f"{name}.weight" in tensors), "torchvision"
+    )
     places = _places(source, layout)
     expected = {}
     for path_in_tree, leaf in jax.tree.leaves_with_path(shapes(source)):
@@ -117,9 +144,11 @@ def load(source: Source, path: Path | str) -> Params:
 
 
 def initial(source: Source, *, key: Key[Array, ""]) -> Params:
-    """Random parameters of a source model, in the form that `load` gives them: for tests, benchmarks and training from nothing.
+    """Random parameters of a source model, in the form that `load` gives them: for tests,
+    benchmarks and training from nothing.
 
-    Kernels are normal with variance 2 over the number of inputs of an output (He et al., ICCV 2015), biases 0, norms the identity.
+    Kernels are normal with variance 2 over the number of inputs of an output (He et al., ICCV
+    2015), biases 0, norms the identity.
     """
     return _initial(source, key)
 
@@ -134,18 +163,27 @@ def shapes(source: Source) -> Params:
 
 
 def fold(source: Source, params: Params) -> Params:
-    """Parameters of the same function with the batch norms folded into the kernels: each norm that is left only adds a bias.
+    """Parameters of the same function with the batch norms folded into the kernels: each norm that
+    is left only adds a bias.
 
     For other programs: compiled ones scale while they add the bias, and gain nothing.
     """
 
     def folded(tree):
         if "kernel" not in tree or "norm" not in tree:
-            return {name: folded(part) if isinstance(part, Mapping) else part for name, part in tree.items()}
+            return {
+                name: folded(part) if isinstance(part, Mapping) else part
+                for name, part in tree.items()
+            }
         norm = tree["norm"]
         scale = norm["scale"] / jnp.sqrt(norm["var"] + source.epsilon)
         ones = jnp.ones_like(scale)
-        identity = dict(scale=ones, bias=norm["bias"] - norm["mean"] * scale, mean=0 * ones, var=(1 - source.epsilon) * ones)
+        identity = dict(
+            scale=ones,
+            bias=norm["bias"] - norm["mean"] * scale,
+            mean=0 * ones,
+            var=(1 - source.epsilon) * ones,
+        )
         return dict(tree, kernel=tree["kernel"] * scale[None, None, None, :], norm=identity)
 
     return folded(params)
@@ -154,7 +192,9 @@ def fold(source: Source, params: Params) -> Params:
 @partial(jax.jit, static_argnames="source")
 def _initial(source: Source, key) -> Params:
     tree = shapes(source)
-    sizes = [leaf.size for path, leaf in jax.tree.leaves_with_path(tree) if _keys(path)[-1] == "kernel"]
+    sizes = [
+        leaf.size for path, leaf in jax.tree.leaves_with_path(tree) if _keys(path)[-1] == "kernel"
+    ]
     # Drawn at once: a draw for each shape takes minutes to compile.
     normal = iter(jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1]))
 
@@ -168,14 +208,23 @@ def _initial(source: Source, key) -> Params:
 
 
 def _places(source: Source, layout: str) -> dict[tuple, tuple[str, tuple[int, ...]]]:
-    """Of every parameter, by its path: its name in a state dict and the axes there that its own axes are."""
+    """Of every parameter, by its path: its name in a state dict and the axes there that its own
+    axes are."""
     found = {}
     for path, (convolution, norm) in source.network.names(layout).items():
         found[(*path, "kernel")] = f"{convolution}.weight", (2, 3, 1, 0)
-        for ours, theirs in (("scale", "weight"), ("bias", "bias"), ("mean", "running_mean"), ("var", "running_var")):
+        for ours, theirs in (
+            ("scale", "weight"),
+            ("bias", "bias"),
+            ("mean", "running_mean"),
+            ("var", "running_var"),
+        ):
             found[(*path, "norm", ours)] = f"{norm}.{theirs}", (0,)
     name = source.network.classifier(layout)
-    return found | {("classifier", "kernel"): (f"{name}.weight", (1, 0)), ("classifier", "bias"): (f"{name}.bias", (0,))}
+    return found | {
+        ("classifier", "kernel"): (f"{name}.weight", (1, 0)),
+        ("classifier", "bias"): (f"{name}.bias", (0,)),
+    }
 
 
 def _keys(path) -> tuple:
@@ -196,7 +245,7 @@ def _apply(source: Source, params, images, dtype):
         features = jax.lax.map(lambda image: whole(image[None])[0][0], images)
         return features, model.classifier(features)
 
-    # What lies between two layers of a mobile network fits a CPU's cache for one image, and its kernels but for the classifier's are small
-    # enough to be read anew.
+    # What lies between two layers of a mobile network fits a CPU's cache for one image, and its
+    # kernels but for the classifier's are small enough to be read anew.
     on_cpu = one_by_one if isinstance(source.network, Mobile) else whole
     return jax.lax.platform_dependent(images, cpu=on_cpu, default=whole)

@@ -1,13 +1,17 @@
-"""Pickles of tensors, read as data: an interpreter of the few pickle instructions that a checkpoint needs, which can call nothing.
+"""Pickles of tensors, read as data: an interpreter of the few pickle instructions that a checkpoint
+needs, which can call nothing.
 
-Why not `pickle.Unpickler` with a strict `find_class`: that keeps strange names out, but what is done with the permitted ones (REDUCE
-with any arguments, BUILD writing any attributes) stays the unpickler's, dictionaries still hash keys of any shape (nested pairs of
-pairs take exponential time), and lengths a file merely declares are allocated before they are read. Here the standard library decodes
-the instructions (`pickletools.genops`, which runs none), and each is either one of those below or refused by name. A name becomes a
-`Named` and never an object; calling one makes one of four plain results by hand. Time and memory are linear in the pickle's length,
-since nothing is copied, compared or hashed that instructions can make large from a few bytes.
+Why not `pickle.Unpickler` with a strict `find_class`: that keeps strange names out, but what is
+done with the permitted ones (REDUCE with any arguments, BUILD writing any attributes) stays the
+unpickler's, dictionaries still hash keys of any shape (nested pairs of pairs take exponential
+time), and lengths a file merely declares are allocated before they are read. Here the standard
+library decodes the instructions (`pickletools.genops`, which runs none), and each is either one of
+those below or refused by name. A name becomes a `Named` and never an object; calling one makes one
+of four plain results by hand. Time and memory are linear in the pickle's length, since nothing is
+copied, compared or hashed that instructions can make large from a few bytes.
 
-Which instructions and names: what `torch.save` writes for state dicts, see `torch/_weights_only_unpickler.py` of PyTorch 2.13.
+Which instructions and names: what `torch.save` writes for state dicts, see
+`torch/_weights_only_unpickler.py` of PyTorch 2.13.
 """
 
 import io
@@ -16,27 +20,37 @@ from collections.abc import Iterator
 from pickletools import genops
 from typing import Any
 
-from balal.models import described
-from balal.models.described import Named, Storage, shown
+from balal.models import tensors
+from balal.models.tensors import Named, Storage, shown
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _WHOLE = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"}
-_TEXT = {"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+_TEXT = {
+    "STRING",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "UNICODE",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE8",
+}
 _LITERALS = _WHOLE | _TEXT | {"FLOAT", "BINFLOAT", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
 _LONGEST_NUMBER = 128
 
 
 def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
-    """What a pickle holds, and the storages that it mentions, by key. The stream is left behind the pickle's end.
+    """What a pickle holds, and the storages that it mentions, by key. The stream is left behind the
+    pickle's end.
 
-    Made of dict, OrderedDict, list, tuple, str, bytes, int, float, bool, None, `Tensor`, `Storage` and `Named` alone. Lists and dicts may
-    hold themselves.
+    Made of dict, OrderedDict, list, tuple, str, bytes, int, float, bool, None, `Tensor`, `Storage`
+    and `Named` alone. Lists and dicts may hold themselves.
 
     Args:
       stream: in memory, where lengths that the pickle declares are bounded by what there is.
 
-    Raises: ValueError for a name or an instruction that tensors do not need, or a damaged pickle; in one sentence, without the path.
+    Raises: ValueError for a name or an instruction that tensors do not need, or a damaged pickle;
+    in one sentence, without the path.
 
     >>> load(io.BytesIO(b"K\\x01K\\x02\\x86."))
     ((1, 2), {})
@@ -45,7 +59,9 @@ def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
     try:
         return _run(stream, storages), storages
     except (IndexError, KeyError):
-        raise ValueError("its pickle is damaged: an instruction uses what was never put down") from None
+        raise ValueError(
+            "its pickle is damaged: an instruction uses what was never put down"
+        ) from None
 
 
 def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
@@ -68,7 +84,13 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
             stack = []
         elif name in ("TUPLE", "LIST", "DICT"):
             items, stack = stack, below.pop()
-            stack.append(tuple(items) if name == "TUPLE" else items if name == "LIST" else described.fill({}, items))
+            stack.append(
+                tuple(items)
+                if name == "TUPLE"
+                else items
+                if name == "LIST"
+                else tensors.fill({}, items)
+            )
         elif name == "EMPTY_LIST":
             stack.append([])
         elif name == "EMPTY_DICT":
@@ -77,8 +99,12 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
             items, stack = ([stack.pop()], stack) if name == "APPEND" else (stack, below.pop())
             _of(list, stack[-1], "a list").extend(items)
         elif name in ("SETITEM", "SETITEMS"):
-            items, stack = ([stack.pop(), stack.pop()][::-1], stack) if name == "SETITEM" else (stack, below.pop())
-            described.fill(_of(dict, stack[-1], "a dictionary"), items)
+            items, stack = (
+                ([stack.pop(), stack.pop()][::-1], stack)
+                if name == "SETITEM"
+                else (stack, below.pop())
+            )
+            tensors.fill(_of(dict, stack[-1], "a dictionary"), items)
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             if argument >= 2**32:
                 raise ValueError("its pickle is damaged: it numbers its objects above 2**32")
@@ -88,21 +114,31 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name == "GLOBAL":
-            stack.append(described.named(argument.replace(" ", ".")))
+            stack.append(tensors.named(argument.replace(" ", ".")))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
-            stack.append(described.named(f"{_of(str, module, 'a module')}.{_of(str, attribute, 'a name')}"))
+            stack.append(
+                tensors.named(f"{_of(str, module, 'a module')}.{_of(str, attribute, 'a name')}")
+            )
         elif name == "BINPERSID":
-            storage = described.storage(stack.pop())
+            storage = tensors.storage(stack.pop())
             if storages.setdefault(storage.key, storage) != storage:
-                raise ValueError(f"it describes storage {shown(storage.key)} twice, and differently")
+                raise ValueError(
+                    f"it describes storage {shown(storage.key)} twice, and differently"
+                )
             stack.append(storage)
         elif name == "REDUCE":
             arguments, function = stack.pop(), stack.pop()
-            copied += sum(len(given) for given in _of(tuple, arguments, "a tuple of arguments")[:1] if type(given) is list)
+            copied += sum(
+                len(given)
+                for given in _of(tuple, arguments, "a tuple of arguments")[:1]
+                if type(given) is list
+            )
             if copied > step:
-                raise ValueError("it copies the same list again and again, which no checkpoint needs")
-            stack.append(described.call(_of(Named, function, "a permitted name").name, arguments))
+                raise ValueError(
+                    "it copies the same list again and again, which no checkpoint needs"
+                )
+            stack.append(tensors.call(_of(Named, function, "a permitted name").name, arguments))
         elif name == "BUILD":
             stack.pop()  # The versions of modules, which PyTorch hangs on a state dict as `_metadata`: not needed, so not even looked at.
             _of(OrderedDict, stack[-1], "an OrderedDict")
@@ -112,7 +148,10 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
                 raise ValueError("its pickle is damaged: it ends in the middle")
             return result
         else:
-            raise ValueError(f"it holds the pickle instruction {name}, which tensors do not need, so it is not followed")
+            raise ValueError(
+                f"it holds the pickle instruction {name}, which tensors do not need, so it is not "
+                f"followed"
+            )
 
 
 def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
@@ -124,9 +163,13 @@ def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
 
 
 def _literal(value: Any) -> Any:
-    # Arithmetic with numbers of a million digits takes minutes, and printing them is an error of its own.
+    # Arithmetic with numbers of a million digits takes minutes, and printing them is an error of
+    # its own.
     if type(value) is int and value.bit_length() > _LONGEST_NUMBER:
-        raise ValueError(f"it holds a whole number of {value.bit_length()} bits; at most {_LONGEST_NUMBER} are read")
+        raise ValueError(
+            f"it holds a whole number of {value.bit_length()} bits; at most {_LONGEST_NUMBER} are "
+            f"read"
+        )
     return value
 
 

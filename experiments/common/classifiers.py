@@ -1,6 +1,8 @@
-"""Every head with every rule against imbalance that goes with it, under names such as `svm`, `logistic+balanced_softmax`.
+"""Every head with every rule against imbalance that goes with it, under names such as `svm`,
+`logistic+balanced_softmax`.
 
-`finetune` trains the whole source network on the images instead, and `auto` is the SVM or that, whichever cross-validation prefers.
+`finetune` trains the whole source network on the images instead, and `auto` is the SVM or that,
+whichever cross-validation prefers.
 """
 
 from collections.abc import Callable
@@ -14,9 +16,11 @@ from balal.heads import choice, ldam, logistic, pseudo, rebalance, svm
 
 @dataclass(frozen=True)
 class Task:
-    """A labelled set, the rest of the pool (which only `pseudo` looks at), a test set, and what `fit` is told beside them.
+    """A labelled set, the rest of the pool (which only `pseudo` looks at), a test set, and what
+    `fit` is told beside them.
 
-    network: the source model with the images (`networks.Network`), and rows: those of the labelled set among them; None: only features.
+    network: the source model with the images (`networks.Network`), and rows: those of the labelled
+    set among them; None: only features.
     """
 
     features: np.ndarray
@@ -34,8 +38,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A head, and the classes that it predicts for the test set. chosen: its name, where there was a choice, and accuracies: in
-    cross-validation on the labelled set, of all that there were to choose from."""
+    """A head, and the classes that it predicts for the test set. chosen: its name, where there was
+    a choice, and accuracies: in cross-validation on the labelled set, of all that there were to
+    choose from."""
 
     head: Any
     predicted: np.ndarray
@@ -54,7 +59,14 @@ def rules(head: str) -> list[str]:
     >>> rules("svm")
     ['none', 'thresholding', 'tau_normalised']
     """
-    return ["none", *(rule for name, _, rule in (name.partition("+") for name in HEADS) if name == head and rule)]
+    return [
+        "none",
+        *(
+            rule
+            for name, _, rule in (name.partition("+") for name in HEADS)
+            if name == head and rule
+        ),
+    ]
 
 
 def _svm(task: Task, *, thresholding: bool = False) -> Fitted:
@@ -62,28 +74,49 @@ def _svm(task: Task, *, thresholding: bool = False) -> Fitted:
     return Fitted(head, svm.predict(head, task.tests, thresholding=thresholding))
 
 
-def _logistic(task: Task, *, weights: np.ndarray | None = None, adjustment: np.ndarray | None = None) -> Fitted:
+def _logistic(
+    task: Task, *, weights: np.ndarray | None = None, adjustment: np.ndarray | None = None
+) -> Fitted:
     each = None if weights is None else weights[task.labels]
     # A rule aims at all classes alike, and so does its choice of C.
     balanced = weights is not None or adjustment is not None
-    head = logistic.fit(task.features, task.labels, weights=each, adjustment=adjustment, balanced=balanced, **task.options)
+    head = logistic.fit(
+        task.features,
+        task.labels,
+        weights=each,
+        adjustment=adjustment,
+        balanced=balanced,
+        **task.options,
+    )
     return Fitted(head, logistic.predict(head, task.tests))
 
 
 def _thresholding(task: Task) -> Fitted:
     head = logistic.fit(task.features, task.labels, calibrate=True, **task.options)
-    shares = rebalance.threshold(logistic.probabilities(head, task.tests), head.counts, smoothing=1.0)
+    shares = rebalance.threshold(
+        logistic.probabilities(head, task.tests), head.counts, smoothing=1.0
+    )
     return Fitted(head, head.classes[shares.argmax(axis=1)])
 
 
 def _logit_adjustment(task: Task) -> Fitted:
     head = logistic.fit(task.features, task.labels, **task.options)
-    return Fitted(head, head.classes[rebalance.adjust(logistic.logits(head, task.tests), head.counts).argmax(axis=1)])
+    return Fitted(
+        head,
+        head.classes[
+            rebalance.adjust(logistic.logits(head, task.tests), head.counts).argmax(axis=1)
+        ],
+    )
 
 
 def _tau_normalised(task: Task, fit: Callable[..., Any]) -> Fitted:
     head = fit(task.features, task.labels, **task.options)
-    return Fitted(head, head.classes[np.argmax(np.asarray(task.tests) @ rebalance.tau_normalise(head.coef).T, axis=1)])
+    return Fitted(
+        head,
+        head.classes[
+            np.argmax(np.asarray(task.tests) @ rebalance.tau_normalise(head.coef).T, axis=1)
+        ],
+    )
 
 
 def _ldam(task: Task) -> Fitted:
@@ -115,13 +148,17 @@ def _auto(task: Task) -> Fitted:
     fit, network = _tuning(task)
 
     def transfer(places: np.ndarray, held: np.ndarray) -> np.ndarray:
-        return svm.predict(svm.fit(task.features[places], task.labels[places], **task.options), task.features[held])
+        return svm.predict(
+            svm.fit(task.features[places], task.labels[places], **task.options), task.features[held]
+        )
 
     def finetune(places: np.ndarray, held: np.ndarray) -> np.ndarray:
         return network.predict(fit(places), task.rows[held])
 
     folds, seed = task.options["folds"], task.options["seed"]
-    found = choice.choose(dict(svm=transfer, finetune=finetune), task.labels, folds=folds, seed=seed)
+    found = choice.choose(
+        dict(svm=transfer, finetune=finetune), task.labels, folds=folds, seed=seed
+    )
     return replace(HEADS[found.name](task), chosen=found.name, accuracies=found.accuracies)
 
 
@@ -132,16 +169,26 @@ HEADS: dict[str, Callable[[Task], Fitted]] = {
     "logistic": _logistic,
     "logistic+thresholding": _thresholding,
     "logistic+logit_adjustment": _logit_adjustment,
-    "logistic+balanced_softmax": lambda task: _logistic(task, adjustment=rebalance.adjustment(task.counts)),
-    "logistic+effective_weights": lambda task: _logistic(task, weights=rebalance.effective_weights(task.counts, beta=0.9)),
+    "logistic+balanced_softmax": lambda task: _logistic(
+        task, adjustment=rebalance.adjustment(task.counts)
+    ),
+    "logistic+effective_weights": lambda task: _logistic(
+        task, weights=rebalance.effective_weights(task.counts, beta=0.9)
+    ),
     "logistic+crt": lambda task: _logistic(task, weights=rebalance.sampling_weights(task.counts)),
-    "logistic+square_root": lambda task: _logistic(task, weights=rebalance.sampling_weights(task.counts, power=0.5)),
+    "logistic+square_root": lambda task: _logistic(
+        task, weights=rebalance.sampling_weights(task.counts, power=0.5)
+    ),
     "logistic+tau_normalised": lambda task: _tau_normalised(task, logistic.fit),
     "ldam": _ldam,
     "pseudo": _pseudo,
     "finetune": _finetuned,
-    "finetune+balanced_softmax": lambda task: _finetuned(task, adjustment=rebalance.adjustment(task.counts)),
-    "finetune+effective_weights": lambda task: _finetuned(task, weights=rebalance.effective_weights(task.counts, beta=0.9)),
+    "finetune+balanced_softmax": lambda task: _finetuned(
+        task, adjustment=rebalance.adjustment(task.counts)
+    ),
+    "finetune+effective_weights": lambda task: _finetuned(
+        task, weights=rebalance.effective_weights(task.counts, beta=0.9)
+    ),
     "auto": _auto,
 }
 

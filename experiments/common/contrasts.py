@@ -1,7 +1,9 @@
-"""From paired runs on many pools to what is told about them: means, differences, wins, shares, labels saved and labels to a goal.
+"""From paired runs on many pools to what is told about them: means, differences, wins, shares,
+labels saved and labels to a goal.
 
-A run is a flat dictionary with `pool`, `strategy`, `rule` ("none": no balancing), `budget`, `seed`, `indices` and one number a metric.
-Every strategy of a pool has the same seeds and budgets. What comes out are lists of flat dictionaries, JSON values.
+A run is a flat dictionary with `pool`, `strategy`, `rule` ("none": no balancing), `budget`, `seed`,
+`indices` and one number a metric. Every strategy of a pool has the same seeds and budgets. What
+comes out are lists of flat dictionaries, JSON values.
 """
 
 import itertools
@@ -39,64 +41,112 @@ def series(runs: Sequence[dict[str, Any]], metric: str) -> dict[tuple[str, str, 
         place = run["pool"], run["strategy"], run["rule"]
         found.setdefault(place, {}).setdefault(run["budget"], {})[run["seed"]] = run[metric]
     return {
-        place: Series(*place, sorted(budgets), np.array([[budgets[b][seed] for seed in sorted(budgets[b])] for b in sorted(budgets)]))
+        place: Series(
+            *place,
+            sorted(budgets),
+            np.array([[budgets[b][seed] for seed in sorted(budgets[b])] for b in sorted(budgets)]),
+        )
         for place, budgets in found.items()
     }
 
 
 def means(runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """One entry for each pool, strategy, rule and budget: for every metric `mean` and standard `error`."""
+    """One entry for each pool, strategy, rule and budget: for every metric `mean` and standard
+    `error`."""
     entries: dict[tuple[str, str, int], dict[str, Any]] = {}
     for metric in metrics:
         for one in series(runs, metric).values():
             for budget, values in zip(one.budgets, one.values, strict=True):
-                start = dict(pool=one.pool, strategy=one.strategy, rule=one.rule, name=one.name, budget=budget)
+                start = dict(
+                    pool=one.pool,
+                    strategy=one.strategy,
+                    rule=one.rule,
+                    name=one.name,
+                    budget=budget,
+                )
                 mean, error = statistics.mean_and_error(values)
-                entries.setdefault((one.pool, one.name, budget), start)[metric] = dict(mean=round(mean, 6), error=round(error, 6))
+                entries.setdefault((one.pool, one.name, budget), start)[metric] = dict(
+                    mean=round(mean, 6), error=round(error, 6)
+                )
     return list(entries.values())
 
 
 def differences(
-    runs: Sequence[dict[str, Any]], rules: Sequence[str], *, alone: Sequence[str], metric: str = "accuracy"
+    runs: Sequence[dict[str, Any]],
+    rules: Sequence[str],
+    *,
+    alone: Sequence[str],
+    metric: str = "accuracy",
 ) -> list[dict[str, Any]]:
-    """Every later rule of `rules` against every earlier one, under each strategy; and the strategies that stand `alone` against random.
+    """Every later rule of `rules` against every earlier one, under each strategy; and the
+    strategies that stand `alone` against random.
 
-    `p` is of the exact sign-flip test over the seeds, `p_holm` corrected over the cells (strategies and budgets) of one comparison on one
-    pool; `error` is the standard error of the mean difference.
+    `p` is of the exact sign-flip test over the seeds, `p_holm` corrected over the cells (strategies
+    and budgets) of one comparison on one pool; `error` is the standard error of the mean
+    difference.
     """
     found = series(runs, metric)
     pairs: dict[tuple[str, str, str], list[tuple[Series, Series]]] = {}
     for pool, strategy in dict.fromkeys((pool, strategy) for pool, strategy, _ in found):
         for against, rule in itertools.combinations(rules, 2):
             if (pool, strategy, rule) in found and (pool, strategy, against) in found:
-                pairs.setdefault((pool, rule, against), []).append((found[pool, strategy, rule], found[pool, strategy, against]))
+                pairs.setdefault((pool, rule, against), []).append(
+                    (found[pool, strategy, rule], found[pool, strategy, against])
+                )
         if strategy in alone and (pool, "random", "none") in found:
-            pairs[pool, strategy, "random"] = [(found[pool, strategy, "none"], found[pool, "random", "none"])]
+            pairs[pool, strategy, "random"] = [
+                (found[pool, strategy, "none"], found[pool, "random", "none"])
+            ]
     entries = []
     for (pool, rule, against), compared in pairs.items():
         cells = [
-            dict(pool=pool, rule=rule, against=against, name=ours.name, baseline=theirs.name, strategy=ours.strategy, budget=budget)
+            dict(
+                pool=pool,
+                rule=rule,
+                against=against,
+                name=ours.name,
+                baseline=theirs.name,
+                strategy=ours.strategy,
+                budget=budget,
+            )
             | _difference(one - other)
             for ours, theirs in compared
             for budget, one, other in zip(ours.budgets, ours.values, theirs.values, strict=True)
         ]
         corrected = statistics.holm([cell["p"] for cell in cells])
-        entries += [cell | dict(p_holm=round(p, 9), cells=len(cells)) for cell, p in zip(cells, corrected, strict=True)]
+        entries += [
+            cell | dict(p_holm=round(p, 9), cells=len(cells))
+            for cell, p in zip(cells, corrected, strict=True)
+        ]
     return entries
 
 
 def _difference(paired: np.ndarray) -> dict[str, float]:
     mean, error = statistics.mean_and_error(paired)
     half = statistics.interval(error, len(paired))
-    return dict(mean=round(mean, 6), error=round(error, 6), half_interval=round(half, 6), p=round(statistics.sign_flip(paired), 9))
+    return dict(
+        mean=round(mean, 6),
+        error=round(error, 6),
+        half_interval=round(half, 6),
+        p=round(statistics.sign_flip(paired), 9),
+    )
 
 
 def wins(compared: Sequence[dict[str, Any]], rules: Sequence[str]) -> list[dict[str, Any]]:
-    """Every rule against every other: in how many cells its mean is better, and where significantly so, by `p_holm`, better or worse."""
+    """Every rule against every other: in how many cells its mean is better, and where significantly
+    so, by `p_holm`, better or worse."""
     entries = []
     for rule, against in itertools.permutations(rules, 2):
-        there = [(cell["mean"], cell["p_holm"]) for cell in compared if (cell["rule"], cell["against"]) == (rule, against)]
-        there += [(-cell["mean"], cell["p_holm"]) for cell in compared if (cell["against"], cell["rule"]) == (rule, against)]
+        there = [
+            (cell["mean"], cell["p_holm"])
+            for cell in compared
+            if (cell["rule"], cell["against"]) == (rule, against)
+        ]
+        there += [
+            (-cell["mean"], cell["p_holm"])
+            for cell in compared
+            if (cell["against"], cell["rule"]) == (rule, against)
+        ]
         if there:
             sure = [mean for mean, p in there if p <= SIGNIFICANT]
             entries.append(
@@ -113,22 +163,36 @@ def wins(compared: Sequence[dict[str, Any]], rules: Sequence[str]) -> list[dict[
 
 
 def shares(compared: Sequence[dict[str, Any]], *, oracle: str) -> list[dict[str, Any]]:
-    """How much of the gain of `oracle` over no balancing each rule has: `share`, None where the oracle's gain is within its error."""
-    gains = {(cell["pool"], cell["strategy"], cell["rule"], cell["budget"]): cell for cell in compared if cell["against"] == "none"}
+    """How much of the gain of `oracle` over no balancing each rule has: `share`, None where the
+    oracle's gain is within its error."""
+    gains = {
+        (cell["pool"], cell["strategy"], cell["rule"], cell["budget"]): cell
+        for cell in compared
+        if cell["against"] == "none"
+    }
     entries = []
     for (pool, strategy, rule, budget), cell in gains.items():
         best = gains.get((pool, strategy, oracle, budget))
         if rule != oracle and best:
             share = statistics.share_of_gain(cell["mean"], best["mean"], best["error"])
-            entries.append(dict(pool=pool, name=cell["name"], budget=budget, share=None if share is None else round(share, 6)))
+            entries.append(
+                dict(
+                    pool=pool,
+                    name=cell["name"],
+                    budget=budget,
+                    share=None if share is None else round(share, 6),
+                )
+            )
     return entries
 
 
 def labels_needed(runs: Sequence[dict[str, Any]], metric: str = "accuracy") -> list[dict[str, Any]]:
-    """How many labels a reference needs for the mean accuracy that each strategy and rule reaches: `labels`, and as a multiple, `factor`.
+    """How many labels a reference needs for the mean accuracy that each strategy and rule reaches:
+    `labels`, and as a multiple, `factor`.
 
-    The references are `random`, and the same strategy without its rule. `relation`: `>` where the largest budget is not enough, `<` where
-    the smallest is more than enough; the numbers are those of that budget then.
+    The references are `random`, and the same strategy without its rule. `relation`: `>` where the
+    largest budget is not enough, `<` where the smallest is more than enough; the numbers are those
+    of that budget then.
     """
     found, entries = series(runs, metric), []
     for one in found.values():
@@ -138,23 +202,38 @@ def labels_needed(runs: Sequence[dict[str, Any]], metric: str = "accuracy") -> l
             if baseline is None or baseline is one:
                 continue
             for budget, accuracy in zip(one.budgets, one.values.mean(axis=1), strict=True):
-                labels, relation = statistics.labels_for(float(accuracy), baseline.budgets, baseline.values.mean(axis=1).tolist())
+                labels, relation = statistics.labels_for(
+                    float(accuracy), baseline.budgets, baseline.values.mean(axis=1).tolist()
+                )
                 entries.append(
-                    dict(pool=one.pool, name=one.name, budget=budget, reference=reference, accuracy=round(float(accuracy), 6))
-                    | dict(labels=round(labels, 3), relation=relation, factor=round(labels / budget, 6))
+                    dict(
+                        pool=one.pool,
+                        name=one.name,
+                        budget=budget,
+                        reference=reference,
+                        accuracy=round(float(accuracy), 6),
+                    )
+                    | dict(
+                        labels=round(labels, 3), relation=relation, factor=round(labels / budget, 6)
+                    )
                 )
     return entries
 
 
 def labels_to_goal(
-    runs: Sequence[dict[str, Any]], labels: Mapping[str, np.ndarray], goals: Mapping[str, Sequence[int]], at_least: int
+    runs: Sequence[dict[str, Any]],
+    labels: Mapping[str, np.ndarray],
+    goals: Mapping[str, Sequence[int]],
+    at_least: int,
 ) -> list[dict[str, Any]]:
-    """How many labels each strategy and rule needed until every target class had `at_least`, on the way to the largest budget.
+    """How many labels each strategy and rule needed until every target class had `at_least`, on the
+    way to the largest budget.
 
     Args:
       labels: of each pool, int [N]. goals: of each pool, the target classes.
 
-    `needed`: of every run, None where the budget was spent before; `median` counts those as infinite, None where that leaves no median.
+    `needed`: of every run, None where the budget was spent before; `median` counts those as
+    infinite, None where that leaves no median.
     """
     largest: dict[str, int] = {}
     for run in runs:
@@ -164,9 +243,17 @@ def labels_to_goal(
         pool, name = run["pool"], full_name(run["strategy"], run["rule"])
         if run["budget"] == largest[pool]:
             answers = labels[pool][run["indices"]]
-            needed.setdefault((pool, name), []).append(statistics.labels_until(answers, goals[pool], at_least))
+            needed.setdefault((pool, name), []).append(
+                statistics.labels_until(answers, goals[pool], at_least)
+            )
     return [
-        dict(pool=pool, name=name, budget=largest[pool], needed=runs_needed, reached=sum(number is not None for number in runs_needed))
+        dict(
+            pool=pool,
+            name=name,
+            budget=largest[pool],
+            needed=runs_needed,
+            reached=sum(number is not None for number in runs_needed),
+        )
         | dict(median=statistics.median_of_reached(runs_needed))
         for (pool, name), runs_needed in needed.items()
     ]

@@ -1,4 +1,5 @@
-"""Images to features: a feature cache, made once on all local devices while threads decode, and read from then on."""
+"""Images to features: a feature cache, made once on all local devices while threads decode, and
+read from then on."""
 
 import hashlib
 import json
@@ -25,15 +26,21 @@ SHARD = 1024
 SCORES = [field.name for field in fields(balal.Scores)]
 
 
-def source(name: str, weights: str | None = None, *, crop: float | None = None) -> tuple[sources.Source, Path]:
-    """A source model by name and the file of its weights: the one given, or that of an installed package.
+def source(
+    name: str, weights: str | None = None, *, crop: float | None = None
+) -> tuple[sources.Source, Path]:
+    """A source model by name and the file of its weights: the one given, or that of an installed
+    package.
 
     crop: in place of the model's own, 1.0 for images that are all object.
 
-    Raises: ValueError for a name that is none; FileNotFoundError, with the command that installs weights where there is one.
+    Raises: ValueError for a name that is none; FileNotFoundError, with the command that installs
+    weights where there is one.
     """
     if name not in sources.SOURCES:
-        raise ValueError(f"there is no source model {name!r}; there are {', '.join(sources.SOURCES)}")
+        raise ValueError(
+            f"there is no source model {name!r}; there are {', '.join(sources.SOURCES)}"
+        )
     found = sources.SOURCES[name]
     if crop is not None and not 0 < crop <= 1:
         raise ValueError(f"the crop is a share of the image, above 0 and at most 1, got {crop:g}")
@@ -41,18 +48,24 @@ def source(name: str, weights: str | None = None, *, crop: float | None = None) 
     return (found if crop is None else replace(found, crop=crop)), path
 
 
-def manifest(source: sources.Source, name: str, weights: Path, images: data.Images) -> dict[str, Any]:
+def manifest(
+    source: sources.Source, name: str, weights: Path, images: data.Images
+) -> dict[str, Any]:
     """What features depend on, as JSON values."""
     return dict(
         source=name,
         weights=dict(file=weights.name, sha256=files.sha256(weights)),
-        preprocessing={field: getattr(source, field) for field in ("size", "crop", "interpolation", "mean", "std", "padding", "epsilon")},
+        preprocessing={
+            field: getattr(source, field)
+            for field in ("size", "crop", "interpolation", "mean", "std", "padding", "epsilon")
+        },
         images=dict(name=images.name, fingerprint=images.fingerprint),
     )
 
 
 def folder_name(manifest: dict[str, Any], dtype: str) -> str:
-    """A name for the feature cache of a manifest, another for each: what one wants to read of it, and a part of its sha256."""
+    """A name for the feature cache of a manifest, another for each: what one wants to read of it,
+    and a part of its sha256."""
     digest = hashlib.sha256(json.dumps([manifest, dtype]).encode()).hexdigest()
     return f"{re.sub('[^A-Za-z0-9_.-]', '_', manifest['images']['name'])}-{manifest['source']}-{digest[:8]}"
 
@@ -72,29 +85,60 @@ def extract(
     Args:
       source, weights, made_from: from `source` and `manifest` above.
       batch: images on each device at a time.
-      dtype: of the stored features, float16 or float32; they are computed, and scores taken, in float32.
+      dtype: of the stored features, float16 or float32; they are computed, and scores taken, in
+        float32.
 
     Raises: ValueError where the folder holds something else, or features overflow, with the images.
     """
     total = len(images)
-    size = jax.eval_shape(source.apply, sources.shapes(source), jnp.zeros((1, source.size, source.size, 3)))[0].shape[1]
-    columns = dict(features=((size,), dtype)) | {score: ((), "int32" if score == "predicted" else "float32") for score in SCORES}
+    size = jax.eval_shape(
+        source.apply, sources.shapes(source), jnp.zeros((1, source.size, source.size, 3))
+    )[0].shape[1]
+    columns = dict(features=((size,), dtype)) | {
+        score: ((), "int32" if score == "predicted" else "float32") for score in SCORES
+    }
     # Before the folder is made, which wrong weights would leave behind.
     params = sources.load(source, weights)
-    done = cache.begin(folder, made_from, columns, ids=images.ids, labels=images.labels, class_names=images.class_names)
+    done = cache.begin(
+        folder,
+        made_from,
+        columns,
+        ids=images.ids,
+        labels=images.labels,
+        class_names=images.class_names,
+    )
     if done < total:
-        with tqdm(total=total, initial=done, unit="image", desc=f"{made_from['source']} sees {images.name}", disable=None) as progress:
+        with tqdm(
+            total=total,
+            initial=done,
+            unit="image",
+            desc=f"{made_from['source']} sees {images.name}",
+            disable=None,
+        ) as progress:
             for first, shard in _shards(_seen(source, params, images, done, batch, progress), done):
-                bad = np.flatnonzero(~(np.abs(shard["features"]) <= np.finfo(dtype).max).all(axis=1))
+                bad = np.flatnonzero(
+                    ~(np.abs(shard["features"]) <= np.finfo(dtype).max).all(axis=1)
+                )
                 if bad.size:
                     named = ", ".join(images.ids[first + row] for row in bad[:5])
-                    raise ValueError(f"{bad.size} images have features that {dtype} cannot hold, the first are {named}: use float32")
+                    raise ValueError(
+                        f"{bad.size} images have features that {dtype} cannot hold, the first are "
+                        f"{named}: use float32"
+                    )
                 cache.write(folder, first, shard)
     return cache.read(folder, manifest=made_from, verify=done == total)
 
 
-def _seen(source: sources.Source, params: sources.Params, images: data.Images, done: int, batch: int, progress) -> Iterator[dict[str, Any]]:
-    """The columns of one batch after another, in NumPy. While the devices compute one, threads decode the next and the last is fetched."""
+def _seen(
+    source: sources.Source,
+    params: sources.Params,
+    images: data.Images,
+    done: int,
+    batch: int,
+    progress,
+) -> Iterator[dict[str, Any]]:
+    """The columns of one batch after another, in NumPy. While the devices compute one, threads
+    decode the next and the last is fetched."""
     mesh = balal.sharding.mesh(devices=jax.local_devices())
     together = batch * mesh.size
 
@@ -111,7 +155,9 @@ def _seen(source: sources.Source, params: sources.Params, images: data.Images, d
     with jax.set_mesh(mesh):
         before = None
         rows = range(done, len(images.ids))
-        for pictures in data.batches(images, together, rows=rows, prepare=partial(preprocessing.prepare, source=source)):
+        for pictures in data.batches(
+            images, together, rows=rows, prepare=partial(preprocessing.prepare, source=source)
+        ):
             size = len(pictures.rows)
             # The last batch is filled up, so that one program sees all.
             filled = np.pad(pictures.images, ((0, together - size), (0, 0), (0, 0), (0, 0)))

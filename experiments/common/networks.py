@@ -20,8 +20,9 @@ _TOGETHER = 64
 
 @dataclass(frozen=True)
 class Network:
-    """pool, tests: the images, row by row those of a `Dataset`. source: what the network is, and the size that it sees. weights: the file
-    with its parameters. recipe: how it is trained on. folder: where an unfinished training is kept, so that a killed run goes on with it.
+    """pool, tests: the images, row by row those of a `Dataset`. source: what the network is, and
+    the size that it sees. weights: the file with its parameters. recipe: how it is trained on.
+    folder: where an unfinished training is kept, so that a killed run goes on with it.
     """
 
     source: sources.Source
@@ -31,20 +32,37 @@ class Network:
     recipe: finetune.Recipe = field(default_factory=finetune.Recipe)
     folder: Path | None = None
 
-    def fit(self, rows: np.ndarray, labels: np.ndarray, *, num_classes: int, seed: int, **rules: Any) -> finetune.Head:
-        """The network fine-tuned on some images of the pool. rules: `weights` or `adjustment` of `finetune.fit`."""
-        images = np.concatenate([_grey_levels(batch.images) for batch in self._prepared(self.pool, rows)])
+    def fit(
+        self, rows: np.ndarray, labels: np.ndarray, *, num_classes: int, seed: int, **rules: Any
+    ) -> finetune.Head:
+        """The network fine-tuned on some images of the pool. rules: `weights` or `adjustment` of
+        `finetune.fit`."""
+        images = np.concatenate(
+            [_grey_levels(batch.images) for batch in self._prepared(self.pool, rows)]
+        )
         checkpoint = None
         if self.folder is not None:
             # The folder is of one kind of head, so that rows tell all.
             checkpoint = self.folder / f"training-{workers.name(rows)}.npz"
-        with tqdm(total=self.recipe.epochs, unit="epoch", desc=f"fine-tuning on {len(rows)} images", leave=False, disable=None) as progress:
+        with tqdm(
+            total=self.recipe.epochs,
+            unit="epoch",
+            desc=f"fine-tuning on {len(rows)} images",
+            leave=False,
+            disable=None,
+        ) as progress:
 
             def tell(epochs: int, loss: float) -> None:
                 progress.update(epochs - progress.n)
                 progress.set_postfix(loss=f"{loss:.3f}")
 
-            options = dict(num_classes=num_classes, key=jax.random.key(seed), recipe=self.recipe, checkpoint=checkpoint, progress=tell)
+            options = dict(
+                num_classes=num_classes,
+                key=jax.random.key(seed),
+                recipe=self.recipe,
+                checkpoint=checkpoint,
+                progress=tell,
+            )
             head = finetune.fit(self.source, self._params, images, labels, **options, **rules)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
@@ -52,8 +70,13 @@ class Network:
 
     def predict(self, head: finetune.Head, rows: np.ndarray | None = None) -> np.ndarray:
         """The classes of some images of the pool, or of all test images."""
-        images, chosen = (self.tests, np.arange(len(self.tests))) if rows is None else (self.pool, rows)
-        parts = [finetune.predict(head, _grey_levels(batch.images), batch=_TOGETHER) for batch in self._prepared(images, chosen)]
+        images, chosen = (
+            (self.tests, np.arange(len(self.tests))) if rows is None else (self.pool, rows)
+        )
+        parts = [
+            finetune.predict(head, _grey_levels(batch.images), batch=_TOGETHER)
+            for batch in self._prepared(images, chosen)
+        ]
         return np.concatenate(parts)
 
     @cached_property
@@ -61,7 +84,9 @@ class Network:
         return sources.load(self.source, self.weights)
 
     def _prepared(self, images: data.Images, rows: np.ndarray):
-        return data.batches(images, _TOGETHER, rows=rows, prepare=partial(preprocessing.prepare, source=self.source))
+        return data.batches(
+            images, _TOGETHER, rows=rows, prepare=partial(preprocessing.prepare, source=self.source)
+        )
 
 
 def _grey_levels(images: Any) -> np.ndarray:

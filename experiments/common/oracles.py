@@ -1,6 +1,7 @@
 """Rules that look at the labels: no strategy, but the measure of what balancing could gain at most.
 
-They make the same switch as balancing (Eq. 8), and then take a random row of the rarest class instead of guessing one.
+They make the same switch as balancing (Eq. 8), and then take a random row of the rarest class
+instead of guessing one.
 """
 
 from typing import Literal
@@ -16,29 +17,47 @@ ORACLES: dict[str, Literal["found", "all"]] = {"oracle_known": "found", "oracle_
 
 
 def oracle(
-    key: jax.Array, first: np.ndarray, labels: np.ndarray, candidates: np.ndarray, *, num_classes: int, classes: Literal["found", "all"]
+    key: jax.Array,
+    first: np.ndarray,
+    labels: np.ndarray,
+    candidates: np.ndarray,
+    *,
+    num_classes: int,
+    classes: Literal["found", "all"],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The picks [b], and the class that each was taken for [b], -1 before the switch.
 
-    Ties between classes go to the lowest class id. A class of which no candidate is left gives way to the next rarest; of the classes not
-    found yet, "found" takes one only when all others are used up.
+    Ties between classes go to the lowest class id. A class of which no candidate is left gives way
+    to the next rarest; of the classes not found yet, "found" takes one only when all others are
+    used up.
 
     Args:
       key: of the order in which the rows of a class are taken.
-      first: int [b], distinct: the rows that the first strategy would pick with this budget, followed until the switch.
-      labels: int [N]. candidates: int, the rows of the pool that may be picked, those in `first` among them.
+      first: int [b], distinct: the rows that the first strategy would pick with this budget,
+        followed until the switch.
+      labels: int [N]. candidates: int, the rows of the pool that may be picked, those in `first`
+        among them.
       classes: the ones to choose from.
     """
     budget = len(first)
     counts = np.zeros((budget + 1, num_classes), np.int32)
     np.cumsum(labels[first][:, None] == np.arange(num_classes), axis=0, out=counts[1:])
     labels_so_far = jnp.arange(budget)
-    switches = np.asarray(jax.vmap(balal.balancing.switches)(jnp.asarray(counts[:-1]), labels_so_far, budget - labels_so_far))
+    switches = np.asarray(
+        jax.vmap(balal.kernels.balancing.switches)(
+            jnp.asarray(counts[:-1]), labels_so_far, budget - labels_so_far
+        )
+    )
     if not switches.any():
         return first, np.full(budget, -1)
     switch = int(switches.argmax())
 
-    order = candidates[np.argsort(np.asarray(balal.chance.per_row(key, len(labels)))[candidates], kind="stable")]
+    order = candidates[
+        np.argsort(
+            np.asarray(balal.kernels.sampling.random_bits(key, len(labels)))[candidates],
+            kind="stable",
+        )
+    ]
     order = order[~np.isin(order, first[:switch])]
     rows = [iter(order[labels[order] == place]) for place in range(num_classes)]
     left, count = np.bincount(labels[order], minlength=num_classes), counts[switch].astype(np.int64)

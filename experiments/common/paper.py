@@ -1,8 +1,9 @@
-"""The printed figures of Aggarwal, Popescu, Hudelot, WACV 2020 (Tables 2 to 5), to stand beside ours."""
+"""The printed figures of Aggarwal, Popescu, Hudelot, WACV 2020 (Tables 2 to 5), to stand beside
+ours."""
 
 from dataclasses import dataclass
 
-from experiments.common import data
+from experiments.common import datasets
 
 _TABLES = {
     ("accuracy", "none"): ("table2_before_balancing", "acc"),
@@ -16,21 +17,31 @@ _TABLES = {
 
 @dataclass(frozen=True)
 class Figures:
-    """What the paper prints for one data set. full: percent, accuracy with the whole pool labelled."""
+    """What the paper prints for one data set. full: percent, accuracy with the whole pool
+    labelled."""
 
     dataset: str
     full: float
 
     def printed(self, metric: str, strategy: str, budget: int, rule: str) -> float | None:
-        """The printed figure (accuracy in percent), or None where the paper has none. Both of our balancings stand beside its one."""
-        table, column = _TABLES.get((metric, "balance" if rule == "balance_printed" else rule), (None, None))
+        """The printed figure (accuracy in percent), or None where the paper has none. Both of our
+        balancings stand beside its one."""
+        table, column = _TABLES.get(
+            (metric, "balance" if rule == "balance_printed" else rule), (None, None)
+        )
         if table is None:
             return None
-        return data.paper_tables()[table].get(strategy, {}).get(column, {}).get(self.dataset, {}).get(str(budget))
+        return (
+            datasets.paper_tables()[table]
+            .get(strategy, {})
+            .get(column, {})
+            .get(self.dataset, {})
+            .get(str(budget))
+        )
 
 
-def figures(dataset: data.Dataset) -> Figures | None:
+def figures(dataset: datasets.Dataset) -> Figures | None:
     """The paper's figures for this pool; None where it is not a pool of the paper's Table 1."""
-    if not data.is_paper_pool(dataset):
+    if not datasets.is_paper_pool(dataset):
         return None
-    return Figures("CIFAR-100", data.paper_tables()["full_accuracy"]["CIFAR-100"])
+    return Figures("CIFAR-100", datasets.paper_tables()["full_accuracy"]["CIFAR-100"])

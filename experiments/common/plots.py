@@ -1,6 +1,8 @@
-"""Plots in one style: a colour for each strategy, dashed alone and solid with a rule, the legend outside.
+"""Plots in one style: a colour for each strategy, dashed alone and solid with a rule, the legend
+outside.
 
-Figures are drawn without pyplot, so nothing global is touched and the same numbers give the same file.
+Figures are drawn without pyplot, so nothing global is touched and the same numbers give the same
+file.
 """
 
 from collections.abc import Sequence
@@ -17,7 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-# Okabe and Ito's palette, told apart by colour-blind readers too, for the strategies that are always shown; softer tones for the others.
+# Okabe and Ito's palette, told apart by colour-blind readers too, for the strategies that are
+# always shown; softer tones for the others.
 COLOURS = {
     "random": "#555555",
     "ent": "#D55E00",
@@ -52,7 +55,8 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One strategy over the number of labels: `values` [S, points], one row a seed. after: of balancing."""
+    """One strategy over the number of labels: `values` [S, points], one row a seed. after: of
+    balancing."""
 
     strategy: str
     after: bool
@@ -70,7 +74,8 @@ class Histogram:
 
 
 def accuracy(path: Path, curves: Sequence[Curve], *, rule: str, budgets: Sequence[int]) -> None:
-    """Balanced accuracy against budget, with a band of one standard deviation where there are seeds."""
+    """Balanced accuracy against budget, with a band of one standard deviation where there are
+    seeds."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.4, 3.3), layout="constrained")
         axes = figure.subplots()
@@ -83,9 +88,16 @@ def accuracy(path: Path, curves: Sequence[Curve], *, rule: str, budgets: Sequenc
 
 
 def balance(
-    path: Path, ratios: Sequence[Curve], found: Sequence[Curve], *, rule: str, expected: tuple[np.ndarray, ...], num_classes: int
+    path: Path,
+    ratios: Sequence[Curve],
+    found: Sequence[Curve],
+    *,
+    rule: str,
+    expected: tuple[np.ndarray, ...],
+    num_classes: int,
 ) -> None:
-    """Imbalance ratio and classes found against the number of labels, beside what random sampling is expected to give.
+    """Imbalance ratio and classes found against the number of labels, beside what random sampling
+    is expected to give.
 
     expected: labels [points], and the expected ratio and classes found there.
     """
@@ -96,7 +108,9 @@ def balance(
         for axes, curves, baseline in ((left, ratios, ratio), (right, found, classes)):
             for curve in curves:
                 _draw(axes, curve)
-            axes.plot(labels, baseline, color="black", linestyle=(0, (1, 1.5)), linewidth=1.6, zorder=5)
+            axes.plot(
+                labels, baseline, color="black", linestyle=(0, (1, 1.5)), linewidth=1.6, zorder=5
+            )
             axes.set(xlabel="labels", xscale="log", xlim=(labels[0], labels[-1]))
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -104,24 +118,53 @@ def balance(
         left.set(ylabel="imbalance ratio", ylim=(0, None))
         right.set(ylabel=f"classes found (of {num_classes})", ylim=(0, num_classes * 1.03))
         right.yaxis.set_major_locator(_whole_numbers())
-        _legend(figure, ratios, rule, Line2D([], [], color="black", linestyle=(0, (1, 1.5)), linewidth=1.6, label="random, expected"))
+        _legend(
+            figure,
+            ratios,
+            rule,
+            Line2D(
+                [],
+                [],
+                color="black",
+                linestyle=(0, (1, 1.5)),
+                linewidth=1.6,
+                label="random, expected",
+            ),
+        )
         figure.savefig(path)
 
 
-def histograms(path: Path, panels: Sequence[Histogram], *, rule: str, sizes: np.ndarray, budget: int) -> None:
-    """Labels of every class, alone and with a rule, one panel a strategy; classes from the pool's largest to its smallest."""
+def histograms(
+    path: Path, panels: Sequence[Histogram], *, rule: str, sizes: np.ndarray, budget: int
+) -> None:
+    """Labels of every class, alone and with a rule, one panel a strategy; classes from the pool's
+    largest to its smallest."""
     order = np.argsort(-sizes, kind="stable")
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    top = 1.05 * max(counts.max() for panel in panels for counts in (panel.before, panel.after) if counts is not None)
+    top = 1.05 * max(
+        counts.max()
+        for panel in panels
+        for counts in (panel.before, panel.after)
+        if counts is not None
+    )
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(max(2.4 * columns, 3.6) + 0.1, 1.55 * rows + 0.35), layout="constrained")
-        grid = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
+        figure = Figure(
+            figsize=(max(2.4 * columns, 3.6) + 0.1, 1.55 * rows + 0.35), layout="constrained"
+        )
+        grid = np.atleast_1d(
+            figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        ).ravel()
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        # A square-root axis: one spike does not flatten the rest, and classes with a label or two still show.
-        grid[0].set_yscale("function", functions=(lambda counts: np.sqrt(np.maximum(counts, 0)), np.square))
-        grid[0].yaxis.set_major_locator(FixedLocator([0, 5, 20, 50, 100, 200, 500, 1000, 2000, 5000]))
+        # A square-root axis: one spike does not flatten the rest, and classes with a label or two
+        # still show.
+        grid[0].set_yscale(
+            "function", functions=(lambda counts: np.sqrt(np.maximum(counts, 0)), np.square)
+        )
+        grid[0].yaxis.set_major_locator(
+            FixedLocator([0, 5, 20, 50, 100, 200, 500, 1000, 2000, 5000])
+        )
         grid[0].xaxis.set_major_locator(_whole_numbers())
         for axes, panel in zip(grid, panels, strict=False):
             colour = COLOURS.get(panel.strategy, "#333333")
@@ -130,14 +173,27 @@ def histograms(path: Path, panels: Sequence[Histogram], *, rule: str, sizes: np.
                 axes.stairs(panel.before[order], edges, fill=True, color="#C9C9C9", linewidth=0)
             if panel.after is not None:
                 axes.stairs(panel.after[order], edges, baseline=None, color=colour, linewidth=1.1)
-            ratio = " → ".join(f"{counts.std() / counts.mean():.2f}" for counts in (panel.before, panel.after) if counts is not None)
+            ratio = " → ".join(
+                f"{counts.std() / counts.mean():.2f}"
+                for counts in (panel.before, panel.after)
+                if counts is not None
+            )
             axes.axhline(budget / len(sizes), color="black", linestyle=(0, (1, 1.5)), linewidth=0.9)
             axes.set(xlim=(0, len(sizes)), ylim=(0, top))
             axes.set_title(panel.strategy, loc="left", color=colour, fontweight="bold")
             axes.set_title(f"ratio {ratio}", loc="right")
         figure.supylabel(f"labels of {budget}", fontsize=8)
         figure.supxlabel("classes, from the pool's largest to its smallest", fontsize=8)
-        legend: list[Artist] = [Line2D([], [], color="black", linestyle=(0, (1, 1.5)), linewidth=0.9, label="perfectly balanced")]
+        legend: list[Artist] = [
+            Line2D(
+                [],
+                [],
+                color="black",
+                linestyle=(0, (1, 1.5)),
+                linewidth=0.9,
+                label="perfectly balanced",
+            )
+        ]
         if any(panel.after is not None for panel in panels):
             legend.insert(0, Line2D([], [], color="#333333", linewidth=1.1, label=f"+{rule}"))
         if any(panel.before is not None for panel in panels):
@@ -150,11 +206,23 @@ def _draw(axes: Axes, curve: Curve, marker: str | None = None) -> None:
     colour, mean = COLOURS.get(curve.strategy, "#333333"), curve.values.mean(axis=0)
     if len(curve.values) > 1:
         spread = curve.values.std(axis=0, ddof=1)
-        axes.fill_between(curve.labels, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
-    # The open marker of a dashed line and the full one of a solid line keep the two apart where they cross.
+        axes.fill_between(
+            curve.labels, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
+        )
+    # The open marker of a dashed line and the full one of a solid line keep the two apart where
+    # they cross.
     face = colour if curve.after else "white"
     style = "-" if curve.after else (0, (4, 2))
-    axes.plot(curve.labels, mean, color=colour, linestyle=style, marker=marker, markersize=4, markerfacecolor=face, zorder=3 + curve.after)
+    axes.plot(
+        curve.labels,
+        mean,
+        color=colour,
+        linestyle=style,
+        marker=marker,
+        markersize=4,
+        markerfacecolor=face,
+        zorder=3 + curve.after,
+    )
 
 
 def _whole_numbers() -> MaxNLocator:
@@ -183,7 +251,8 @@ def _legend(figure: Figure, curves: Sequence[Curve], rule: str, *others: Line2D)
 
 @dataclass(frozen=True)
 class Point:
-    """A mean of one strategy under one rule on one pool at one budget. error: how far its interval reaches to either side."""
+    """A mean of one strategy under one rule on one pool at one budget. error: how far its interval
+    reaches to either side."""
 
     pool: str
     strategy: str
@@ -193,24 +262,46 @@ class Point:
     error: float
 
 
-def rule_accuracy(path: Path, points: Sequence[Point], *, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Accuracy against budget, a row of panels a pool, a column a strategy, a colour a rule; bands of one error.
+def rule_accuracy(
+    path: Path, points: Sequence[Point], *, rows: Sequence[str], columns: Sequence[str]
+) -> None:
+    """Accuracy against budget, a row of panels a pool, a column a strategy, a colour a rule; bands
+    of one error.
 
-    rows: pools. columns: strategies; one that is not among them is drawn in every panel of its pool.
+    rows: pools. columns: strategies; one that is not among them is drawn in every panel of its
+    pool.
     """
     columns = columns or [""]
     with matplotlib.rc_context(_STYLE):
         figure, grid = _rule_grid(points, rows, columns, sharey="row")
         for pool, strategy, axes in _panels(grid, rows, columns):
-            there = [point for point in points if point.pool == pool and (point.strategy == strategy or point.strategy not in columns)]
+            there = [
+                point
+                for point in points
+                if point.pool == pool
+                and (point.strategy == strategy or point.strategy not in columns)
+            ]
             if not any(point.strategy == strategy for point in there) and strategy:
                 axes.set_axis_off()
                 continue
             for name, line in _by_rule(there, columns).items():
                 colour, style = _rule_style(name)
-                budgets, mean, error = (np.array([getattr(point, part) for point in line]) for part in ("budget", "mean", "error"))
-                axes.fill_between(budgets, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
-                axes.plot(budgets, mean, color=colour, linestyle=style, linewidth=1.2, marker="o", markersize=2.4)
+                budgets, mean, error = (
+                    np.array([getattr(point, part) for point in line])
+                    for part in ("budget", "mean", "error")
+                )
+                axes.fill_between(
+                    budgets, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0
+                )
+                axes.plot(
+                    budgets,
+                    mean,
+                    color=colour,
+                    linestyle=style,
+                    linewidth=1.2,
+                    marker="o",
+                    markersize=2.4,
+                )
             _budget_axis(axes, sorted({point.budget for point in there}))
             axes.tick_params(axis="x", labelsize=7)
         figure.supylabel("balanced accuracy (%)", fontsize=8)
@@ -219,8 +310,11 @@ def rule_accuracy(path: Path, points: Sequence[Point], *, rows: Sequence[str], c
         figure.savefig(path)
 
 
-def rule_gains(path: Path, points: Sequence[Point], *, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Gain over no balancing with its interval, a row of panels a pool, a column a strategy; rules side by side, each in its colour."""
+def rule_gains(
+    path: Path, points: Sequence[Point], *, rows: Sequence[str], columns: Sequence[str]
+) -> None:
+    """Gain over no balancing with its interval, a row of panels a pool, a column a strategy; rules
+    side by side, each in its colour."""
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
         figure, grid = _rule_grid(points, rows, columns, sharey="row")
         rules = list(_by_rule(points, columns))
@@ -259,14 +353,20 @@ _RULE_STYLES: dict[str, tuple[str, Any]] = {
     "oracle_known": ("#8FD0B5", (0, (4, 1.5, 1, 1.5))),
     "oracle_all": ("#009E73", (0, (4, 1.5, 1, 1.5))),
 }
-_RULE_NAMES = {"none": "no balancing", "oracle_known": "oracle, known classes", "oracle_all": "oracle, all classes"}
+_RULE_NAMES = {
+    "none": "no balancing",
+    "oracle_known": "oracle, known classes",
+    "oracle_all": "oracle, all classes",
+}
 
 
 def _rule_style(name: str) -> tuple[str, Any]:
     return _RULE_STYLES.get(name, ("#333333", (0, (1, 1.2))))
 
 
-def _rule_grid(points: Sequence[Point], rows: Sequence[str], columns: Sequence[str], *, sharey: Any) -> tuple[Figure, np.ndarray]:
+def _rule_grid(
+    points: Sequence[Point], rows: Sequence[str], columns: Sequence[str], *, sharey: Any
+) -> tuple[Figure, np.ndarray]:
     most = max(len({point.budget for point in points if point.pool == pool}) for pool in rows)
     width = max(1.55, 0.36 * most) * len(columns) + 0.5
     figure = Figure(figsize=(max(width, 4.6), 1.55 * len(rows) + 0.85), layout="constrained")
@@ -274,7 +374,8 @@ def _rule_grid(points: Sequence[Point], rows: Sequence[str], columns: Sequence[s
 
 
 def _panels(grid: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
-    """Every panel with its pool and strategy, titled: strategies above the first row, pools beside the first column."""
+    """Every panel with its pool and strategy, titled: strategies above the first row, pools beside
+    the first column."""
     for (row, column), axes in np.ndenumerate(grid):
         if row == 0:
             axes.set_title(columns[column], fontweight="bold")
@@ -284,12 +385,20 @@ def _panels(grid: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
 
 
 def _by_rule(points: Sequence[Point], columns: Sequence[str]) -> dict[str, list[Point]]:
-    """The points of each rule by rising budget; a strategy without a column goes by its own name."""
+    """The points of each rule by rising budget; a strategy without a column goes by its own
+    name."""
     groups: dict[str, list[Point]] = {}
     for point in sorted(points, key=lambda point: point.budget):
-        groups.setdefault(point.rule if point.strategy in columns else f"{point.strategy} alone", []).append(point)
+        groups.setdefault(
+            point.rule if point.strategy in columns else f"{point.strategy} alone", []
+        ).append(point)
     ranked = list(_RULE_STYLES)
-    return dict(sorted(groups.items(), key=lambda group: ranked.index(group[0]) if group[0] in ranked else len(ranked)))
+    return dict(
+        sorted(
+            groups.items(),
+            key=lambda group: ranked.index(group[0]) if group[0] in ranked else len(ranked),
+        )
+    )
 
 
 def _rule_legend(figure: Figure, rules: Sequence[str] | dict[str, Any], *, line: bool) -> None:
@@ -297,7 +406,9 @@ def _rule_legend(figure: Figure, rules: Sequence[str] | dict[str, Any], *, line:
     for rule in rules:
         colour, style = _rule_style(rule)
         face = "white" if rule.startswith("oracle") and not line else colour
-        look: dict[str, Any] = dict(linestyle=style if line else "", marker="o", markersize=3, markerfacecolor=face)
+        look: dict[str, Any] = dict(
+            linestyle=style if line else "", marker="o", markersize=3, markerfacecolor=face
+        )
         handles.append(Line2D([], [], color=colour, label=_RULE_NAMES.get(rule, rule), **look))
     lines = -(-len(handles) // int(figure.get_figwidth() / 1.6))
     figure.legend(handles=handles, loc="outside upper center", ncols=-(-len(handles) // lines))

@@ -10,27 +10,34 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from balal import imbalance
-from experiments.common import data
+from experiments.common import datasets
 
-# Largest class over smallest of the long-tailed digits, and the test rows of each digit: together half of all.
+# Largest class over smallest of the long-tailed digits, and the test rows of each digit: together
+# half of all.
 DIGITS_RATIO, DIGITS_TEST = 20, 89
 
 
-def lite0() -> data.Dataset:
+def lite0() -> datasets.Dataset:
     """The embedded long-tailed CIFAR-100, features of EfficientNet-Lite0."""
-    return data.load()
+    return datasets.load()
 
 
-def mnv2() -> data.Dataset:
-    """The same images, features of MobileNetV2, from the folder BALAL_SHARED (default ../shared). Raises FileNotFoundError without it."""
-    path = Path(os.environ.get("BALAL_SHARED", "../shared"), "data", "cifar100_mnv2_compact_pool.npz")
+def mnv2() -> datasets.Dataset:
+    """The same images, features of MobileNetV2, from the folder BALAL_SHARED (default ../shared).
+    Raises FileNotFoundError without it."""
+    path = Path(
+        os.environ.get("BALAL_SHARED", "../shared"), "data", "cifar100_mnv2_compact_pool.npz"
+    )
     if not path.exists():
-        raise FileNotFoundError(f"the pool mnv2 needs {path}: set BALAL_SHARED to the folder that has data/{path.name}")
-    return data.load(str(path))
+        raise FileNotFoundError(
+            f"the pool mnv2 needs {path}: set BALAL_SHARED to the folder that has data/{path.name}"
+        )
+    return datasets.load(str(path))
 
 
-def digits() -> data.Dataset:
-    """The 8 x 8 digits of scikit-learn, pixels as features, made long-tailed; half of them are a class-balanced test set. No scores.
+def digits() -> datasets.Dataset:
+    """The 8 x 8 digits of scikit-learn, pixels as features, made long-tailed; half of them are a
+    class-balanced test set. No scores.
 
     Which rows and which digits are rare is fixed, whatever the seed of an experiment.
     """
@@ -39,12 +46,23 @@ def digits() -> data.Dataset:
     test_key, class_key, pool_key = jax.random.split(jax.random.key(0), 3)
     test = imbalance.subsample(test_key, labels, np.full(10, DIGITS_TEST))
     rest = np.setdiff1d(np.arange(len(labels)), test)
-    sizes = imbalance.exponential(10, largest=int(np.bincount(labels[rest]).min()), rho=DIGITS_RATIO)
+    sizes = imbalance.exponential(
+        10, largest=int(np.bincount(labels[rest]).min()), rho=DIGITS_RATIO
+    )
     # So that the class id does not tell the size.
     sizes = sizes[np.asarray(jax.random.permutation(class_key, 10))]
     pool = rest[imbalance.subsample(pool_key, labels[rest], sizes)]
     digest = hashlib.sha256(features.tobytes() + labels.tobytes()).hexdigest()
-    return data.Dataset(features[pool], labels[pool], features[test], labels[test], None, 10, False, {"digits of scikit-learn": digest})
+    return datasets.Dataset(
+        features[pool],
+        labels[pool],
+        features[test],
+        labels[test],
+        None,
+        10,
+        False,
+        {"digits of scikit-learn": digest},
+    )
 
 
-NAMED: dict[str, Callable[[], data.Dataset]] = {"lite0": lite0, "mnv2": mnv2, "digits": digits}
+NAMED: dict[str, Callable[[], datasets.Dataset]] = {"lite0": lite0, "mnv2": mnv2, "digits": digits}

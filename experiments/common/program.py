@@ -1,4 +1,5 @@
-"""Running an experiment from the command line: help that teaches, one sentence and exit code 2 for what the user got wrong."""
+"""Running an experiment from the command line: help that teaches, one sentence and exit code 2 for
+what the user got wrong."""
 
 import difflib
 import sys
@@ -7,16 +8,20 @@ from typing import Any
 
 from absl import app, flags, logging
 
-TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose, not only what it says.")
+TRACEBACK = flags.DEFINE_bool(
+    "traceback", False, "Show where in the code an error arose, not only what it says."
+)
 
 
 def run(main: Callable[[list[str]], None], own: flags.FlagValues = flags.FLAGS) -> None:
-    """Parses the flags and calls `main(arguments)`; leaves with exit code 2 and one sentence on stderr for a wrong flag, file or array.
+    """Parses the flags and calls `main(arguments)`; leaves with exit code 2 and one sentence on
+    stderr for a wrong flag, file or array.
 
-    own: the flags of the program, where it keeps them apart so that two programs with a flag of one name can be imported together.
+    own: the flags of the program, where it keeps them apart so that two programs with a flag of one
+    name can be imported together.
 
-    A `ValueError` or `OSError` is taken for the user's to mend; anything else is a bug and shows its traceback, as does everything
-    under `--traceback`.
+    A `ValueError` or `OSError` is taken for the user's to mend; anything else is a bug and shows
+    its traceback, as does everything under `--traceback`.
     """
     if own is not flags.FLAGS:
         flags.FLAGS.append_flag_values(own)
@@ -34,7 +39,8 @@ def run(main: Callable[[list[str]], None], own: flags.FlagValues = flags.FLAGS) 
 
 
 def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
-    """The values of a list flag, all of them known and none twice; `all` stands for everything that is known."""
+    """The values of a list flag, all of them known and none twice; `all` stands for everything that
+    is known."""
     if list(values) == ["all"]:
         return list(known)
     for value in values:
@@ -53,7 +59,9 @@ def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> lis
     except ValueError:
         numbers = []
     if not numbers or not 0 < numbers[0] <= numbers[-1] < float("inf"):
-        raise ValueError(f"--{flag} takes positive numbers with commas between them, got {','.join(values)!r}")
+        raise ValueError(
+            f"--{flag} takes positive numbers with commas between them, got {','.join(values)!r}"
+        )
     return numbers
 
 
@@ -71,5 +79,8 @@ def _parse(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
         # At absl's default, JAX's search for accelerators would be on the screen.
         logging.set_verbosity(logging.WARNING)
     if rest[1:]:
-        raise flags.Error(f"there is an argument without a flag, {rest[1]!r}; lists are written with commas and without spaces")
+        raise flags.Error(
+            f"there is an argument without a flag, {rest[1]!r}; lists are written with commas and "
+            f"without spaces"
+        )
     return rest

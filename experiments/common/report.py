@@ -18,7 +18,8 @@ from experiments.common import cells
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up in plain text too: the first to the left, the others to the right.
+    """A Markdown table whose columns line up in plain text too: the first to the left, the others
+    to the right.
 
     >>> print(markdown(["strategy", "500"], [["random", "34.9"]]))
     | strategy |  500 |
@@ -29,11 +30,17 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     def line(row: Sequence[str]) -> str:
         first, *others = (
-            text.ljust(width) if place == 0 else text.rjust(width) for place, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.ljust(width) if place == 0 else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
         )
         return f"| {' | '.join([first, *others])} |"
 
-    rule = "|:" + "-" * (widths[0] + 1) + "|" + "".join("-" * (width + 1) + ":|" for width in widths[1:])
+    rule = (
+        "|:"
+        + "-" * (widths[0] + 1)
+        + "|"
+        + "".join("-" * (width + 1) + ":|" for width in widths[1:])
+    )
     return "\n".join([line(header), rule, *map(line, rows)])
 
 
@@ -71,7 +78,8 @@ def device() -> str:
 
 
 def code() -> str:
-    """A fingerprint of the library's source, so that cells of other code are not taken for cells of this one."""
+    """A fingerprint of the library's source, so that cells of other code are not taken for cells of
+    this one."""
     digest = hashlib.sha256()
     root = Path(balal.__file__).parent
     for path in sorted(root.rglob("*.py")):
@@ -80,13 +88,18 @@ def code() -> str:
 
 
 def commit() -> str | None:
-    """The git commit of this checkout, with `-dirty` where files differ from it; None outside a checkout."""
+    """The git commit of this checkout, with `-dirty` where files differ from it; None outside a
+    checkout."""
 
     def git(*arguments: str) -> str:
         here = Path(__file__).parent
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,7 +1,8 @@
-"""Statistics of paired runs: what a difference is worth, and how many labels an accuracy costs. Pure functions of arrays, on the host.
+"""Statistics of paired runs: what a difference is worth, and how many labels an accuracy costs.
+Pure functions of arrays, on the host.
 
-Run `s` of one way to select and run `s` of another have the pool and the chance in common, so that their difference says more than the
-two alone. `S` is the number of runs.
+Run `s` of one way to select and run `s` of another have the pool and the chance in common, so that
+their difference says more than the two alone. `S` is the number of runs.
 """
 
 from collections.abc import Sequence
@@ -31,9 +32,11 @@ def interval(error: float, runs: int) -> float:
 
 
 def sign_flip(differences: np.ndarray) -> float:
-    """The probability of a mean as far from 0 as that of `differences` [S], were every sign as likely as the other: two-sided, exact.
+    """The probability of a mean as far from 0 as that of `differences` [S], were every sign as
+    likely as the other: two-sided, exact.
 
-    All `2^S` sign patterns are looked at. The smallest value there can be is `2 / 2^S`, reached where all differences have one sign.
+    All `2^S` sign patterns are looked at. The smallest value there can be is `2 / 2^S`, reached
+    where all differences have one sign.
 
     Raises: ValueError for no run or more than 20 of them.
 
@@ -41,7 +44,9 @@ def sign_flip(differences: np.ndarray) -> float:
     (0.25, 1.0)
     """
     if not 1 <= len(differences) <= MOST_RUNS:
-        raise ValueError(f"the exact test takes 1 to {MOST_RUNS} paired runs, got {len(differences)}")
+        raise ValueError(
+            f"the exact test takes 1 to {MOST_RUNS} paired runs, got {len(differences)}"
+        )
     # A pattern and its opposite are equally far from 0: the first sign may stay.
     sums = np.asarray(differences[:1], np.float64)
     for difference in differences[1:]:
@@ -61,7 +66,8 @@ def smallest_p(runs: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: p-values such that those at most `a` are together wrong with a probability of at most `a`.
+    """Holm's correction: p-values such that those at most `a` are together wrong with a probability
+    of at most `a`.
 
     Source: Holm, Scandinavian Journal of Statistics 1979.
 
@@ -76,11 +82,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def labels_for(accuracy: float, budgets: Sequence[int], accuracies: Sequence[float]) -> tuple[float, str]:
-    """How many labels a way to select needs for an accuracy, given what it reaches with each budget; and `=`, `<` or `>`.
+def labels_for(
+    accuracy: float, budgets: Sequence[int], accuracies: Sequence[float]
+) -> tuple[float, str]:
+    """How many labels a way to select needs for an accuracy, given what it reaches with each
+    budget; and `=`, `<` or `>`.
 
-    Between budgets the accuracy is taken for linear in the logarithm of the labels, and the first crossing counts. `<`: the smallest
-    budget reaches it already; `>`: the largest does not; the number is then that budget.
+    Between budgets the accuracy is taken for linear in the logarithm of the labels, and the first
+    crossing counts. `<`: the smallest budget reaches it already; `>`: the largest does not; the
+    number is then that budget.
 
     >>> labels_for(30.0, [100, 400], [20.0, 40.0]), labels_for(41.0, [100, 400], [20.0, 40.0])
     ((200.0, '='), (400.0, '>'))
@@ -98,7 +108,8 @@ def labels_for(accuracy: float, budgets: Sequence[int], accuracies: Sequence[flo
 
 
 def share_of_gain(gain: float, most: float, error: float) -> float | None:
-    """`gain / most`; None where the most that can be had is not above its own standard error, so that the quotient says nothing.
+    """`gain / most`; None where the most that can be had is not above its own standard error, so
+    that the quotient says nothing.
 
     >>> share_of_gain(1.0, 4.0, 0.5), share_of_gain(1.0, 0.4, 0.5)
     (0.25, None)
@@ -107,17 +118,23 @@ def share_of_gain(gain: float, most: float, error: float) -> float | None:
 
 
 def labels_until(labels: np.ndarray, targets: Sequence[int], at_least: int) -> int | None:
-    """How many of `labels` [b], in their order, it took until every target class had `at_least` of them; None: they are too few.
+    """How many of `labels` [b], in their order, it took until every target class had `at_least` of
+    them; None: they are too few.
 
     >>> labels_until(np.array([0, 1, 1, 0, 1]), [0, 1], 2), labels_until(np.array([0, 1]), [0, 1], 2)
     (4, None)
     """
     needed = [np.flatnonzero(labels == target)[at_least - 1 : at_least] for target in targets]
-    return None if any(place.size == 0 for place in needed) else int(max(place[0] for place in needed)) + 1
+    return (
+        None
+        if any(place.size == 0 for place in needed)
+        else int(max(place[0] for place in needed)) + 1
+    )
 
 
 def median_of_reached(needed: Sequence[int | None]) -> float | None:
-    """The median of what every run needed, None standing for infinitely many; None where half of the runs or more never got there.
+    """The median of what every run needed, None standing for infinitely many; None where half of
+    the runs or more never got there.
 
     >>> median_of_reached([300, None, 100]), median_of_reached([300, None])
     (300.0, None)

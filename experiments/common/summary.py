@@ -1,7 +1,9 @@
-"""From runs to tables: the mean and spread of every strategy at every budget, before and after balancing, beside printed figures.
+"""From runs to tables: the mean and spread of every strategy at every budget, before and after
+balancing, beside printed figures.
 
-A run is a flat dictionary with `strategy`, `rule` ("none" before balancing), `budget`, `seed` and one number a metric. An entry of a
-summary has the same first three, and for every metric a cell `dict(mean, spread, paper)`; everything in it goes into a JSON file as it is.
+A run is a flat dictionary with `strategy`, `rule` ("none" before balancing), `budget`, `seed` and
+one number a metric. An entry of a summary has the same first three, and for every metric a cell
+`dict(mean, spread, paper)`; everything in it goes into a JSON file as it is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,14 +32,17 @@ def rules_of(strategy: str, rules: Sequence[str]) -> list[str]:
 def is_nested(strategy: balal.Strategy | None) -> bool:
     """Whether the picks for a small budget are the first ones of a larger budget.
 
-    Balancing looks at the budget (Eq. 8): not there, and neither for oracles (None), which take over where balancing does.
+    Balancing looks at the budget (Eq. 8): not there, and neither for oracles (None), which take
+    over where balancing does.
     """
     if isinstance(strategy, balal.Posterior):
         return strategy.first is None or is_nested(strategy.first)
     return isinstance(strategy, balal.Ordered)
 
 
-def measure(indices: np.ndarray, labels: np.ndarray, wanted: np.ndarray, *, num_classes: int) -> dict[str, Any]:
+def measure(
+    indices: np.ndarray, labels: np.ndarray, wanted: np.ndarray, *, num_classes: int
+) -> dict[str, Any]:
     """The picks of one run in numbers, and the picks: JSON values.
 
     Args:
@@ -56,8 +61,11 @@ def measure(indices: np.ndarray, labels: np.ndarray, wanted: np.ndarray, *, num_
     )
 
 
-def summarise(runs: Iterable[dict[str, Any]], metrics: Sequence[str], figures: Figures | None) -> list[dict[str, Any]]:
-    """One entry for each strategy, rule and budget, in the order of the runs. spread: standard deviation over seeds, None for one run."""
+def summarise(
+    runs: Iterable[dict[str, Any]], metrics: Sequence[str], figures: Figures | None
+) -> list[dict[str, Any]]:
+    """One entry for each strategy, rule and budget, in the order of the runs. spread: standard
+    deviation over seeds, None for one run."""
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["strategy"], run["rule"], run["budget"]), []).append(run)
@@ -69,7 +77,8 @@ def summarise(runs: Iterable[dict[str, Any]], metrics: Sequence[str], figures: F
         return dict(mean=round(float(values.mean()), 6), spread=spread, paper=printed)
 
     return [
-        dict(strategy=strategy, rule=rule, budget=budget) | {metric: cell(strategy, rule, budget, metric) for metric in metrics}
+        dict(strategy=strategy, rule=rule, budget=budget)
+        | {metric: cell(strategy, rule, budget, metric) for metric in metrics}
         for strategy, rule, budget in groups
     ]
 
@@ -84,9 +93,11 @@ def table(
 ) -> str:
     """One metric as a Markdown table, a row for each strategy and rule, a column for each budget.
 
-    A cell reads `34.9 ± 0.6 (27.3)`, in brackets the paper's figure, a dash where it prints none; no brackets where it prints none at all.
+    A cell reads `34.9 ± 0.6 (27.3)`, in brackets the paper's figure, a dash where it prints none;
+    no brackets where it prints none at all.
 
-    baseline: name and figures of one more row. last: name of one more column, and its text by strategy and rule.
+    baseline: name and figures of one more row. last: name of one more column, and its text by
+    strategy and rule.
     """
     budgets = list(dict.fromkeys(entry["budget"] for entry in summary))
     beside = any(entry[metric]["paper"] is not None for entry in summary)
@@ -96,7 +107,13 @@ def table(
         rows.setdefault(full_name(entry["strategy"], entry["rule"]), []).append(text)
     lines = [[name, *texts, *([last[1][name]] if last else [])] for name, texts in rows.items()]
     if baseline:
-        lines.append([baseline[0], *(f"{value:.{digits}f}" for value in baseline[1]), *([""] if last else [])])
+        lines.append(
+            [
+                baseline[0],
+                *(f"{value:.{digits}f}" for value in baseline[1]),
+                *([""] if last else []),
+            ]
+        )
     return report.markdown(["strategy", *map(str, budgets), *([last[0]] if last else [])], lines)
 
 
@@ -106,13 +123,22 @@ def written(cell: dict[str, float | None], digits: int, *, beside: bool = True) 
     >>> written(dict(mean=34.94, spread=0.61, paper=27.31), 1)
     '34.9 ± 0.6 (27.3)'
     """
-    mean, spread, paper = ("" if cell[part] is None else f"{cell[part]:.{digits}f}" for part in ("mean", "spread", "paper"))
+    mean, spread, paper = (
+        "" if cell[part] is None else f"{cell[part]:.{digits}f}"
+        for part in ("mean", "spread", "paper")
+    )
     return mean + (f" ± {spread}" if spread else "") + (f" ({paper or DASH})" if beside else "")
 
 
-def remarks(summary: Sequence[dict[str, Any]], metric: str, *, digits: int, rises: bool) -> list[str]:
-    """A sentence for each rule that says where it did not make the metric rise (or fall), or that it did so everywhere."""
-    means = {(entry["strategy"], entry["rule"], entry["budget"]): entry[metric]["mean"] for entry in summary}
+def remarks(
+    summary: Sequence[dict[str, Any]], metric: str, *, digits: int, rises: bool
+) -> list[str]:
+    """A sentence for each rule that says where it did not make the metric rise (or fall), or that
+    it did so everywhere."""
+    means = {
+        (entry["strategy"], entry["rule"], entry["budget"]): entry[metric]["mean"]
+        for entry in summary
+    }
     sentences = []
     for rule in dict.fromkeys(rule for _, rule, _ in means if rule != "none"):
         pairs = [
@@ -127,7 +153,10 @@ def remarks(summary: Sequence[dict[str, Any]], metric: str, *, digits: int, rise
         ]
         verb = "raise" if rises else "lower"
         if failed:
-            sentences.append(f"`+{rule}` did not {verb} it in {len(failed)} of {len(pairs)} cells: {', '.join(failed)}.")
+            sentences.append(
+                f"`+{rule}` did not {verb} it in {len(failed)} of {len(pairs)} cells: "
+                f"{', '.join(failed)}."
+            )
         elif pairs:
             sentences.append(f"`+{rule}` {verb}s it in all {len(pairs)} cells.")
     return sentences

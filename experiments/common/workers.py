@@ -1,7 +1,7 @@
 """Heads fitted in worker processes, beside the selection in the main one.
 
-Processes and not threads: they leave an accelerator to the selection, and give way to it where cores are few. Spawned and not forked:
-JAX runs threads of its own.
+Processes and not threads: they leave an accelerator to the selection, and give way to it where
+cores are few. Spawned and not forked: JAX runs threads of its own.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from experiments.common import cells, classifiers
 
 @dataclass(frozen=True)
 class Setting:
-    """How heads are fitted: which (a name of `classifiers`), what it is told, and whether prior thresholding of an SVM and the recall of
-    every class are reported as well."""
+    """How heads are fitted: which (a name of `classifiers`), what it is told, and whether prior
+    thresholding of an SVM and the recall of every class are reported as well."""
 
     num_classes: int
     C: tuple[float, ...] = (10.0,)
@@ -51,7 +51,9 @@ def processes(count: int) -> Iterator[Executor | None]:
     if not count:
         yield None
         return
-    executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
+    executor = ProcessPoolExecutor(
+        count, mp_context=multiprocessing.get_context("spawn"), initializer=_start
+    )
     try:
         yield executor
     finally:
@@ -68,7 +70,8 @@ def fitting(
     executor: Executor | None,
     network: Any = None,
 ) -> Iterator[Callable[[np.ndarray], Future]]:
-    """A function that has a head fitted to the rows `indices` of the pool, and returns the future of its cell.
+    """A function that has a head fitted to the rows `indices` of the pool, and returns the future
+    of its cell.
 
     Args:
       setting: of every head.
@@ -79,7 +82,8 @@ def fitting(
     """
     submitted: dict[str, Future] = {}
     with tempfile.TemporaryDirectory() as shared:
-        # Memory-mapped files: every process reads the same pages, and a job is nothing but its indices.
+        # Memory-mapped files: every process reads the same pages, and a job is nothing but its
+        # indices.
         for part, (features, labels) in dict(pool=pool, test=test).items():
             np.save(Path(shared, f"{part}_features.npy"), features)
             np.save(Path(shared, f"{part}_labels.npy"), labels)
@@ -87,7 +91,10 @@ def fitting(
         def submit(indices: np.ndarray) -> Future:
             cell = name(indices)
             if cell not in submitted:
-                finished, job = cells.read(folder, cell), (setting, folder, Path(shared), indices, network)
+                finished, job = (
+                    cells.read(folder, cell),
+                    (setting, folder, Path(shared), indices, network),
+                )
                 if finished is not None:
                     submitted[cell] = ready(finished | dict(seconds=0.0))
                 else:
@@ -117,10 +124,12 @@ def _start() -> None:
     """Prepares a worker process."""
     # It only counts hits: it must not reach for the accelerator that the main process holds.
     jax.config.update("jax_platforms", "cpu")
-    # Selection is what everything waits for: it comes first where there are fewer cores than processes.
+    # Selection is what everything waits for: it comes first where there are fewer cores than
+    # processes.
     if hasattr(os, "nice"):
         os.nice(10)
-    # Control-C is the main process's to answer, and nobody else ends the workers of one that was killed.
+    # Control-C is the main process's to answer, and nobody else ends the workers of one that was
+    # killed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
@@ -132,31 +141,51 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray, network: Any) -> dict[str, Any]:
-    """One head, fitted, tested and stored. Rows are sorted first, so that a set of rows gives one head whatever its order."""
+def _fit(
+    setting: Setting, folder: Path, shared: Path, indices: np.ndarray, network: Any
+) -> dict[str, Any]:
+    """One head, fitted, tested and stored. Rows are sorted first, so that a set of rows gives one
+    head whatever its order."""
     started = time.perf_counter()
     rows = np.sort(indices)
     features, labels, test_features, test_labels = (
-        np.load(shared / f"{part}.npy", mmap_mode="r") for part in ("pool_features", "pool_labels", "test_features", "test_labels")
+        np.load(shared / f"{part}.npy", mmap_mode="r")
+        for part in ("pool_features", "pool_labels", "test_features", "test_labels")
     )
-    options = dict(num_classes=setting.num_classes, C=setting.C, folds=setting.folds, seed=setting.seed)
+    options = dict(
+        num_classes=setting.num_classes, C=setting.C, folds=setting.folds, seed=setting.seed
+    )
     # A memory-mapped pool is only copied where a head looks at it.
     rest = np.setdiff1d(np.arange(len(labels)), rows) if setting.head == "pseudo" else slice(0)
-    task = classifiers.Task(features[rows], labels[rows], features[rest], test_features, options, network, rows)
+    task = classifiers.Task(
+        features[rows], labels[rows], features[rest], test_features, options, network, rows
+    )
     if setting.thresholding:
         # One fit for both figures.
         fitted = svm.fit(task.features, task.labels, calibrate=True, **options)
-        found, moved = classifiers.Fitted(fitted, svm.predict(fitted, test_features)), svm.predict(fitted, test_features, thresholding=True)
+        found, moved = (
+            classifiers.Fitted(fitted, svm.predict(fitted, test_features)),
+            svm.predict(fitted, test_features, thresholding=True),
+        )
     else:
         found, moved = classifiers.fit(setting.head, task), None
     head, predicted = found.head, found.predicted
 
     def percent(metric, predicted) -> float:
-        return round(100 * float(metric(np.asarray(test_labels), predicted, num_classes=setting.num_classes)), 4)
+        return round(
+            100
+            * float(metric(np.asarray(test_labels), predicted, num_classes=setting.num_classes)),
+            4,
+        )
 
     def recalls() -> list[float | None]:
-        table = np.asarray(metrics.confusion(np.asarray(test_labels), predicted, num_classes=setting.num_classes))
-        return [round(100 * float(row[place] / row.sum()), 4) if row.sum() else None for place, row in enumerate(table)]
+        table = np.asarray(
+            metrics.confusion(np.asarray(test_labels), predicted, num_classes=setting.num_classes)
+        )
+        return [
+            round(100 * float(row[place] / row.sum()), 4) if row.sum() else None
+            for place, row in enumerate(table)
+        ]
 
     cell = dict(
         accuracy=percent(metrics.balanced_accuracy, predicted),
@@ -167,7 +196,10 @@ def _fit(setting: Setting, folder: Path, shared: Path, indices: np.ndarray, netw
         converged=getattr(head, "converged", True),
         temperature=getattr(head, "temperature", None),
         **({} if found.chosen is None else dict(chosen=found.chosen)),
-        **{f"unseen_{name}": round(100 * accuracy, 4) for name, accuracy in (found.accuracies or {}).items()},
+        **{
+            f"unseen_{name}": round(100 * accuracy, 4)
+            for name, accuracy in (found.accuracies or {}).items()
+        },
         seconds=round(time.perf_counter() - started, 3),
     )
     cells.write(folder, name(indices), cell)

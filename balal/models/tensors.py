@@ -1,4 +1,5 @@
-"""What a checkpoint's pickle may describe: tensors, the storages they lie in, and the few names and calls that lead to them.
+"""What a checkpoint's pickle may describe: tensors, the storages they lie in, and the few names and
+calls that lead to them.
 
 The names are those that `torch.save` writes for a state dict, as of PyTorch 2.13.
 """
@@ -71,7 +72,8 @@ class Storage:
 class Tensor:
     """Numbers of a storage from `offset` on, by `shape` and `strides` (all in numbers of `dtype`).
 
-    `offset`, `shape` and `strides` are integers that are not negative; whether they lie within the storage is not looked at here.
+    `offset`, `shape` and `strides` are integers that are not negative; whether they lie within the
+    storage is not looked at here.
     """
 
     storage: Storage
@@ -93,45 +95,84 @@ def named(name: str) -> Named:
     if name in _CALLED or name in _STORAGES or name.removeprefix("torch.") in DTYPES:
         return Named(name)
     raise ValueError(
-        f"it asks for {shown(name)}, and nothing but tensors in plain containers is read, since a pickle can run any program: "
+        f"it asks for {shown(name)}, and nothing but tensors in plain containers is read, since a "
+        f"pickle can run any program: "
         "save the state dict alone, torch.save(model.state_dict(), path)"
     )
 
 
 def storage(described: Any) -> Storage:
-    """The storage of a persistent id: ("storage", type, key, device, count), and in the legacy layout a view, which must be None."""
+    """The storage of a persistent id: ("storage", type, key, device, count), and in the legacy
+    layout a view, which must be None."""
     match described:
-        case ("storage", Named(kind), str(key), _, count) | ("storage", Named(kind), str(key), _, count, None) if kind in _STORAGES:
+        case ("storage", Named(kind), str(key), _, count) | (
+            "storage",
+            Named(kind),
+            str(key),
+            _,
+            count,
+            None,
+        ) if kind in _STORAGES:
             return Storage(key, DTYPES[_STORAGES[kind]], _sizes((count,))[0])
         case ("storage", _, _, _, _, _):
-            raise ValueError("it has views of storages, as PyTorch wrote them before version 0.4; load it there and save it again")
+            raise ValueError(
+                "it has views of storages, as PyTorch wrote them before version 0.4; load it "
+                "there and save it again"
+            )
     raise ValueError("its pickle refers to something outside it that is no storage of numbers")
 
 
 def call(name: str, arguments: tuple[Any, ...]) -> Any:
-    """What calling a permitted name gives, from those of its arguments that matter for reading; ValueError for any other arguments."""
+    """What calling a permitted name gives, from those of its arguments that matter for reading;
+    ValueError for any other arguments."""
     match (name, *arguments):
         case ("collections.OrderedDict",):
             return OrderedDict()
-        case ("collections.OrderedDict", list(pairs)) if all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
+        case ("collections.OrderedDict", list(pairs)) if all(
+            type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs
+        ):
             return fill(OrderedDict(), [part for pair in pairs for part in pair])
         case ("torch.Size", tuple(sizes)):
             return sizes
         case ("torch._utils._rebuild_tensor", Storage() as numbers, offset, shape, strides):
             return _tensor(numbers, numbers.dtype, offset, shape, strides, [])
-        case ("torch._utils._rebuild_tensor_v2", Storage() as numbers, offset, shape, strides, _, _, *more):
+        case (
+            "torch._utils._rebuild_tensor_v2",
+            Storage() as numbers,
+            offset,
+            shape,
+            strides,
+            _,
+            _,
+            *more,
+        ):
             return _tensor(numbers, numbers.dtype, offset, shape, strides, more)
-        case ("torch._utils._rebuild_tensor_v3", Storage() as numbers, offset, shape, strides, _, _, Named(kind), *more):
+        case (
+            "torch._utils._rebuild_tensor_v3",
+            Storage() as numbers,
+            offset,
+            shape,
+            strides,
+            _,
+            _,
+            Named(kind),
+            *more,
+        ):
             dtype = DTYPES.get(kind.removeprefix("torch."))
             if dtype is not None:
                 return _tensor(numbers, dtype, offset, shape, strides, more)
-        case ("torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", Tensor() as tensor, *_):
+        case (
+            "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state",
+            Tensor() as tensor,
+            *_,
+        ):
             return tensor
     raise ValueError(f"it calls {name} with arguments that PyTorch does not give it")
 
 
 def fill(target: dict, items: list[Any]) -> dict:
-    """`target` with `items`: key, value, key, value, ...; ValueError unless keys are strings or integers of 64 bits.
+    """`target` with `items`: key, value, key, value, ...; ValueError unless keys are strings or
+    integers of 64 bits.
 
     These hash in a time that is known, where pairs of pairs of pairs take for ever.
     """
@@ -139,7 +180,10 @@ def fill(target: dict, items: list[Any]) -> dict:
         raise ValueError("its pickle is damaged: a dictionary has a key without a value")
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not (type(key) is str or (type(key) is int and key.bit_length() <= 64)):
-            raise ValueError(f"it has a dictionary with {shown(key)} for a key; only names and integers of 64 bits are read")
+            raise ValueError(
+                f"it has a dictionary with {shown(key)} for a key; only names and integers of 64 "
+                f"bits are read"
+            )
         target[key] = value
     return target
 
@@ -150,16 +194,32 @@ def shown(name: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _tensor(storage: Storage, dtype: np.dtype, offset: Any, shape: Any, strides: Any, more: list[Any]) -> Tensor:
+def _tensor(
+    storage: Storage, dtype: np.dtype, offset: Any, shape: Any, strides: Any, more: list[Any]
+) -> Tensor:
     if any(more):
-        raise ValueError("it holds a tensor that is stored negated or conjugated; save tensor.resolve_neg().resolve_conj() instead")
-    if type(shape) is not tuple or type(strides) is not tuple or len(shape) != len(strides) or len(shape) > MOST_DIMENSIONS:
-        raise ValueError(f"it holds a tensor without a shape and as many strides, at most {MOST_DIMENSIONS} of each")
+        raise ValueError(
+            "it holds a tensor that is stored negated or conjugated; save "
+            "tensor.resolve_neg().resolve_conj() instead"
+        )
+    if (
+        type(shape) is not tuple
+        or type(strides) is not tuple
+        or len(shape) != len(strides)
+        or len(shape) > MOST_DIMENSIONS
+    ):
+        raise ValueError(
+            f"it holds a tensor without a shape and as many strides, at most {MOST_DIMENSIONS} of "
+            f"each"
+        )
     return Tensor(storage, dtype, _sizes((offset,))[0], _sizes(shape), _sizes(strides))
 
 
 def _sizes(values: tuple[Any, ...]) -> tuple[int, ...]:
     for value in values:
         if type(value) is not int or not 0 <= value < 2**62:
-            raise ValueError(f"it gives {shown(value)} for a size, an offset or a stride, which must be integers in [0, 2**62)")
+            raise ValueError(
+                f"it gives {shown(value)} for a size, an offset or a stride, which must be "
+                f"integers in [0, 2**62)"
+            )
     return values

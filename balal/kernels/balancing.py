@@ -1,6 +1,8 @@
-"""Balancing: when to take over (the switch, Eq. 8), whom to aim at (the wanted class) and which row to ask (the choice, Eq. 9).
+"""Balancing: when to take over (the switch, Eq. 8), whom to aim at (the wanted class) and which row
+to ask (the choice, Eq. 9).
 
-Counts are over the labels so far, `m` labels in all; a class is *known* once a label of it has been told.
+Counts are over the labels so far, `m` labels in all; a class is *known* once a label of it has been
+told.
 """
 
 from functools import partial
@@ -10,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from balal import chance, check
-from balal.ties import largest
+from balal import check
+from balal.kernels import sampling
+from balal.kernels.ordering import argmax
 
 AtMean = Literal["nowhere", "or", "ur"]
 KnownClasses = Literal["found", "all"]
@@ -21,17 +24,24 @@ Ties = Literal["lowest", "first_found", "random"]
 
 @partial(jax.jit, static_argnames=("at_mean", "known_classes"))
 def represented(
-    counts: Int[Array, " C"], m: Int[Array, ""] | int, *, at_mean: AtMean = "nowhere", known_classes: KnownClasses = "found"
+    counts: Int[Array, " C"],
+    m: Int[Array, ""] | int,
+    *,
+    at_mean: AtMean = "nowhere",
+    known_classes: KnownClasses = "found",
 ) -> tuple[Bool[Array, " C"], Bool[Array, " C"]]:
     """Which classes are under- and which over-represented: two masks, bool [C] each.
 
-    Below the mean count `m / C_known` a class is under-represented, above it over-represented, compared in integers.
+    Below the mean count `m / C_known` a class is under-represented, above it over-represented,
+    compared in integers.
 
     Args:
       counts: int32 [C], labels of each class.
       m: labels in all; more than `sum(counts)` while answers are pending.
-      at_mean: where classes whose count equals the mean go: nowhere, with the over- ("or") or with the under-represented ("ur").
-      known_classes: "found" looks at the classes that have a label, "all" at the whole capacity `C`.
+      at_mean: where classes whose count equals the mean go: nowhere, with the over- ("or") or with
+        the under-represented ("ur").
+      known_classes: "found" looks at the classes that have a label, "all" at the whole capacity
+        `C`.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3.
 
@@ -57,16 +67,19 @@ def switches(
     at_mean: AtMean = "nowhere",
     known_classes: KnownClasses = "found",
 ) -> Bool[Array, ""]:
-    """Whether balancing takes over now: the labels left would only just lift the under-represented classes to the others' mean.
+    """Whether balancing takes over now: the labels left would only just lift the under-represented
+    classes to the others' mean.
 
-    `left <= c_ur * (mean count of or - mean count of ur)`, multiplied out so that it is exact in int32: `left * c_or <= c_ur * S_or -
-    c_or * S_ur` with class numbers `c` and sums of counts `S`. Without an under- or an over-represented class nothing is switched.
+    `left <= c_ur * (mean count of or - mean count of ur)`, multiplied out so that it is exact in
+    int32: `left * c_or <= c_ur * S_or - c_or * S_ur` with class numbers `c` and sums of counts `S`.
+    Without an under- or an over-represented class nothing is switched.
 
     Args:
       counts, m, at_mean, known_classes: as in `represented`.
       left: labels still to be bought, `b - m` in the paper.
 
-    Raises: nothing; `fits` says whether a budget and a number of classes keep the products inside int32.
+    Raises: nothing; `fits` says whether a budget and a number of classes keep the products inside
+    int32.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 8.
 
@@ -81,23 +94,27 @@ def switches(
 
 
 def fits(labels: int, num_classes: int) -> None:
-    """Raises ValueError where `labels * num_classes`, the largest product of Eq. 8, would leave int32.
+    """Raises ValueError where `labels * num_classes`, the largest product of Eq. 8, would leave
+    int32.
 
     >>> fits(1_281_167, 1000)
     """
     if labels * num_classes >= 2**31:
         raise ValueError(
-            f"the switch rule multiplies {labels} labels by {num_classes} classes, which is more than int32 holds; "
+            f"the switch rule multiplies {labels} labels by {num_classes} classes, which is more "
+            f"than int32 holds; "
             "lower the budget or num_classes"
         )
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def misses(labels: Int[Array, " B"], wanted: Int[Array, " B"], *, num_classes: int) -> Int[Array, " C"]:
+def misses(
+    labels: Int[Array, " B"], wanted: Int[Array, " B"], *, num_classes: int
+) -> Int[Array, " C"]:
     """How often in a row each class was wanted and another one came: int32 [C].
 
-    A pick that turns out to be the wanted class sets that class back to 0, a miss adds one to the wanted class; labels that a pick
-    aimed elsewhere brings change nothing.
+    A pick that turns out to be the wanted class sets that class back to 0, a miss adds one to the
+    wanted class; labels that a pick aimed elsewhere brings change nothing.
 
     Args:
       labels: int [B], the answers in their order, -1 = padding or not answered yet.
@@ -110,26 +127,42 @@ def misses(labels: Int[Array, " B"], wanted: Int[Array, " B"], *, num_classes: i
     aimed = (wanted >= 0) & (labels >= 0)
     # Padding goes to class `num_classes`, which does not exist, and is dropped.
     target = jnp.where(aimed, wanted, num_classes)
-    last_hit = jnp.full(num_classes, -1).at[jnp.where(labels == wanted, target, num_classes)].max(place, mode="drop")
+    last_hit = (
+        jnp.full(num_classes, -1)
+        .at[jnp.where(labels == wanted, target, num_classes)]
+        .max(place, mode="drop")
+    )
     since = aimed & (place > last_hit[jnp.clip(wanted, 0, num_classes - 1)])
-    return jnp.zeros(num_classes, jnp.int32).at[jnp.where(since, target, num_classes)].add(1, mode="drop")
+    return (
+        jnp.zeros(num_classes, jnp.int32)
+        .at[jnp.where(since, target, num_classes)]
+        .add(1, mode="drop")
+    )
 
 
 @partial(jax.jit, static_argnames="patience")
-def wanted_class(counts: Int[Array, " C"], missed: Int[Array, " C"], rank: Int[Array, " C"], *, patience: int | None = 3) -> Int[Array, ""]:
+def wanted_class(
+    counts: Int[Array, " C"],
+    missed: Int[Array, " C"],
+    rank: Int[Array, " C"],
+    *,
+    patience: int | None = 3,
+) -> Int[Array, ""]:
     """The known class to aim at: the one with the fewest labels, -1 where no class is known.
 
-    A class that was missed `patience` times in a row steps back behind the others: the order is by `(missed // patience, count, rank,
-    class id)`, smallest first.
+    A class that was missed `patience` times in a row steps back behind the others: the order is by
+    `(missed // patience, count, rank, class id)`, smallest first.
 
     Args:
-      counts: int [C]. missed: int [C], as `misses` counts them. rank: int [C], breaks ties between equal counts; see `tie_rank`.
+      counts: int [C]. missed: int [C], as `misses` counts them. rank: int [C], breaks ties between
+        equal counts; see `tie_rank`.
       patience: misses in a row before a class steps back; None: it never does, as printed.
 
     Raises: ValueError for a patience below 1.
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3. Differs from the paper in the patience: its rule, taken literally, keeps
-      asking the same wrong neighbourhood, because a miss changes neither the wanted class's count nor its mean.
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3. Differs from the paper in the
+      patience: its rule, taken literally, keeps asking the same wrong neighbourhood, because a miss
+      changes neither the wanted class's count nor its mean.
 
     >>> zeros = jnp.zeros(3, int)
     >>> int(wanted_class(jnp.array([2, 1, 1]), zeros, zeros)), int(wanted_class(jnp.array([2, 1, 1]), jnp.array([0, 3, 0]), zeros))
@@ -149,25 +182,37 @@ def patient(patience: int | None) -> None:
 
     >>> patient(3)
     """
-    if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
-        raise ValueError(f"patience must be a whole number of at least 1, or None for endless patience, got {patience!r}")
+    if patience is not None and (
+        isinstance(patience, bool) or not isinstance(patience, int) or patience < 1
+    ):
+        raise ValueError(
+            f"patience must be a whole number of at least 1, or None for endless patience, got "
+            f"{patience!r}"
+        )
 
 
-def tie_rank(labels: Int[Array, " B"], *, num_classes: int, key: Key[Array, ""], ties: Ties = "lowest") -> Int[Array, " C"]:
+def tie_rank(
+    labels: Int[Array, " B"], *, num_classes: int, key: Key[Array, ""], ties: Ties = "lowest"
+) -> Int[Array, " C"]:
     """What breaks ties between classes of equal count, smallest first: int32 [C].
 
-    "lowest" leaves it to the class id, "first_found" prefers the class whose first label came first, "random" draws by `key`.
+    "lowest" leaves it to the class id, "first_found" prefers the class whose first label came
+    first, "random" draws by `key`.
 
     >>> tie_rank(jnp.array([2, 0, 2]), num_classes=3, key=jax.random.key(0), ties="first_found").tolist()
     [1, 3, 0]
     """
     check.option("ties", ties, Ties)
     if ties == "random":
-        return (chance.per_row(key, num_classes) >> 1).astype(jnp.int32)
+        return (sampling.random_bits(key, num_classes) >> 1).astype(jnp.int32)
     rank = jnp.zeros(num_classes, jnp.int32)
     if ties == "first_found":
         place = jnp.arange(labels.shape[0], dtype=jnp.int32)
-        rank = (rank + labels.shape[0]).at[jnp.where(labels >= 0, labels, num_classes)].min(place, mode="drop")
+        rank = (
+            (rank + labels.shape[0])
+            .at[jnp.where(labels >= 0, labels, num_classes)]
+            .min(place, mode="drop")
+        )
     return rank
 
 
@@ -180,16 +225,19 @@ def choose(
     *,
     denominator: Denominator = "min",
 ) -> Int[Array, ""]:
-    """The candidate to ask: near the mean of the wanted class, far from those of the over-represented ones; -1 without candidates.
+    """The candidate to ask: near the mean of the wanted class, far from those of the
+    over-represented ones; -1 without candidates.
 
-    `argmin_x d(mean_wanted, x) / R(x)` with `R(x)` the smallest, largest or mean distance to the means of the over-represented classes.
-    Without such a class, or with "none", it is the candidate nearest to the wanted mean. Where `R(x) = 0` the ratio is infinite. Ties go
-    to the lowest row. A wanted class that is over-represented itself (all rarer ones have stepped back) counts in `R` like the others:
-    with "min" the rows nearest to its mean then tie at 1. Leaving it out finds fewer classes.
+    `argmin_x d(mean_wanted, x) / R(x)` with `R(x)` the smallest, largest or mean distance to the
+    means of the over-represented classes. Without such a class, or with "none", it is the candidate
+    nearest to the wanted mean. Where `R(x) = 0` the ratio is infinite. Ties go to the lowest row. A
+    wanted class that is over-represented itself (all rarer ones have stepped back) counts in `R`
+    like the others: with "min" the rows nearest to its mean then tie at 1. Leaving it out finds
+    fewer classes.
 
     Args:
-      distances: [C, N], *squared* distances of the rows to the class means; rows of classes that are neither wanted nor over-represented
-        are not looked at.
+      distances: [C, N], *squared* distances of the rows to the class means; rows of classes that
+        are neither wanted nor over-represented are not looked at.
       wanted: the wanted class. over: bool [C]. candidates: bool [N].
       denominator: "max" is Eq. 9 as printed; "min" is what the sentence under the equation says.
 
@@ -199,16 +247,21 @@ def choose(
     >>> int(choose(distances, 0, jnp.array([False, True]), jnp.array([True, True, True])))
     0
     """
-    return largest(-ratios(distances, wanted, over, denominator=denominator), candidates)
+    return argmax(-ratios(distances, wanted, over, denominator=denominator), candidates)
 
 
 def ratios(
-    distances: Float[Array, "C N"], wanted: Int[Array, ""] | int, over: Bool[Array, " C"], *, denominator: Denominator = "min"
+    distances: Float[Array, "C N"],
+    wanted: Int[Array, ""] | int,
+    over: Bool[Array, " C"],
+    *,
+    denominator: Denominator = "min",
 ) -> Float[Array, " N"]:
-    """What `choose` compares, [N]: numbers in the order of `d(mean_wanted, x) / R(x)`, not NaN. Runs inside jit.
+    """What `choose` compares, [N]: numbers in the order of `d(mean_wanted, x) / R(x)`, not NaN.
+    Runs inside jit.
 
-    Squares are compared for min and max, roots where a mean is taken; that is left undivided, as the number of over-represented classes is
-    the same for every row.
+    Squares are compared for min and max, roots where a mean is taken; that is left undivided, as
+    the number of over-represented classes is the same for every row.
 
     Args: as in `choose`.
 
@@ -218,9 +271,15 @@ def ratios(
     check.option("denominator", denominator, Denominator)
     ratio = distances[wanted]
     if denominator != "none":
-        reduce, nothing = {"min": (jnp.min, jnp.inf), "max": (jnp.max, 0.0), "mean": (jnp.sum, 0.0)}[denominator]
+        reduce, nothing = {
+            "min": (jnp.min, jnp.inf),
+            "max": (jnp.max, 0.0),
+            "mean": (jnp.sum, 0.0),
+        }[denominator]
         transform = jnp.sqrt if denominator == "mean" else lambda squares: squares
         bottom = reduce(jnp.where(over[:, None], transform(distances), nothing), axis=0)
-        over_bottom = jnp.where(bottom > 0, transform(ratio) / jnp.where(bottom > 0, bottom, 1), jnp.inf)
+        over_bottom = jnp.where(
+            bottom > 0, transform(ratio) / jnp.where(bottom > 0, bottom, 1), jnp.inf
+        )
         ratio = jnp.where(jnp.any(over), over_bottom, ratio)
     return jnp.where(jnp.isnan(ratio), jnp.inf, ratio)

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as draws
 
 import balal
-from balal import coverage
+from balal.kernels import k_center
+from balal.kernels.k_center import greedy
 
 # So small that a pool of a few dozen rows goes through every branch of the lazy search.
-SMALL = coverage._Sizes(pool=12, tile=5, block=6, chunk=3, early=4)
+SMALL = greedy._Sizes(pool=12, tile=5, block=6, chunk=3, early=4)
 # From a millionth to a million, so that nothing is rounded on the way and ties stay ties.
 SCALES = [2.0**-20, 2.0**-10, 1.0, 2.0**10, 2.0**20]
 
@@ -21,18 +22,21 @@ SCALES = [2.0**-20, 2.0**-10, 1.0, 2.0**10, 2.0**20]
 @partial(jax.jit, static_argnames=("budget", "sizes"))
 def lazy(features, budget, labelled=None, candidates=None, start=None, key=None, sizes=SMALL):
     """`k_center` with a search that is lazy however small the pool."""
-    return coverage._k_center(features, budget, labelled, candidates, start, key, sizes)
+    return greedy._k_center(features, budget, labelled, candidates, start, key, sizes)
 
 
 def check_replay(features, found, labelled=(), candidates=None, start=None, share=1e-5):
-    """Each pick is, in float64, as far from its nearest centre as the farthest candidate, and the radii are the distances they claim."""
+    """Each pick is, in float64, as far from its nearest centre as the farthest candidate, and the
+    radii are the distances they claim."""
     features = np.asarray(features, np.float64)
     candidates = np.ones(len(features), bool) if candidates is None else np.asarray(candidates)
     left, nearest = candidates.copy(), np.full(len(features), np.inf)
     for row in labelled:
         nearest = np.minimum(nearest, np.linalg.norm(features - features[row], axis=1))
         left[row] = False
-    for place, (row, radius) in enumerate(zip(np.asarray(found.indices), np.asarray(found.radii), strict=True)):
+    for place, (row, radius) in enumerate(
+        zip(np.asarray(found.indices), np.asarray(found.radii), strict=True)
+    ):
         if not left.any():
             assert (row, radius) == (-1, 0)
             continue
@@ -41,11 +45,15 @@ def check_replay(features, found, labelled=(), candidates=None, start=None, shar
             assert nearest[row] >= (1 - share) * nearest[left].max(), f"pick {place}"
         left[row] = False
         nearest = np.minimum(nearest, np.linalg.norm(features - features[row], axis=1))
-        np.testing.assert_allclose(radius, nearest[candidates].max(), rtol=share, err_msg=f"radius {place}")
+        np.testing.assert_allclose(
+            radius, nearest[candidates].max(), rtol=share, err_msg=f"radius {place}"
+        )
 
 
 def features_of(seed, rows=64, size=8, offset=0.0, scale=1.0):
-    return (np.random.default_rng(seed).normal(size=(rows, size)) * scale + offset).astype(np.float32)
+    return (np.random.default_rng(seed).normal(size=(rows, size)) * scale + offset).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 1), (2, 3), (17, 2), (256, 32)])
@@ -66,8 +74,15 @@ def test_a_labelled_start_and_a_mask_are_kept(seed, labelled, masked):
     candidates[centres] = True
     first = None if labelled else int(np.flatnonzero(candidates)[0]) if candidates.any() else None
     padded = np.concatenate([centres, np.full(6 - labelled, -1)])
-    found = balal.k_center(jnp.asarray(features), 24, labelled=jnp.asarray(padded, jnp.int32), candidates=jnp.asarray(candidates))
-    picks, radii = reference.k_center(features, 24, first=first, labelled=centres, candidates=candidates)
+    found = balal.k_center(
+        jnp.asarray(features),
+        24,
+        labelled=jnp.asarray(padded, jnp.int32),
+        candidates=jnp.asarray(candidates),
+    )
+    picks, radii = reference.k_center(
+        features, 24, first=first, labelled=centres, candidates=candidates
+    )
     assert found.indices.tolist() == picks
     np.testing.assert_allclose(found.radii, radii, rtol=1e-5, atol=1e-6)
 
@@ -89,23 +104,30 @@ def test_picks_do_not_depend_on_the_scale(scale):
 
 
 @settings(max_examples=200)
-@given(seed=draws.integers(0, 10**6), spread=draws.sampled_from([1, 2, 1_000]), masked=draws.booleans())
+@given(
+    seed=draws.integers(0, 10**6), spread=draws.sampled_from([1, 2, 1_000]), masked=draws.booleans()
+)
 @pytest.mark.parametrize("sizes", [None, SMALL], ids=["plain", "lazy"])
 def test_the_radius_is_at_most_twice_the_best_possible(sizes, seed, spread, masked):
-    """Points of a lattice, on a small one some of them several times; one run has the radii of all budgets up to its own."""
+    """Points of a lattice, on a small one some of them several times; one run has the radii of all
+    budgets up to its own."""
     rng = np.random.default_rng(seed)
     features = rng.integers(-spread, spread + 1, (11, 2)).astype(np.float32)
     candidates = rng.random(11) < 0.7 if masked else np.ones(11, bool)
     rows = np.flatnonzero(candidates)
     distances = np.linalg.norm(features[rows, None] - features[None, rows], axis=2)
-    radii = lazy(jnp.asarray(features), 4, None, jnp.asarray(candidates), int(rng.integers(11)), sizes=sizes).radii
+    radii = lazy(
+        jnp.asarray(features), 4, None, jnp.asarray(candidates), int(rng.integers(11)), sizes=sizes
+    ).radii
     for budget in range(1, min(4, len(rows)) + 1):
         centres = np.array(list(itertools.combinations(range(len(rows)), budget)))
         best = distances[:, centres].min(axis=2).max(axis=0).min()
         assert radii[budget - 1] <= 2 * best * (1 + 1e-6)
 
 
-@pytest.mark.parametrize(("sizes", "budgets"), [(None, (0, 1, 17)), (SMALL, (17,))], ids=["plain", "lazy"])
+@pytest.mark.parametrize(
+    ("sizes", "budgets"), [(None, (0, 1, 17)), (SMALL, (17,))], ids=["plain", "lazy"]
+)
 def test_a_smaller_budget_buys_the_first_picks_of_a_larger_one(sizes, budgets):
     features = jnp.asarray(features_of(7, 40, 3))
     whole = lazy(features, 40, start=5, sizes=sizes)
@@ -126,27 +148,41 @@ def test_duplicates_are_picked_last_and_lowest_first():
 def test_the_first_pick_is_drawn_by_the_key_from_the_candidates():
     features = jnp.asarray(features_of(0, 30, 2))
     candidates = jnp.arange(30) % 3 == 0
-    firsts = {int(balal.k_center(features, 1, key=jax.random.key(seed), candidates=candidates).indices[0]) for seed in range(40)}
+    firsts = {
+        int(balal.k_center(features, 1, key=jax.random.key(seed), candidates=candidates).indices[0])
+        for seed in range(40)
+    }
     assert len(firsts) > 5
     assert all(first % 3 == 0 for first in firsts)
 
 
 def test_the_key_does_not_matter_once_there_are_centres():
     features = jnp.asarray(features_of(0, 30, 2))
-    first, second = (balal.k_center(features, 5, labelled=jnp.array([3]), key=jax.random.key(seed)).indices for seed in (0, 1))
+    first, second = (
+        balal.k_center(features, 5, labelled=jnp.array([3]), key=jax.random.key(seed)).indices
+        for seed in (0, 1)
+    )
     np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_features_are_compared_in_float32(dtype):
     features = jnp.asarray(features_of(5, 100, 8), dtype)
-    found, expected = balal.k_center(features, 20, start=0), balal.k_center(features.astype(jnp.float32), 20, start=0)
+    found, expected = (
+        balal.k_center(features, 20, start=0),
+        balal.k_center(features.astype(jnp.float32), 20, start=0),
+    )
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.radii, expected.radii)
 
 
 def test_candidates_that_run_out_leave_padding():
-    found = balal.k_center(jnp.asarray(features_of(0, 5, 2)), 4, start=1, candidates=jnp.array([False, True, True, False, False]))
+    found = balal.k_center(
+        jnp.asarray(features_of(0, 5, 2)),
+        4,
+        start=1,
+        candidates=jnp.array([False, True, True, False, False]),
+    )
     assert found.indices.tolist() == [1, 2, -1, -1]
     assert found.radii.tolist()[1:] == [0.0] * 3
 
@@ -158,7 +194,9 @@ def test_nowhere_to_begin_is_an_error_that_says_what_to_pass():
 
 def test_extra_memory_is_a_few_rows_not_a_copy_of_the_features():
     features = jax.ShapeDtypeStruct((200_000, 128), jnp.float32)
-    compiled = jax.jit(lambda features: balal.k_center(features, 500, start=0)).lower(features).compile()
+    compiled = (
+        jax.jit(lambda features: balal.k_center(features, 500, start=0)).lower(features).compile()
+    )
     assert compiled.memory_analysis().temp_size_in_bytes < 200_000 * 4 * 16
 
 
@@ -167,14 +205,20 @@ KINDS = {
     "grid": lambda rng: rng.integers(-2, 3, size=(40, 3)),
     "grid far from zero": lambda rng: rng.integers(-2, 3, size=(40, 3)) + 10_000,
     "duplicates": lambda rng: rng.normal(size=(7, 3))[rng.integers(0, 7, 40)],
-    "duplicates far from zero": lambda rng: rng.normal(size=(7, 3))[rng.integers(0, 7, 40)] + 10_000,
+    "duplicates far from zero": lambda rng: (
+        rng.normal(size=(7, 3))[rng.integers(0, 7, 40)] + 10_000
+    ),
     "all equal": lambda rng: np.ones((40, 3)) * rng.normal(),
     "far from zero": lambda rng: rng.normal(size=(40, 3)) + 10_000,
-    "two clusters far apart": lambda rng: rng.normal(size=(40, 3)) + rng.choice([-10_000, 10_000], size=(40, 1)),
+    "two clusters far apart": lambda rng: (
+        rng.normal(size=(40, 3)) + rng.choice([-10_000, 10_000], size=(40, 1))
+    ),
     "clusters tighter than products can tell": lambda rng: (
         rng.normal(size=(5, 3))[rng.integers(0, 5, 40)] + 1e-4 * rng.normal(size=(40, 3))
     ),
-    "a line with outliers": lambda rng: np.where(rng.random((40, 3)) < 0.05, 1e4, 1.0) * rng.normal(size=(40, 1)),
+    "a line with outliers": lambda rng: (
+        np.where(rng.random((40, 3)) < 0.05, 1e4, 1.0) * rng.normal(size=(40, 1))
+    ),
 }
 
 
@@ -186,19 +230,34 @@ KINDS = {
     masked=draws.booleans(),
 )
 @pytest.mark.parametrize("sizes", [None, SMALL], ids=["plain", "lazy"])
-def test_either_search_picks_what_exact_arithmetic_picks(sizes, seed, kind, scale, labelled, masked):
+def test_either_search_picks_what_exact_arithmetic_picks(
+    sizes, seed, kind, scale, labelled, masked
+):
     rng = np.random.default_rng(seed)
     features = KINDS[kind](rng).astype(np.float32) * np.float32(scale)
     centres, start = rng.permutation(40)[:labelled], int(rng.integers(-1, 40))
     candidates = rng.random(40) < 0.7 if masked else np.ones(40, bool)
     padded = rng.permutation(np.concatenate([centres, np.full(30 - labelled, -1)])).astype(np.int32)
-    found = lazy(jnp.asarray(features), 40, jnp.asarray(padded), jnp.asarray(candidates), start, sizes=sizes)
+    found = lazy(
+        jnp.asarray(features), 40, jnp.asarray(padded), jnp.asarray(candidates), start, sizes=sizes
+    )
     check_replay(features, found, centres, candidates, start)
     free = candidates & ~np.isin(np.arange(40), centres)
     if kind.startswith(("grid", "duplicates", "all equal")) and free.any():
         # Ties are exact here, also in the twin, so the order is, too.
-        first = start if start >= 0 and free[start] else int(np.flatnonzero(free)[0]) if not labelled else None
-        assert found.indices.tolist() == reference.k_center(features, 40, first=first, labelled=centres, candidates=candidates)[0]
+        first = (
+            start
+            if start >= 0 and free[start]
+            else int(np.flatnonzero(free)[0])
+            if not labelled
+            else None
+        )
+        assert (
+            found.indices.tolist()
+            == reference.k_center(
+                features, 40, first=first, labelled=centres, candidates=candidates
+            )[0]
+        )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
@@ -207,7 +266,9 @@ def test_the_lazy_search_compares_half_precision_in_float32(dtype, offset):
     # Half precision leaves few different values far from zero: many ties.
     features = jnp.asarray(features_of(6, 90, 4, offset=offset), dtype)
     found = lazy(features, 60, start=3)
-    assert found.indices.tolist() == reference.k_center(features.astype(jnp.float32), 60, first=3)[0]
+    assert (
+        found.indices.tolist() == reference.k_center(features.astype(jnp.float32), 60, first=3)[0]
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 5, 6, 12, 13, 25])
@@ -222,48 +283,66 @@ def test_the_lazy_search_is_right_where_a_pool_just_fills_its_blocks(rows):
 def test_how_much_the_search_looks_at_changes_no_pick(size):
     features = jnp.asarray(clustered(300, 5))
     expected = balal.k_center(features, 200, start=3)
-    found = lazy(features, 200, start=3, sizes=coverage._Sizes(pool=size, tile=size, block=size, chunk=size, early=size))
+    found = lazy(
+        features,
+        200,
+        start=3,
+        sizes=greedy._Sizes(pool=size, tile=size, block=size, chunk=size, early=size),
+    )
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_allclose(found.radii, expected.radii, rtol=1e-6)
 
 
 def clustered(rows, size, clusters=20):
     rng = np.random.default_rng(rows)
-    return np.maximum(rng.normal(size=(clusters, size))[rng.integers(0, clusters, rows)] + rng.normal(size=(rows, size)), 0).astype(
-        np.float32
-    )
+    return np.maximum(
+        rng.normal(size=(clusters, size))[rng.integers(0, clusters, rows)]
+        + rng.normal(size=(rows, size)),
+        0,
+    ).astype(np.float32)
 
 
 @pytest.mark.parametrize("offset", [0, 1_000])
 def test_a_pool_of_many_blocks_is_searched_exactly(offset):
     features = clustered(12_000, 48) + np.float32(offset)
-    found = lazy(jnp.asarray(features), 400, start=7, sizes=coverage._SIZES)
+    found = lazy(jnp.asarray(features), 400, start=7, sizes=greedy._SIZES)
     check_replay(features, found, start=7)
     assert set(found.indices.tolist()) == set(reference.k_center(features, 400, first=7)[0])
 
 
 def test_a_whole_pool_is_picked_lazily_then_plainly():
     features = np.repeat(clustered(1_100, 6), 2, axis=0)
-    found = lazy(jnp.asarray(features), 2_200, start=0, sizes=coverage._SIZES)
+    found = lazy(jnp.asarray(features), 2_200, start=0, sizes=greedy._SIZES)
     assert sorted(found.indices.tolist()) == list(range(2_200))
     check_replay(features, found, start=0, share=2e-5)
-    assert found.radii[1_100:].tolist() == [0.0] * 1_100, "the second of each pair lies 0 apart from the first"
+    assert found.radii[1_100:].tolist() == [0.0] * 1_100, (
+        "the second of each pair lies 0 apart from the first"
+    )
 
 
 def test_ties_beyond_a_pool_go_to_the_lowest_row():
-    # 9,000 rows at ten places: every choice is among hundreds at once, most of them outside the block and the pool.
+    # 9,000 rows at ten places: every choice is among hundreds at once, most of them outside the
+    # block and the pool.
     features = clustered(10, 8)[np.arange(9_000) % 10]
-    found = lazy(jnp.asarray(features), 80, start=0, sizes=coverage._SIZES)
+    found = lazy(jnp.asarray(features), 80, start=0, sizes=greedy._SIZES)
     assert found.indices.tolist() == reference.k_center(features, 80, first=0)[0]
 
 
 @pytest.mark.parametrize("labelled", [0, 60])
 def test_a_radius_that_collapses_is_followed_exactly(labelled):
-    # One row of each of 30 clusters is picked; then the bounds of all rows are far too large, those of many pools.
+    # One row of each of 30 clusters is picked; then the bounds of all rows are far too large, those
+    # of many pools.
     rng = np.random.default_rng(labelled)
-    features = (50 * rng.normal(size=(30, 8))[np.arange(600) % 30] + rng.normal(size=(600, 8))).astype(np.float32)
+    features = (
+        50 * rng.normal(size=(30, 8))[np.arange(600) % 30] + rng.normal(size=(600, 8))
+    ).astype(np.float32)
     centres = rng.permutation(600)[:labelled]
-    found = lazy(jnp.asarray(features), 90, jnp.asarray(np.append(centres, -1), jnp.int32), start=None if labelled else 5)
+    found = lazy(
+        jnp.asarray(features),
+        90,
+        jnp.asarray(np.append(centres, -1), jnp.int32),
+        start=None if labelled else 5,
+    )
     assert len(set(found.indices.tolist())) == 90
     check_replay(features, found, centres, start=None if labelled else 5)
 
@@ -291,13 +370,17 @@ def test_the_lazy_search_is_the_same_vmapped():
 def test_values_that_have_no_distance_end_nevertheless(bad):
     features = features_of(9, 40, 3)
     features[11] = bad
-    assert lazy(jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.ones(40, bool), 0).indices.shape == (40,)
+    assert lazy(
+        jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.ones(40, bool), 0
+    ).indices.shape == (40,)
 
 
 def test_rows_that_may_not_be_picked_do_not_matter():
     features = features_of(10, 40, 3)
     candidates = np.arange(40) % 4 != 0
-    expected = lazy(jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.asarray(candidates), 1)
+    expected = lazy(
+        jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.asarray(candidates), 1
+    )
     features[~candidates] = np.nan
     found = lazy(jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.asarray(candidates), 1)
     np.testing.assert_array_equal(found.indices, expected.indices)
@@ -305,10 +388,16 @@ def test_rows_that_may_not_be_picked_do_not_matter():
 
 
 def test_only_large_work_is_searched_lazily():
-    # The lazy program is long to compile; its products over a block are what tells it from the plain one.
+    # The lazy program is long to compile; its products over a block are what tells it from the
+    # plain one.
     def products(rows, budget):
         features = jax.ShapeDtypeStruct((rows, 256), jnp.float32)
-        return jax.jit(lambda features: balal.k_center(features, budget, start=0)).lower(features).as_text().count("dot_general")
+        return (
+            jax.jit(lambda features: balal.k_center(features, budget, start=0))
+            .lower(features)
+            .as_text()
+            .count("dot_general")
+        )
 
     assert products(17_168, 100) == 0
     assert products(17_168, 2_000) > 0
@@ -318,8 +407,8 @@ def test_only_large_work_is_searched_lazily():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_large_pool_is_measured_in_tiles_of_which_the_last_overlaps(monkeypatch, dtype, rows):
     features = jnp.array(np.random.default_rng(0).integers(-9, 9, (37, 5)), dtype)
-    expected = coverage.squared_distances(features, features[3])
-    monkeypatch.setattr(coverage, "_WHOLE", 0)
-    monkeypatch.setattr(coverage, "_TILE", rows * 5)
-    assert coverage.squared_distances(features, features[3]).tolist() == expected.tolist()
+    expected = k_center.squared_distances(features, features[3])
+    monkeypatch.setattr(greedy, "_WHOLE", 0)
+    monkeypatch.setattr(greedy, "_TILE", rows * 5)
+    assert k_center.squared_distances(features, features[3]).tolist() == expected.tolist()
     assert float(expected[3]) == 0

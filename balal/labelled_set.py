@@ -1,4 +1,5 @@
-"""Book-keeping of a `Labelled`: rows are appended in order, the tail is padding (-1). All run inside jit."""
+"""Book-keeping of a `Labelled`: rows are appended in order, the tail is padding (-1). All run
+inside jit."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +9,21 @@ from jaxtyping import Array, Int
 from balal.types import Labelled
 
 
-def make(indices: np.ndarray | Array, labels: np.ndarray | Array, *, places: int | None = None) -> Labelled:
+def make(
+    indices: np.ndarray | Array, labels: np.ndarray | Array, *, places: int | None = None
+) -> Labelled:
     """These rows as a `Labelled` with room for `places` (None: just these), wanted by nobody.
 
     >>> make(np.array([4, 2]), np.array([0, 1]), places=3).indices.tolist()
     [4, 2, -1]
     """
     count = indices.shape[0]
-    filled = Labelled(jnp.asarray(indices, jnp.int32), jnp.asarray(labels, jnp.int32), jnp.int32(count), jnp.full(count, -1, jnp.int32))
+    filled = Labelled(
+        jnp.asarray(indices, jnp.int32),
+        jnp.asarray(labels, jnp.int32),
+        jnp.int32(count),
+        jnp.full(count, -1, jnp.int32),
+    )
     return filled if places is None else extend(filled, places - count)
 
 
@@ -27,15 +35,23 @@ def columns(labelled: Labelled) -> dict[str, Int[Array, " B"]]:
 
 def extend(labelled: Labelled, places: int) -> Labelled:
     """The same rows with `places` more places."""
-    padded = {name: jnp.pad(column, (0, places), constant_values=-1) for name, column in columns(labelled).items()}
+    padded = {
+        name: jnp.pad(column, (0, places), constant_values=-1)
+        for name, column in columns(labelled).items()
+    }
     return Labelled(**padded, count=labelled.count)
 
 
-def append(labelled: Labelled, index: Int[Array, ""], label: Int[Array, ""], wanted: Int[Array, ""]) -> Labelled:
+def append(
+    labelled: Labelled, index: Int[Array, ""], label: Int[Array, ""], wanted: Int[Array, ""]
+) -> Labelled:
     """One more row at the end; index -1 (nothing was left to pick) leaves everything as it is."""
     place = jnp.where(index >= 0, labelled.count, labelled.indices.shape[0])
     row = dict(indices=index, labels=label, wanted=wanted)
-    appended = {name: column.at[place].set(row[name], mode="drop") for name, column in columns(labelled).items()}
+    appended = {
+        name: column.at[place].set(row[name], mode="drop")
+        for name, column in columns(labelled).items()
+    }
     return Labelled(**appended, count=labelled.count + (index >= 0))
 
 
@@ -44,7 +60,12 @@ def merge(labelled: Labelled, pending: Labelled) -> Labelled:
     """The rows of the first, then those of the second, in the places that the first has."""
     rows = columns(pending)
     return jax.lax.fori_loop(
-        0, pending.count, lambda place, merged: append(merged, *(rows[name][place] for name in ("indices", "labels", "wanted"))), labelled
+        0,
+        pending.count,
+        lambda place, merged: append(
+            merged, *(rows[name][place] for name in ("indices", "labels", "wanted"))
+        ),
+        labelled,
     )
 
 
@@ -56,5 +77,8 @@ def without(labelled: Labelled, indices: Int[Array, " n"]) -> Labelled:
     """
     left = (labelled.indices >= 0) & ~jnp.isin(labelled.indices, indices)
     order = jnp.argsort(~left)
-    moved = {name: jnp.where(left[order], column[order], -1) for name, column in columns(labelled).items()}
+    moved = {
+        name: jnp.where(left[order], column[order], -1)
+        for name, column in columns(labelled).items()
+    }
     return Labelled(**moved, count=jnp.sum(left, dtype=jnp.int32))

@@ -1,10 +1,13 @@
-"""Two ways to write down a linear SVM, each with its Newton step and its proof of how good a solution is.
+"""Two ways to write down a linear SVM, each with its Newton step and its proof of how good a
+solution is.
 
-The objective of a problem is `|w|^2 / 2 + sum_i c_i max(0, 1 - y_i f_i)^2`, `f_i = w.x_i`, where `x` ends in 1 for the intercept. A space
-says what its points are, here `[lanes, size]` for a block of problems, and knows of each point its margins `f`, `[lanes, B]`.
+The objective of a problem is `|w|^2 / 2 + sum_i c_i max(0, 1 - y_i f_i)^2`, `f_i = w.x_i`, where
+`x` ends in 1 for the intercept. A space says what its points are, here `[lanes, size]` for a block
+of problems, and knows of each point its margins `f`, `[lanes, B]`.
 
-`dual`: one number a row, `w = X'a`, so that `f = K a` with `K = XX'`; exact in the few rows that matter where a class can be told apart,
-as in many columns it can. `primal`: `w` itself, for many more rows than columns: their numbers would be large and had to cancel.
+`dual`: one number a row, `w = X'a`, so that `f = K a` with `K = XX'`; exact in the few rows that
+matter where a class can be told apart, as in many columns it can. `primal`: `w` itself, for many
+more rows than columns: their numbers would be large and had to cancel.
 """
 
 from collections.abc import Callable
@@ -22,12 +25,14 @@ _LEFT = 0.1
 _TURNS = 60
 
 
-# The dual is for at most so many rows a column, and so many in all, unless its Gram matrix is hardly larger than the rows.
+# The dual is for at most so many rows a column, and so many in all, unless its Gram matrix is
+# hardly larger than the rows.
 _ROWS_A_COLUMN, _MOST_ROWS = 8, 4096
 
 
 class Block(NamedTuple):
-    """A block of problems and where they stand. signs, bounds, margins: [lanes, B], `y`, `c` and `f`. point: [lanes, size]."""
+    """A block of problems and where they stand. signs, bounds, margins: [lanes, B], `y`, `c` and
+    `f`. point: [lanes, size]."""
 
     signs: Float[Array, "lanes B"]
     bounds: Float[Array, "lanes B"]
@@ -36,9 +41,10 @@ class Block(NamedTuple):
 
 
 class Space(NamedTuple):
-    """size: numbers of a point. margins: of points. inner: products `w.v` of two points with their margins. aim: the point a Newton step
-    goes to, for problems that are busy and shares of the objective that are good enough. gap: at most by so much, as a share of it, is
-    the objective above the best. coef: `w`.
+    """size: numbers of a point. margins: of points. inner: products `w.v` of two points with their
+    margins. aim: the point a Newton step goes to, for problems that are busy and shares of the
+    objective that are good enough. gap: at most by so much, as a share of it, is the objective
+    above the best. coef: `w`.
     """
 
     size: int
@@ -52,7 +58,11 @@ class Space(NamedTuple):
 def suitable(rows: Float[Array, "B D"]) -> Space:
     """The space in which rows of this shape are solved fast and well in float32."""
     size, columns = rows.shape
-    return dual(rows) if size <= 2 * columns or (size <= _ROWS_A_COLUMN * columns and size <= _MOST_ROWS) else primal(rows)
+    return (
+        dual(rows)
+        if size <= 2 * columns or (size <= _ROWS_A_COLUMN * columns and size <= _MOST_ROWS)
+        else primal(rows)
+    )
 
 
 def inside(block: Block) -> Bool[Array, "lanes B"]:
@@ -66,12 +76,17 @@ def loss(block: Block) -> Float[Array, " lanes"]:
 
 
 def dual(rows: Float[Array, "B D"]) -> Space:
-    """The space of one number a row. Its Newton step solves `(K_AA + 1 / 2c) a_A = y_A` for the rows `A` inside the margin."""
+    """The space of one number a row. Its Newton step solves `(K_AA + 1 / 2c) a_A = y_A` for the
+    rows `A` inside the margin."""
     size = len(rows)
     gram = product(rows, rows.T)
 
     def kernel(values: Array) -> Array:
-        return product(values, gram) if size <= 2 * rows.shape[1] else product(product(values, rows), rows.T)
+        return (
+            product(values, gram)
+            if size <= 2 * rows.shape[1]
+            else product(product(values, rows), rows.T)
+        )
 
     sizes = sorted({min(most, size) for most in _SIZES})
 
@@ -84,12 +99,15 @@ def dual(rows: Float[Array, "B D"]) -> Space:
         return lax.switch(jnp.sum(largest > jnp.array(sizes, jnp.int32)), ways, block, active)
 
     def gap(block: Block) -> Array:
-        # Numbers that pull the wrong way are not feasible. Of the norm of what they are moved by a bound will do: it is little at the end.
+        # Numbers that pull the wrong way are not feasible. Of the norm of what they are moved by a
+        # bound will do: it is little at the end.
         feasible = block.signs * jnp.maximum(block.signs * block.point, 0)
         moved, norm = feasible - block.point, jnp.sum(block.point * block.margins, axis=1)
         primal = 0.5 * norm + loss(block)
         lengths = jnp.sqrt(jnp.diagonal(gram))
-        norm += 2 * jnp.sum(moved * block.margins, axis=1) + jnp.square(jnp.sum(jnp.abs(moved) * lengths[None, :], axis=1))
+        norm += 2 * jnp.sum(moved * block.margins, axis=1) + jnp.square(
+            jnp.sum(jnp.abs(moved) * lengths[None, :], axis=1)
+        )
         own = jnp.sum(jnp.square(feasible) * _ridge(block), axis=1)
         return (primal - jnp.sum(jnp.abs(feasible), axis=1) + 0.5 * (norm + own)) / primal
 
@@ -109,14 +127,17 @@ def primal(rows: Float[Array, "B D"]) -> Space:
         return _in_primal(rows, block, gradient(block), busy, goal)
 
     def gap(block: Block) -> Array:
-        # The dual objective of `a = 2c y max(0, 1 - y f)`, which is always feasible, is lower by just this.
+        # The dual objective of `a = 2c y max(0, 1 - y f)`, which is always feasible, is lower by
+        # just this.
         norm = jnp.sum(jnp.square(block.point), axis=1)
         return 0.5 * jnp.sum(jnp.square(gradient(block)), axis=1) / (0.5 * norm + loss(block))
 
     def inner(left: Array, _: Array, right: Array, __: Array) -> Array:
         return jnp.sum(left * right, axis=1)
 
-    return Space(rows.shape[1], lambda point: product(point, rows.T), inner, aim, gap, lambda point: point)
+    return Space(
+        rows.shape[1], lambda point: product(point, rows.T), inner, aim, gap, lambda point: point
+    )
 
 
 def product(left: Array, right: Array) -> Array:
@@ -133,31 +154,44 @@ def _ridge(block: Block) -> Float[Array, "lanes B"]:
 
 
 def _gathered(gram: Array, goal: Array, most: int, block: Block, active: Array) -> Array:
-    """Solutions [lanes, B] of systems of at most so many rows, which are copied out first, so that a turn is that much less work."""
+    """Solutions [lanes, B] of systems of at most so many rows, which are copied out first, so that
+    a turn is that much less work."""
     size = active.shape[1]
     lanes, columns = jnp.arange(len(active))[:, None], jnp.arange(size)[None, :]
     place = jnp.where(active, jnp.cumsum(active, axis=1) - 1, most)
-    index = jnp.zeros((len(active), most), jnp.int32).at[lanes, place].set(jnp.broadcast_to(columns, active.shape), mode="drop")
+    index = (
+        jnp.zeros((len(active), most), jnp.int32)
+        .at[lanes, place]
+        .set(jnp.broadcast_to(columns, active.shape), mode="drop")
+    )
     used = jnp.arange(most)[None, :] < jnp.sum(active, axis=1, keepdims=True)
-    matrix = jnp.where(used[:, :, None] & used[:, None, :], gram[index[:, :, None], index[:, None, :]], 0.0)
+    matrix = jnp.where(
+        used[:, :, None] & used[:, None, :], gram[index[:, :, None], index[:, None, :]], 0.0
+    )
 
     def kernel(values: Array) -> Array:
         # Plain sums: a product of one vector a matrix is no work for a library of products.
         return jnp.sum(matrix * values[:, :, None], axis=1)
 
-    small = Block(*(jnp.where(used, jnp.take_along_axis(part, index, axis=1), 0.0) for part in block))
+    small = Block(
+        *(jnp.where(used, jnp.take_along_axis(part, index, axis=1), 0.0) for part in block)
+    )
     solved = _in_dual(kernel, _limit(block, goal), small, used)
-    return jnp.zeros_like(block.point).at[lanes, jnp.where(used, index, size)].set(solved, mode="drop")
+    return (
+        jnp.zeros_like(block.point).at[lanes, jnp.where(used, index, size)].set(solved, mode="drop")
+    )
 
 
 def _limit(block: Block, goal: Array) -> Float[Array, " lanes"]:
-    """Squared residuals of a system that are small enough: the gap of the solution is at least the sum of c r^2."""
+    """Squared residuals of a system that are small enough: the gap of the solution is at least the
+    sum of c r^2."""
     objective = 0.5 * jnp.sum(block.point * block.margins, axis=1) + loss(block)
     return 0.05 * goal * objective / jnp.max(block.bounds, axis=1)
 
 
 def _in_dual(kernel: Callable, limit: Array, block: Block, active: Array) -> Array:
-    """Solutions [lanes, B] of systems of any size, as exact as a step downhill and the limit ask for."""
+    """Solutions [lanes, B] of systems of any size, as exact as a step downhill and the limit ask
+    for."""
     ridge = _ridge(block)
 
     def times(values: Array) -> Array:
@@ -174,7 +208,8 @@ def _in_dual(kernel: Callable, limit: Array, block: Block, active: Array) -> Arr
 
 
 def _in_primal(rows: Array, block: Block, gradient: Array, busy: Array, goal: Array) -> Array:
-    """Points [lanes, D], as exact as the goal asks for, or exact enough where the rows inside the margin still change."""
+    """Points [lanes, D], as exact as the goal asks for, or exact enough where the rows inside the
+    margin still change."""
     curvature = 2 * block.bounds * inside(block)
     first = jnp.sum(jnp.square(gradient), axis=1)
     objective = 0.5 * jnp.sum(jnp.square(block.point), axis=1) + loss(block)
@@ -195,7 +230,9 @@ def _conjugate_gradients(times: Callable, going: Callable, values: Array, residu
     def turn(state):
         values, residual, direction, square, busy, turns = state
         image = times(direction)
-        length = jnp.where(busy, square / jnp.maximum(jnp.sum(direction * image, axis=1), 1e-30), 0)[:, None]
+        length = jnp.where(
+            busy, square / jnp.maximum(jnp.sum(direction * image, axis=1), 1e-30), 0
+        )[:, None]
         values, residual = values + length * direction, residual - length * image
         now = jnp.sum(jnp.square(residual), axis=1)
         direction = residual + (now / jnp.maximum(square, 1e-30))[:, None] * direction

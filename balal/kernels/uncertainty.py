@@ -1,4 +1,5 @@
-"""Uncertainty of a source model: entropy, margin and least confidence of its logits (Eq. 1 to 3 of the paper).
+"""Uncertainty of a source model: entropy, margin and least confidence of its logits (Eq. 1 to 3 of
+the paper).
 
 With `t` the top-1 class, `d_k = l_t - l_k >= 0` and `r = sum_{k != t} exp(-d_k)`:
 
@@ -6,8 +7,9 @@ With `t` the top-1 class, `d_k = l_t - l_k >= 0` and `r = sum_{k != t} exp(-d_k)
     margin            1 - (p1 - p2)  = (r + exp(-d_2)) / (1 + r)
     entropy           H              = log1p(r) + sum_{k != t} d_k exp(-d_k) / (1 + r)
 
-Nothing cancels in these forms: a row whose softmax rounds to 1.0 in float32 still has its scores to full relative precision as long as
-`exp(-d_2)` does not underflow (`d_2` up to 87). Inverted strategies live at exactly that end.
+Nothing cancels in these forms: a row whose softmax rounds to 1.0 in float32 still has its scores to
+full relative precision as long as `exp(-d_2)` does not underflow (`d_2` up to 87). Inverted
+strategies live at exactly that end.
 """
 
 from functools import partial
@@ -19,22 +21,25 @@ from jaxtyping import Array, Float
 from balal import sharding
 from balal.types import Scores
 
-# Numbers in a tile. XLA's CPU backend runs these expressions as several passes over memory: so small a tile stays in the cache of one core
-# between them. An accelerator fuses the passes, and a step of a loop costs it more than a tile.
+# Numbers in a tile. XLA's CPU backend runs these expressions as several passes over memory: so
+# small a tile stays in the cache of one core between them. An accelerator fuses the passes, and a
+# step of a loop costs it more than a tile.
 _TILE = 2**15
 _TILE_ON_ACCELERATORS = 2**27
 
 
 @jax.jit
 def score(logits: Float[Array, "N K"]) -> Scores:
-    """Entropy, margin, least confidence and predicted class of every row, in one pass over the logits.
+    """Entropy, margin, least confidence and predicted class of every row, in one pass over the
+    logits.
 
     Args:
-      logits: [N, K], float32, bfloat16 or float16 (computed in float32). `-inf` is allowed, so `jnp.log(probs)` is a valid argument; a
-        row of nothing else, a `+inf` or a NaN is not, and gives NaN here (`balal.check.logits` names such rows).
+      logits: [N, K], float32, bfloat16 or float16 (computed in float32). `-inf` is allowed, so
+        `jnp.log(probs)` is a valid argument; a row of nothing else, a `+inf` or a NaN is not, and
+        gives NaN here (`balal.check.logits` names such rows).
 
-    Returns: `Scores`, larger = more uncertain. `predicted` is the lowest of tied classes. Two rows whose top classes lead by more than 87
-      may tie at 0.
+    Returns: `Scores`, larger = more uncertain. `predicted` is the lowest of tied classes. Two rows
+      whose top classes lead by more than 87 may tie at 0.
 
     Raises: ValueError if `logits` is not [N, K] with K >= 1.
 
@@ -45,13 +50,17 @@ def score(logits: Float[Array, "N K"]) -> Scores:
     ([0.693, 0.639], [0, 0])
     """
     if logits.ndim != 2 or logits.shape[1] < 1:
-        raise ValueError(f"logits must be [N, K] with at least one source class, got shape {logits.shape}")
+        raise ValueError(
+            f"logits must be [N, K] with at least one source class, got shape {logits.shape}"
+        )
     if logits.shape[0] == 0:
         return _score_rows(logits)
 
     def tiled(logits):
         return jax.lax.platform_dependent(
-            logits, cpu=partial(_tiled, numbers=_TILE), default=partial(_tiled, numbers=_TILE_ON_ACCELERATORS)
+            logits,
+            cpu=partial(_tiled, numbers=_TILE),
+            default=partial(_tiled, numbers=_TILE_ON_ACCELERATORS),
         )
 
     return sharding.by_rows(tiled, (0,), 0)(logits)
@@ -59,7 +68,8 @@ def score(logits: Float[Array, "N K"]) -> Scores:
 
 @jax.jit
 def entropy(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
-    """Entropy of the source model's prediction, in nats: [N] from logits [N, K], Eq. 1. See `score`.
+    """Entropy of the source model's prediction, in nats: [N] from logits [N, K], Eq. 1. See
+    `score`.
 
     >>> entropy(jnp.array([[0.0, 0.0], [200.0, 0.0]])).round(3).tolist()
     [0.6930000185966492, 0.0]
@@ -69,7 +79,8 @@ def entropy(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
 
 @jax.jit
 def margin(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
-    """Margin as an uncertainty, `1 - (p1 - p2)` with the two largest probabilities: [N] from logits [N, K], Eq. 2. See `score`.
+    """Margin as an uncertainty, `1 - (p1 - p2)` with the two largest probabilities: [N] from logits
+    [N, K], Eq. 2. See `score`.
 
     >>> margin(jnp.log(jnp.array([[0.5, 0.5], [0.75, 0.25]]))).tolist()
     [1.0, 0.5]
@@ -79,7 +90,8 @@ def margin(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
 
 @jax.jit
 def least_confidence(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
-    """Least confidence, `1 - p1` with the largest probability: [N] from logits [N, K], Eq. 3. See `score`.
+    """Least confidence, `1 - p1` with the largest probability: [N] from logits [N, K], Eq. 3. See
+    `score`.
 
     >>> least_confidence(jnp.log(jnp.array([[0.5, 0.5], [0.75, 0.25]]))).tolist()
     [0.5, 0.25]
@@ -93,26 +105,36 @@ def _tiled(logits: Float[Array, "N K"], *, numbers: int) -> Scores:
     height = min(size, max(1, numbers // num_classes))
 
     def tile(number, scores):
-        # The last tile overlaps the one before it: to pad the logits, or to cut off their rest, would copy them all.
+        # The last tile overlaps the one before it: to pad the logits, or to cut off their rest,
+        # would copy them all.
         begin = jnp.minimum(number * height, size - height)
         found = _score_rows(jax.lax.dynamic_slice_in_dim(logits, begin, height))
-        return jax.tree.map(lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, begin, 0), scores, found)
+        return jax.tree.map(
+            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, begin, 0),
+            scores,
+            found,
+        )
 
     zeros = jnp.zeros(size, jnp.promote_types(logits.dtype, jnp.float32))
-    nothing = Scores(entropy=zeros, margin=zeros, least_confidence=zeros, predicted=zeros.astype(jnp.int32))
+    nothing = Scores(
+        entropy=zeros, margin=zeros, least_confidence=zeros, predicted=zeros.astype(jnp.int32)
+    )
     return jax.lax.fori_loop(0, -(-size // height), tile, nothing)
 
 
 def _score_rows(logits: Float[Array, "n K"]) -> Scores:
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     num_classes, lowest = logits.shape[1], jnp.finfo(logits.dtype).min
-    # Class numbers as floats, exact up to 2^24, and two passes (max, then the first place that holds it) are many times faster on CPUs
-    # than argmax. A NaN equals nothing: the `min` then gives the last class.
+    # Class numbers as floats, exact up to 2^24, and two passes (max, then the first place that
+    # holds it) are many times faster on CPUs than argmax. A NaN equals nothing: the `min` then
+    # gives the last class.
     classes = jnp.arange(num_classes, dtype=logits.dtype)[None, :]
     largest = jnp.max(logits, axis=1, keepdims=True)
-    predicted = jnp.min(jnp.where(logits == largest, classes, num_classes - 1), axis=1, keepdims=True)
-    # A lead of infinity would make 0 times infinity below. The top class is left out by its number, not by its value, so that a tied second
-    # class still counts.
+    predicted = jnp.min(
+        jnp.where(logits == largest, classes, num_classes - 1), axis=1, keepdims=True
+    )
+    # A lead of infinity would make 0 times infinity below. The top class is left out by its number,
+    # not by its value, so that a tied second class still counts.
     behind = jnp.maximum(logits - largest, lowest)
     weight = jnp.where(classes != predicted, jnp.exp(behind), 0)
     # 0, but NaN where the largest is infinite.

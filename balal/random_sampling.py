@@ -1,6 +1,8 @@
-"""What random sampling without replacement gives, in closed form: the baseline of every plot over budgets. On the host, in float64.
+"""What random sampling without replacement gives, in closed form: the baseline of every plot over
+budgets. On the host, in float64.
 
-`b` of the `N` rows of a pool whose classes have `n_c` rows: the labels of class `c`, `k_c`, are hypergeometric.
+`b` of the `N` rows of a pool whose classes have `n_c` rows: the labels of class `c`, `k_c`, are
+hypergeometric.
 """
 
 import math
@@ -13,9 +15,11 @@ _log_gamma = np.vectorize(math.lgamma, otypes=[np.float64])
 
 
 def classes_found(
-    sizes: Integer[Array | np.ndarray, " C"], budget: int | np.integer | Integer[Array | np.ndarray, "*budgets"]
+    sizes: Integer[Array | np.ndarray, " C"],
+    budget: int | np.integer | Integer[Array | np.ndarray, "*budgets"],
 ) -> Float[np.ndarray, "*budgets"]:
-    """Expected number of classes with at least one label, `sum_c 1 - C(N - n_c, b) / C(N, b)`: float64, shaped as `budget`.
+    """Expected number of classes with at least one label, `sum_c 1 - C(N - n_c, b) / C(N, b)`:
+    float64, shaped as `budget`.
 
     Args:
       sizes: int [C], rows of each class in the pool.
@@ -28,16 +32,21 @@ def classes_found(
     """
     rows, pool, draws = _checked(sizes, budget)
     rest, draws = pool - rows, draws[..., None]
-    # The logarithm of C(N - n_c, b) / C(N, b), a chance. With more draws than other rows the class is found for sure.
+    # The logarithm of C(N - n_c, b) / C(N, b), a chance. With more draws than other rows the class
+    # is found for sure.
     common = _log_gamma(pool - draws + 1) - _log_gamma(pool + 1)
     missed = _log_gamma(rest + 1) - _log_gamma(np.maximum(rest - draws, 0) + 1) + common
-    return np.asarray(np.sum(np.where(draws > rest, 1.0, -np.expm1(np.minimum(missed, 0.0))), axis=-1))
+    return np.asarray(
+        np.sum(np.where(draws > rest, 1.0, -np.expm1(np.minimum(missed, 0.0))), axis=-1)
+    )
 
 
 def imbalance_ratio(
-    sizes: Integer[Array | np.ndarray, " C"], budget: int | np.integer | Integer[Array | np.ndarray, "*budgets"]
+    sizes: Integer[Array | np.ndarray, " C"],
+    budget: int | np.integer | Integer[Array | np.ndarray, "*budgets"],
 ) -> Float[np.ndarray, "*budgets"]:
-    """Expected imbalance ratio, `sqrt(E[ir^2])`: float64, shaped as `budget`; nan where the budget is 0.
+    """Expected imbalance ratio, `sqrt(E[ir^2])`: float64, shaped as `budget`; nan where the budget
+    is 0.
 
     `E[ir^2] = (1/C) sum_c (Var[k_c] + (E[k_c] - b/C)^2) / (b/C)^2` with `E[k_c] = b n_c / N` and
     `Var[k_c] = b (n_c / N) (1 - n_c / N) (N - b) / (N - 1)`. A little above `E[ir]`, by
@@ -60,8 +69,11 @@ def imbalance_ratio(
     return np.asarray(np.sqrt((variance + offset) / rows.size) / mean)
 
 
-def labels_until(size: int | np.integer, rows: int | np.integer, *, m: int = 1, probability: float | int = 0.95) -> int:
-    """The smallest budget that holds at least `m` rows of a class with the given probability, when drawn at random.
+def labels_until(
+    size: int | np.integer, rows: int | np.integer, *, m: int = 1, probability: float | int = 0.95
+) -> int:
+    """The smallest budget that holds at least `m` rows of a class with the given probability, when
+    drawn at random.
 
     Args:
       size: rows of the class.
@@ -69,7 +81,8 @@ def labels_until(size: int | np.integer, rows: int | np.integer, *, m: int = 1, 
       m: how many of the class are wanted.
       probability: in (0, 1], taken as it is written: 0.1 is a tenth.
 
-    Returns: the smallest `b` with `P[Hypergeom(N, size, b) >= m] >= probability`, in whole-number arithmetic, so exact.
+    Returns: the smallest `b` with `P[Hypergeom(N, size, b) >= m] >= probability`, in whole-number
+    arithmetic, so exact.
 
     Raises: ValueError when the class has fewer than `m` rows or an argument is out of range.
 
@@ -85,7 +98,8 @@ def labels_until(size: int | np.integer, rows: int | np.integer, *, m: int = 1, 
     if not 0 < probability <= 1:
         raise ValueError(f"probability must lie in (0, 1], got {probability}")
     size, rows, wanted = int(size), int(rows), Fraction(str(float(probability)))
-    # With `m` more than all other rows it is certain. Doubling first keeps the numbers small where few labels do.
+    # With `m` more than all other rows it is certain. Doubling first keeps the numbers small where
+    # few labels do.
     low, high, certain = m - 1, m, rows - size + m
     while high < certain and not _likely(m, size, high, rows, wanted):
         low, high = high, min(2 * high, certain)
@@ -99,17 +113,24 @@ def _checked(sizes, budget) -> tuple[np.ndarray, int, np.ndarray]:
     rows, draws = np.asarray(sizes, np.int64), np.asarray(budget, np.int64)
     if not rows.size or rows.min() < 0 or not rows.sum():
         raise ValueError(
-            f"sizes must be the rows of each class, none negative and not all 0, got {rows[:3].tolist()} ({rows.size} classes)"
+            f"sizes must be the rows of each class, none negative and not all 0, got "
+            f"{rows[:3].tolist()} ({rows.size} classes)"
         )
     pool = int(rows.sum())
     if draws.size and not 0 <= draws.min() <= draws.max() <= pool:
-        raise ValueError(f"budget must lie between 0 and the {pool} rows of the pool, got {draws.min()} to {draws.max()}")
+        raise ValueError(
+            f"budget must lie between 0 and the {pool} rows of the pool, got {draws.min()} to "
+            f"{draws.max()}"
+        )
     return rows, pool, draws
 
 
 def _likely(m: int, size: int, budget: int, pool: int, wanted: Fraction) -> bool:
-    """Whether `P[Hypergeom(N, size, b) >= m] >= wanted`. Class and draws may change places: the smaller has the smaller numbers."""
+    """Whether `P[Hypergeom(N, size, b) >= m] >= wanted`. Class and draws may change places: the
+    smaller has the smaller numbers."""
     few, many = sorted((size, budget))
-    fewer = sum(math.comb(many, k) * math.comb(pool - many, few - k) for k in range(min(m, few + 1)))
+    fewer = sum(
+        math.comb(many, k) * math.comb(pool - many, few - k) for k in range(min(m, few + 1))
+    )
     ways = math.comb(pool, few)
     return (ways - fewer) * wanted.denominator >= ways * wanted.numerator

@@ -1,0 +1,13 @@
+"""Kernels: arrays in, arrays out. None of them knows a strategy."""
+
+from balal.kernels import (
+    balancing,
+    class_means,
+    diversity,
+    gaussian_process,
+    k_center,
+    neighbours,
+    ordering,
+    sampling,
+    uncertainty,
+)
