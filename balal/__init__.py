@@ -8,8 +8,12 @@ from balal import (
     labelled_set,
     loop,
     metrics,
+    pools,
+    preparation,
     random_sampling,
     sharding,
+    simulation,
+    state_file,
     strategies,
     types,
 )
@@ -17,9 +21,12 @@ from balal.cost import Cost, estimate
 from balal.kernels.diversity import diversify
 from balal.kernels.k_center import Centers, k_center
 from balal.kernels.uncertainty import entropy, least_confidence, margin, score
-from balal.loop import Result, ask, grow, init, one_shot, pool, simulate, tell
+from balal.loop import ask, extend, grow, init, reasons, remap, restore, tell, withdraw
+from balal.pools import pool
+from balal.preparation import prepare
+from balal.simulation import Result, one_shot, simulate
 from balal.state_file import load, save
 from balal.strategies import Balanced, Ordered, Posterior, Strategy, strategy
-from balal.types import Labelled, Pool, Scores, State
+from balal.types import Labelled, Pick, Pool, Scores, State, available
 
 __version__ = "0.1.0"

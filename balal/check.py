@@ -6,6 +6,7 @@ jit and vmap they cannot be. The loop's entry points and every experiment call t
 compiled kernels do not.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -97,13 +98,6 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
         for name, leaf in _leaves(pool):
             if name.startswith("scores") and _concrete(leaf):
                 _refuse(~np.isfinite(sharding.whole(leaf)), f"{name} must be finite, but {{}} not")
-    if pool.typicality is not None and _concrete(pool.typicality):
-        values = sharding.whole(pool.typicality)
-        _refuse(
-            ~((values >= 0) & (values <= 1)),
-            "typicality must lie between 0 and 1, but {} not; use balal.pool(..., typicality=True)",
-            verb="do",
-        )
 
 
 def features(
@@ -365,7 +359,7 @@ def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int, answered:
         raise ValueError(f"{name} is damaged: some of its rows have no label")
 
 
-def size(size: Any, state: State, pool: Pool) -> None:
+def query_size(size: Any, state: State, pool: Pool) -> None:
     """ValueError unless `size` more rows may be asked: the budget has them and so have the
     candidates."""
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
@@ -406,6 +400,12 @@ def answers(told: Any, given: Any, state: State, *, size: int) -> tuple[np.ndarr
     given = np.asarray(given)
     if told.size or given.size:
         labels("told labels", given, num_classes=state.num_classes, size=len(told), rows=told)
+    withdrawn = told[np.asarray(state.withdrawn)[told]]
+    if withdrawn.size:
+        raise ValueError(
+            f"{_some(withdrawn, 'row', 'were')} withdrawn: rows returned with balal.restore may be "
+            f"asked again"
+        )
     stray = told[~np.isin(told, asked)]
     if stray.size:
         raise ValueError(
@@ -415,24 +415,56 @@ def answers(told: Any, given: Any, state: State, *, size: int) -> tuple[np.ndarr
     return told, given
 
 
-def strategy(strategy: Any) -> None:
-    """ValueError unless `strategy` is a strategy value, with all the methods of
-    `balal.Strategy`."""
-    lacking = [
-        name
-        for name in ("needs", "init", "ask", "tell", "guess", "grow")
-        if not hasattr(strategy, name)
-    ]
-    if lacking or isinstance(strategy, type):
-        how = (
-            f"balal.strategy({strategy!r})"
-            if isinstance(strategy, str)
-            else "balal.strategy(name), or write the methods it lacks"
+def among(rows: np.ndarray, allowed: Any, problem: str) -> None:
+    """ValueError that names the rows which are not among the allowed ones, and their problem."""
+    stray = rows[~np.isin(rows, np.asarray(allowed))]
+    if stray.size:
+        raise ValueError(f"{_some(stray, 'row')} {problem}")
+
+
+def row_map(indices: Any, *, old: int, new: int) -> np.ndarray:
+    """`indices`, the new row of every old one, as int NumPy array; ValueError unless there is one
+    for each, each new row comes once, and all lie in the new pool or are -1."""
+    found = np.asarray(indices)
+    if found.shape != (old,) or not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(
+            f"a map of rows must have an integer for each of the {old} old rows, got shape "
+            f"{found.shape} and dtype {found.dtype}"
         )
+    bad = np.flatnonzero((found < -1) | (found >= new))
+    if bad.size:
+        raise ValueError(
+            f"new rows must lie between 0 and {new - 1}, or be -1 for one that is gone, but "
+            f"{_some(found[bad], 'value')} outside"
+        )
+    rows, times = np.unique(found[found >= 0], return_counts=True)
+    if np.any(times > 1):
+        raise ValueError(
+            f"every new row must have one old one, but {_some(rows[times > 1], 'row', 'have')} more"
+        )
+    return found.astype(np.int64)
+
+
+def strategy(strategy: Any) -> None:
+    """ValueError unless `strategy` is a strategy value, with the methods that have no default."""
+    lacking = [name for name in ("needs", "init", "ask", "tell") if not hasattr(strategy, name)]
+    if lacking or isinstance(strategy, type):
+        how = "balal.strategy(name), or write the methods it lacks (see balal.Strategy)"
+        if isinstance(strategy, str):
+            how = f"balal.strategy({strategy!r})"
+        elif isinstance(strategy, type) and not lacking:
+            how = f"a value of it, {strategy.__name__}(...)"
         raise ValueError(
             f"expected a strategy value, got {strategy!r} without "
             f"{', '.join(lacking) or 'an instance'}: use {how}"
         )
+    try:
+        hash(strategy)
+    except TypeError as error:
+        raise ValueError(
+            f"a strategy is a frozen value, and {strategy!r} cannot be hashed ({error}): make it a "
+            "@dataclass(frozen=True) of plain settings"
+        ) from None
 
 
 def asked_features(pool: Pool, rows: Labelled) -> None:
@@ -446,15 +478,6 @@ def asked_features(pool: Pool, rows: Labelled) -> None:
             features(pool.features, candidates=asked, varied=False)
 
 
-def belongs(strategy: Any, state: State) -> None:
-    """ValueError unless the state was made by `init` with this strategy."""
-    if repr(strategy) != state.strategy:
-        raise ValueError(
-            f"this state was made with {state.strategy}, not with {strategy!r}: begin a new one "
-            f"with balal.init"
-        )
-
-
 def _left(state: State) -> int:
     return (
         int(state.labelled.indices.shape[0]) - int(state.labelled.count) - int(state.pending.count)
@@ -462,6 +485,8 @@ def _left(state: State) -> int:
 
 
 def _leaves(pool: Pool) -> list[tuple[str, Any]]:
+    """The arrays with a row for each image, by name."""
+    pool = replace(pool, prepared={})
     return [
         (jax.tree_util.keystr(path).strip("."), leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(pool)

@@ -4,27 +4,27 @@ inside jit."""
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from balal.types import Labelled
 
 
 def make(
-    indices: np.ndarray | Array, labels: np.ndarray | Array, *, places: int | None = None
+    indices: np.ndarray | Array, labels: np.ndarray | Array, *, capacity: int | None = None
 ) -> Labelled:
-    """These rows as a `Labelled` with room for `places` (None: just these), wanted by nobody.
+    """These rows as a `Labelled` with room for `capacity` (None: just these), wanted by nobody.
 
-    >>> make(np.array([4, 2]), np.array([0, 1]), places=3).indices.tolist()
+    >>> make(np.array([4, 2]), np.array([0, 1]), capacity=3).indices.tolist()
     [4, 2, -1]
     """
     count = indices.shape[0]
     filled = Labelled(
-        jnp.asarray(indices, jnp.int32),
-        jnp.asarray(labels, jnp.int32),
-        jnp.int32(count),
-        jnp.full(count, -1, jnp.int32),
+        indices=jnp.asarray(indices, jnp.int32),
+        labels=jnp.asarray(labels, jnp.int32),
+        count=jnp.int32(count),
+        wanted=jnp.full(count, -1, jnp.int32),
     )
-    return filled if places is None else extend(filled, places - count)
+    return filled if capacity is None else extend(filled, capacity - count)
 
 
 def columns(labelled: Labelled) -> dict[str, Int[Array, " B"]]:
@@ -33,23 +33,26 @@ def columns(labelled: Labelled) -> dict[str, Int[Array, " B"]]:
     return dict(indices=labelled.indices, labels=labelled.labels, wanted=wanted)
 
 
-def extend(labelled: Labelled, places: int) -> Labelled:
-    """The same rows with `places` more places."""
+def extend(labelled: Labelled, more: int) -> Labelled:
+    """The same rows with room for so many more."""
     padded = {
-        name: jnp.pad(column, (0, places), constant_values=-1)
+        name: jnp.pad(column, (0, more), constant_values=-1)
         for name, column in columns(labelled).items()
     }
     return Labelled(**padded, count=labelled.count)
 
 
 def append(
-    labelled: Labelled, index: Int[Array, ""], label: Int[Array, ""], wanted: Int[Array, ""]
+    labelled: Labelled,
+    index: Int[Array, ""],
+    label: Int[Array, ""],
+    wanted: Int[Array, ""] | int = -1,
 ) -> Labelled:
     """One more row at the end; index -1 (nothing was left to pick) leaves everything as it is."""
-    place = jnp.where(index >= 0, labelled.count, labelled.indices.shape[0])
+    end = jnp.where(index >= 0, labelled.count, labelled.indices.shape[0])
     row = dict(indices=index, labels=label, wanted=wanted)
     appended = {
-        name: column.at[place].set(row[name], mode="drop")
+        name: column.at[end].set(row[name], mode="drop")
         for name, column in columns(labelled).items()
     }
     return Labelled(**appended, count=labelled.count + (index >= 0))
@@ -57,28 +60,43 @@ def append(
 
 @jax.jit
 def merge(labelled: Labelled, pending: Labelled) -> Labelled:
-    """The rows of the first, then those of the second, in the places that the first has."""
+    """The rows of the first, then those of the second, in the room that the first has."""
     rows = columns(pending)
-    return jax.lax.fori_loop(
-        0,
-        pending.count,
-        lambda place, merged: append(
-            merged, *(rows[name][place] for name in ("indices", "labels", "wanted"))
-        ),
-        labelled,
-    )
+
+    def add(number, merged):
+        return append(merged, *(rows[name][number] for name in ("indices", "labels", "wanted")))
+
+    return jax.lax.fori_loop(0, pending.count, add, labelled)
+
+
+def keep(labelled: Labelled, kept: Bool[Array, " B"]) -> Labelled:
+    """Only the rows that are kept, moved up in their order.
+
+    >>> keep(make(np.array([4, 2]), np.array([0, 1])), jnp.array([False, True])).indices.tolist()
+    [2, -1]
+    """
+    kept &= labelled.indices >= 0
+    order = jnp.argsort(~kept, stable=True)
+    moved = {
+        name: jnp.where(kept[order], column[order], -1)
+        for name, column in columns(labelled).items()
+    }
+    return Labelled(**moved, count=jnp.sum(kept, dtype=jnp.int32))
 
 
 def without(labelled: Labelled, indices: Int[Array, " n"]) -> Labelled:
     """The rows that are not among `indices` (padded with -1), moved up in their order.
 
-    >>> without(make(np.array([4, 2, 7]), np.array([0, 1, 2])), jnp.array([2, -1])).indices.tolist()
+    >>> without(make(np.array([4, 2, 7]), np.array([0, 1, 2])), jnp.array([2])).indices.tolist()
     [4, 7, -1]
     """
-    left = (labelled.indices >= 0) & ~jnp.isin(labelled.indices, indices)
-    order = jnp.argsort(~left)
-    moved = {
-        name: jnp.where(left[order], column[order], -1)
-        for name, column in columns(labelled).items()
-    }
-    return Labelled(**moved, count=jnp.sum(left, dtype=jnp.int32))
+    return keep(labelled, ~jnp.isin(labelled.indices, indices))
+
+
+def answered(labelled: Labelled) -> Labelled:
+    """The rows that have a label, moved up in their order.
+
+    >>> answered(make(np.array([4, 2]), np.array([-1, 1]))).indices.tolist()
+    [2, -1]
+    """
+    return keep(labelled, labelled.labels >= 0)

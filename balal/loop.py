@@ -1,95 +1,31 @@
-"""The loop: pool, init, ask, tell, grow with a person in the middle, and simulate, the same
-computation with the labels at hand.
+"""The loop with a person in the middle: init, ask, tell, and what people need in between.
 
     state = balal.init(strategy, pool, budget=500, num_classes=100, key=key)
     indices, state = balal.ask(strategy, pool, state, size=50)
-    state = balal.tell(strategy, pool, state, indices, labels)        # late, partial, in any order
-    result = balal.simulate(strategy, pool, labels, budget=500, num_classes=100, key=key)
+    state = balal.tell(strategy, pool, state, indices, labels)     # late, partial, in any order
 
 Only the loop keeps books. A strategy's memory holds true answers only: while rows are pending,
-`ask` lays each one's guess over a copy of the memory, picks from that and throws the copy away, so
-that an answer, however late or corrected, never has a guess to take back.
+`ask` lays the class that each was wanted for over a copy of the memory, picks from that and throws
+the copy away, so that an answer, however late or corrected, never has a guess to take back.
+
+A memory follows from the pool, a record to begin from (`State.start`) and the answers after it.
+Whatever changes the pool, and whatever else a memory cannot follow, has it begun anew.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.custom_batching import sequential_vmap
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Int, Key
 
-from balal import check, labelled_set, metrics, sharding
-from balal.kernels import gaussian_process
-from balal.kernels.uncertainty import score
-from balal.strategies.base import Budget, Strategy
-from balal.types import Labelled, Pool, Scores, State
-
-# Rows of logits scored at a time where they lie in host memory (or in a memory-mapped file) and not
-# on the device.
-_CHUNK = 65536
-
-
-def pool(
-    features: Float[Array, "N D"] | np.ndarray | None,
-    *,
-    logits: Float[Array, "N K"] | np.ndarray | None = None,
-    probs: Float[Array, "N K"] | np.ndarray | None = None,
-    scores: Scores | None = None,
-    candidates: Bool[Array, " N"] | np.ndarray | None = None,
-    keep_logits: bool = False,
-    typicality: bool = False,
-) -> Pool:
-    """A checked `Pool`, with the scores of the source model computed in one chunked pass.
-
-    Args:
-      features: [N, D], or None where only scores are used.
-      logits: [N, K], or probs: [N, K], or ready scores; none of them where the strategy needs none.
-      candidates: bool [N], the rows that may be asked (None: all).
-      keep_logits: keep [N, K] as well, for strategies that need more than the scores.
-      typicality: work out `balal.kernels.gaussian_process.typicality` now, once, instead of each
-        time the `posterior` strategy begins.
-
-    Raises: ValueError as `balal.check.pool` does, naming the rows at fault.
-
-    >>> pool(jnp.eye(3), probs=jnp.array([[0.5, 0.5], [0.9, 0.1], [1.0, 0.0]])).scores.predicted.tolist()
-    [0, 0, 0]
-    """
-    given = [
-        name
-        for name, value in [("logits", logits), ("probs", probs), ("scores", scores)]
-        if value is not None
-    ]
-    if len(given) > 1:
-        raise ValueError(f"pass one of logits, probs and scores, got {' and '.join(given)}")
-    if keep_logits and logits is None and probs is None:
-        raise ValueError("keep_logits=True keeps logits or probs, and neither was passed")
-    if logits is not None:
-        scores = _scores(logits, check.logits)
-    elif probs is not None:
-        scores = _scores(probs, check.probs)
-        logits = probs
-    made = Pool(
-        features=None if features is None else _real(check.array("features", features)),
-        scores=None if scores is None else jax.tree.map(jnp.asarray, scores),
-        logits=None,
-        candidates=None if candidates is None else jnp.asarray(candidates),
-    )
-    if keep_logits:
-        made = replace(made, logits=_real(logits) if probs is None else jnp.log(_real(logits)))
-    if made.candidates is None:
-        made = replace(made, candidates=jnp.ones(check.rows_in(made), bool))
-    check.pool(made)
-    if typicality:
-        if made.features is None:
-            raise ValueError("typicality=True needs features, and none were passed")
-        made = replace(
-            made, typicality=gaussian_process.typicality(made.features, candidates=made.candidates)
-        )
-    return made
+from balal import check, labelled_set, preparation
+from balal.pools import checksums
+from balal.strategies.base import Names, Strategy, describe, member
+from balal.types import Labelled, Pick, Pool, State, askable
 
 
 def init(
@@ -105,7 +41,7 @@ def init(
 
     Args:
       strategy: for example `balal.strategy("ent_inv_div+balance")`.
-      budget: labels to be bought in all, over any number of `ask`s.
+      budget: labels to be bought in all, over any number of `ask`s; see `extend`.
       num_classes: room for this many target classes; see `grow`.
       key: the chance of the whole history, `jax.random.key(seed)`.
       labelled: rows whose labels are known from the outset, a `Labelled` or a pair (indices,
@@ -114,17 +50,17 @@ def init(
     Raises: ValueError where the pool lacks what the strategy needs, or the budget, the key or the
     labelled rows are not valid.
 
-    >>> from balal.strategies import strategy
-    >>> rows, ent = pool(None, logits=jnp.arange(4.0)[:, None] * jnp.array([[1.0, 0.0]])), strategy("ent")
+    >>> from balal import pool, strategy
+    >>> rows, ent = pool(None, logits=jnp.outer(jnp.arange(4.0), jnp.eye(2)[0])), strategy("ent")
     >>> state = init(ent, rows, budget=2, num_classes=2, key=jax.random.key(0))
     >>> indices, state = ask(ent, rows, state, size=2)
     >>> state = tell(ent, rows, state, indices, [1, 0])
     >>> indices.tolist(), state.labelled.labels.tolist()
     ([0, 1], [1, 0])
     """
-    start = labelled_set.extend(
-        _prepare(strategy, pool, budget, num_classes, key, labelled), budget
-    )
+    start = checked_start(strategy, pool, budget, num_classes, key, labelled)
+    start = labelled_set.extend(start, budget)
+    pool = preparation.prepare_missing(strategy, preparation.fresh(strategy, pool))
     nothing = jnp.full(budget, -1, jnp.int32)
     return State(
         memory=_begin(strategy, budget, num_classes, pool, start, start, key),
@@ -132,10 +68,12 @@ def init(
         pending=Labelled(nothing, nothing, jnp.int32(0), nothing),
         key=key,
         start=start,
-        pool=_fingerprint(pool),
+        withdrawn=jnp.zeros(pool.num_rows, bool),
+        prepared={name: pool.prepared[name] for name in preparation.keys(strategy)},
+        pool=checksums(replace(pool, prepared={})),
         budget=budget,
         num_classes=num_classes,
-        strategy=repr(strategy),
+        strategy=describe(strategy),
     )
 
 
@@ -151,10 +89,10 @@ def ask(
     banned while it is pending stays pending, and may still be answered.
 
     Raises: ValueError where `size` is above what is left of the budget or above the candidates
-    left.
+    left, or where the pool has lost rows (see `remap`).
     """
-    state = _catch_up(strategy, pool, state)
-    check.size(size, state, pool)
+    pool, state = catch_up(strategy, pool, state)
+    check.query_size(size, state, pool)
     indices, pending, memory = _ask(
         strategy, size, pool, state.memory, state.labelled, state.pending
     )
@@ -174,24 +112,23 @@ def tell(
     another one the label is corrected and the memory rebuilt.
 
     Args:
-      indices: int [n], the rows. labels: int [n], their target classes.
+      indices: int [n], the rows.
+      labels: int [n], their target classes.
 
-    Raises: ValueError for rows that were never asked, rows that come twice, and labels outside [0,
-    num_classes); nothing is changed then.
+    Raises: ValueError for rows that were never asked, rows that come twice, and labels outside
+    [0, num_classes); nothing is changed then.
     """
-    state = _catch_up(strategy, pool, state)
-    indices, labels = check.answers(indices, labels, state, size=pool.size)
-    known = {
-        int(row): place for place, row in enumerate(np.asarray(state.labelled.indices)) if row >= 0
-    }
-    places = [known[row] for row in indices.tolist() if row in known]
-    corrections = labels[np.isin(indices, list(known))]
-    if places and np.any(np.asarray(state.labelled.labels)[places] != corrections):
-        state = _correct(strategy, pool, state, np.array(places), corrections)
-    new = ~np.isin(indices, list(known))
-    if not new.any():
+    pool, state = catch_up(strategy, pool, state)
+    indices, labels = check.answers(indices, labels, state, size=pool.num_rows)
+    recorded = np.asarray(state.labelled.indices)
+    known = {int(row): number for number, row in enumerate(recorded) if row >= 0}
+    again = np.isin(indices, list(known))
+    numbers = np.array([known[row] for row in indices[again].tolist()], np.int64)
+    if np.any(np.asarray(state.labelled.labels)[numbers] != labels[again]):
+        state = _corrected(strategy, pool, state, numbers, labels[again])
+    if again.all():
         return state
-    answers = labelled_set.make(indices[new], labels[new], places=state.budget)
+    answers = labelled_set.make(indices[~again], labels[~again], capacity=state.budget)
     labelled, pending, memory = _tell(
         strategy, pool, state.memory, state.labelled, state.pending, answers
     )
@@ -203,98 +140,148 @@ def grow(strategy: Strategy, state: State, num_classes: int) -> State:
 
     Raises: ValueError where `num_classes` is below the present one.
     """
-    check.belongs(strategy, state)
+    check_belongs(strategy, state)
     check.budget(state.budget, num_classes=num_classes)
     if num_classes < state.num_classes:
         raise ValueError(
             f"grow only adds classes: there is room for {state.num_classes}, got "
             f"num_classes={num_classes}"
         )
-    return replace(state, memory=strategy.grow(state.memory, num_classes), num_classes=num_classes)
+    memory = None
+    if state.memory is not None:
+        memory = member(strategy, "grow")(state.memory, num_classes)
+    return replace(state, memory=memory, num_classes=num_classes)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Result:
-    """What a simulation bought. Where the budget was data, `b` is the capacity, and what was not
-    bought is -1 at the end.
+def extend(state: State, *, budget: int) -> State:
+    """The same state with a larger budget: labels to be bought in all, those bought so far included.
 
-    indices: int32 [b], in order. labels: int32 [b]. wanted: int32 [b], the class each pick hoped
-    for, -1 where balancing had not begun.
-    switched_at: labels there were (a labelled start included) when balancing took over, -1: never.
-    counts: int32 [C], classes_found and imbalance_ratio of all labels, a labelled start included. A
-    vmap over `S` seeds puts an axis in front of each.
+    Raises: ValueError where the budget is below the present one.
+
+    >>> from balal import pool, strategy
+    >>> rows, ent = pool(None, logits=jnp.outer(jnp.arange(4.0), jnp.eye(2)[0])), strategy("ent")
+    >>> state = init(ent, rows, budget=1, num_classes=2, key=jax.random.key(0))
+    >>> indices, state = ask(ent, rows, extend(state, budget=3), size=3)
+    >>> indices.tolist()
+    [0, 1, 2]
     """
+    check.budget(budget, num_classes=state.num_classes)
+    more = budget - state.budget
+    if more < 0:
+        raise ValueError(
+            f"extend only adds labels: the budget is {state.budget}, got budget={budget}"
+        )
+    longer = {
+        name: labelled_set.extend(getattr(state, name), more)
+        for name in ("labelled", "pending", "start")
+    }
+    return replace(state, memory=None if more else state.memory, budget=budget, **longer)
 
-    indices: Int[Array, "*S b"]
-    labels: Int[Array, "*S b"]
-    wanted: Int[Array, "*S b"]
-    switched_at: Int[Array, "*S"]
-    counts: Int[Array, "*S C"]
-    classes_found: Int[Array, "*S"]
-    imbalance_ratio: Float[Array, "*S"]
 
-
-def simulate(
-    strategy: Strategy,
-    pool: Pool,
-    labels: Int[Array, " N"] | np.ndarray,
-    *,
-    budget: Budget,
-    num_classes: int,
-    key: Key[Array, ""],
-    labelled: Labelled | tuple[Any, Any] | None = None,
-    capacity: int | None = None,
-) -> Result:
-    """The whole budget spent one label at a time, as one compiled program: what `ask(size=1)` and
-    `tell` would do, pick for pick.
-
-    Can be jitted, and vmapped over keys, pools or labels; the lanes of a vmap run one after the
-    other inside one program, so that each pays only for what its own picks need.
+def withdraw(state: State, indices: Int[Array, " n"] | Any) -> State:
+    """The state without some pending rows that nobody can answer: their labels may be bought
+    elsewhere, and they are not asked again unless `restore` returns them.
 
     Args:
-      labels: int [N], the true target classes; -1 where a row is no candidate and its class is not
-        known.
-      capacity: the largest budget there is room for. With it the budget is data: one program serves
-        them all, and budgets can be vmapped over as well. Without it the budget itself.
-      The others: as in `init`.
+      indices: int [n], pending rows.
 
-    Raises: ValueError as `init`, and for labels outside [0, num_classes). Under jit or vmap values
-    cannot be looked at, only shapes.
+    Raises: ValueError for rows that are not pending; nothing is changed then.
     """
-    check.capacity(budget, capacity)
-    most = budget if capacity is None else capacity
-    start = _prepare(strategy, pool, most, num_classes, key, labelled)
-    labels = check.labels(
-        "labels", labels, num_classes=num_classes, size=check.rows_in(pool), needed=pool.candidates
+    rows = check.indices("withdrawn rows", indices, size=len(state.withdrawn))
+    check.among(
+        rows,
+        state.pending.indices,
+        "not pending; only a row that was asked and not answered can be withdrawn, others are banned "
+        "by the candidates of the pool",
     )
-    spent = None if capacity is None else jnp.asarray(budget, jnp.int32)
-    return _simulate(
-        strategy, most, num_classes, pool, jnp.asarray(labels, jnp.int32), start, key, spent
+    return replace(
+        state,
+        pending=labelled_set.without(state.pending, jnp.asarray(rows, jnp.int32)),
+        withdrawn=state.withdrawn.at[rows].set(True),
     )
 
 
-def one_shot(
+def restore(state: State, indices: Int[Array, " n"] | Any) -> State:
+    """The state in which some withdrawn rows may be asked again.
+
+    Args:
+      indices: int [n], withdrawn rows.
+
+    Raises: ValueError for rows that are not withdrawn; nothing is changed then.
+    """
+    rows = check.indices("restored rows", indices, size=len(state.withdrawn))
+    check.among(rows, np.flatnonzero(state.withdrawn), "not withdrawn")
+    return replace(state, withdrawn=state.withdrawn.at[rows].set(False))
+
+
+def remap(state: State, indices: Int[Array, " N"] | Any, *, num_rows: int) -> State:
+    """The state for a pool whose rows have moved, or of which some are gone.
+
+    Pending and withdrawn rows that are gone are forgotten. A labelled row must stay: its features
+    are what its label is worth; take it out of `candidates` where it may not be asked.
+
+    Args:
+      indices: int [N], the new row of every old one, -1 where it is gone.
+      num_rows: rows of the new pool.
+
+    Raises: ValueError for a map that is not one to one, or that loses labelled rows.
+    """
+    moved = check.row_map(indices, old=len(state.withdrawn), new=num_rows)
+    begun = labelled_set.merge(state.labelled, state.pending)
+    rows = np.asarray(state.labelled.indices)
+    check.among(
+        rows[rows >= 0],
+        np.flatnonzero(moved >= 0),
+        "labelled, and the new pool does not have it: keep labelled rows in the pool, outside its "
+        "candidates",
+    )
+
+    def renamed(record: Labelled) -> Labelled:
+        new = np.where(np.asarray(record.indices) >= 0, moved[np.asarray(record.indices)], -1)
+        there = replace(record, indices=jnp.asarray(new, jnp.int32))
+        return labelled_set.keep(there, there.indices >= 0)
+
+    withdrawn = np.zeros(num_rows, bool)
+    withdrawn[moved[np.asarray(state.withdrawn) & (moved >= 0)]] = True
+    return replace(
+        state,
+        memory=None,
+        labelled=renamed(state.labelled),
+        pending=renamed(state.pending),
+        start=renamed(begun),
+        withdrawn=jnp.asarray(withdrawn),
+        prepared={},
+        # No pool's: the next call begins anew.
+        pool=jnp.zeros(0, jnp.uint32),
+    )
+
+
+def reasons(
     strategy: Strategy,
     pool: Pool,
-    labels: Int[Array, " N"] | np.ndarray,
+    state: State,
     *,
-    budget: Budget,
-    num_classes: int,
-    key: Key[Array, ""],
-    capacity: int | None = None,
-) -> Result:
-    """`simulate` from an empty labelled set: the paper's one-shot scenario.
+    target_names: Sequence[str] = (),
+    source_names: Sequence[str] = (),
+) -> list[str]:
+    """A sentence on every pending row: what the strategy went by when it asked for it.
 
-    >>> from balal.strategies import strategy
-    >>> rows = pool(None, logits=jnp.arange(8.0)[:, None] * jnp.array([[1.0, 0.0]]))
-    >>> result = one_shot(strategy("ent"), rows, jnp.arange(8) % 2, budget=3, num_classes=2, key=jax.random.key(0))
-    >>> result.indices.tolist(), result.counts.tolist()
-    ([0, 1, 2], [2, 1])
+    Args:
+      target_names: of the target classes, by class id.
+      source_names: of the source classes.
+
+    >>> from balal import pool, strategy
+    >>> rows, ent = pool(None, logits=jnp.outer(jnp.arange(4.0), jnp.eye(2)[0])), strategy("ent")
+    >>> state = init(ent, rows, budget=2, num_classes=2, key=jax.random.key(0))
+    >>> reasons(ent, rows, ask(ent, rows, state)[1])
+    ['entropy 0.693, 1st most uncertain of all']
     """
-    return simulate(
-        strategy, pool, labels, budget=budget, num_classes=num_classes, key=key, capacity=capacity
-    )
+    pool, state = catch_up(strategy, pool, state)
+    count = int(state.pending.count)
+    wanted = labelled_set.columns(state.pending)["wanted"]
+    picks = Pick(np.asarray(state.pending.indices)[:count], np.asarray(wanted)[:count])
+    names = Names(tuple(target_names), tuple(source_names))
+    return member(strategy, "reason")(state.memory, pool, state.labelled, picks, names)
 
 
 # Compiled programs. Strategy, sizes and capacities are static; how much is labelled or pending is
@@ -302,56 +289,15 @@ def one_shot(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _simulate(strategy, most, num_classes, pool, labels, start, key, spent) -> Result:
-    leaves, structure = jax.tree.flatten((pool, labels, start, key, spent))
-
-    @sequential_vmap
-    def run(*leaves):
-        pool, labels, start, key, spent = jax.tree.unflatten(structure, leaves)
-        budget = most if spent is None else spent
-
-        def step(_, carry):
-            memory, labelled = carry
-            index, memory = strategy.ask(memory, pool, labelled)
-            wanted = strategy.guess(memory, pool, index)
-            label = jnp.where(index >= 0, sharding.fetch(labels, index), -1)
-            return strategy.tell(memory, pool, index, label), labelled_set.append(
-                labelled, index, label, wanted
-            )
-
-        labelled = labelled_set.extend(start, most)
-        memory = strategy.init(pool, labelled, budget, num_classes, key)
-        _, labelled = jax.lax.fori_loop(0, budget, step, (memory, labelled))
-        bought = jax.tree.map(
-            lambda rows: jax.lax.dynamic_slice_in_dim(rows, start.count, most),
-            labelled_set.columns(labelled),
-        )
-        counts = metrics.class_counts(labelled.labels, num_classes=num_classes)
-        balancing = bought["wanted"] >= 0
-        return dict(
-            **bought,
-            switched_at=jnp.where(
-                jnp.any(balancing), start.count + jnp.argmax(balancing), -1
-            ).astype(jnp.int32),
-            counts=counts,
-            classes_found=metrics.classes_found(counts),
-            imbalance_ratio=metrics.imbalance_ratio(counts),
-        )
-
-    return Result(**run(*leaves))
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
 def _begin(strategy, budget, num_classes, pool, start, labelled, key):
     """The memory begun from `start`, brought up to `labelled` by the answers that came after it."""
     memory = strategy.init(pool, start, budget, num_classes, key)
 
-    def replay(place, memory):
-        return strategy.tell(memory, pool, labelled.indices[place], labelled.labels[place])
+    def replay(number, memory):
+        return strategy.tell(memory, pool, labelled.indices[number], labelled.labels[number])
 
-    return jax.lax.fori_loop(
-        jnp.sum(start.labels >= 0, dtype=jnp.int32), labelled.count, replay, memory
-    )
+    begun_with = jnp.sum(start.labels >= 0, dtype=jnp.int32)
+    return jax.lax.fori_loop(begun_with, labelled.count, replay, memory)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -364,26 +310,20 @@ def _ask(strategy, size, pool, memory, labelled, pending):
             wanted >= 0, lambda: strategy.tell(memory, pool, index, wanted), lambda: memory
         )
 
-    def lay_pending(place, carry):
+    def lay_pending(number, carry):
         overlay, rows = carry
-        index, wanted = pending.indices[place], pending.wanted[place]
+        index, wanted = pending.indices[number], pending.wanted[number]
         return lay(overlay, index, wanted), labelled_set.append(rows, index, wanted, wanted)
 
-    def pick(place, carry):
+    def pick(number, carry):
         memory, overlay, rows, pending, laid, indices = carry
-        index, overlay = strategy.ask(overlay, pool, rows)
+        picked, overlay = strategy.ask(overlay, pool, rows)
+        index, wanted = picked.index, picked.wanted
         memory = jax.lax.cond(laid, lambda: memory, lambda: overlay)
-        wanted = strategy.guess(overlay, pool, index)
         rows = labelled_set.append(rows, index, wanted, wanted)
         pending = labelled_set.append(pending, index, jnp.int32(-1), wanted)
-        return (
-            memory,
-            lay(overlay, index, wanted),
-            rows,
-            pending,
-            laid | (wanted >= 0),
-            indices.at[place].set(index),
-        )
+        indices = indices.at[number].set(index)
+        return memory, lay(overlay, index, wanted), rows, pending, laid | (wanted >= 0), indices
 
     overlay, rows = jax.lax.fori_loop(0, pending.count, lay_pending, (memory, labelled))
     indices = jnp.full(size, -1, jnp.int32)
@@ -394,80 +334,82 @@ def _ask(strategy, size, pool, memory, labelled, pending):
 
 @partial(jax.jit, static_argnums=0)
 def _tell(strategy, pool, memory, labelled, pending, answers):
-    def one(place, carry):
+    def one(number, carry):
         memory, labelled = carry
-        index, label = answers.indices[place], answers.labels[place]
+        index, label = answers.indices[number], answers.labels[number]
         wanted = jnp.max(jnp.where(pending.indices == index, pending.wanted, -1))
-        return strategy.tell(memory, pool, index, label), labelled_set.append(
-            labelled, index, label, wanted
-        )
+        memory = strategy.tell(memory, pool, index, label)
+        return memory, labelled_set.append(labelled, index, label, wanted)
 
     memory, labelled = jax.lax.fori_loop(0, answers.count, one, (memory, labelled))
     return labelled, labelled_set.without(pending, answers.indices), memory
 
 
-def compilations() -> dict[str, int]:
-    """How many programs each compiled function of the loop holds by now: one a strategy, budget and
-    shape."""
-    programs: dict[str, Any] = dict(simulate=_simulate, begin=_begin, ask=_ask, tell=_tell)
-    return {name: program._cache_size() for name, program in programs.items()}
-
-
-@jax.jit
-def _fingerprint(pool) -> UInt32[Array, " parts"]:
-    """A checksum of each array of the pool, by which a changed pool is noticed: uint32 [number of
-    arrays]."""
-
-    def one(leaf):
-        bits = leaf.astype(jnp.uint32) if leaf.dtype == bool else _bits(leaf)
-        place = sum(
-            jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride)
-            for axis, stride in enumerate((0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)[: bits.ndim])
-        )
-        mixed = (bits ^ place) * jnp.uint32(0x27D4EB2F)
-        return jnp.sum((mixed ^ (mixed >> 15)) * (place | 1), dtype=jnp.uint32)
-
-    return jnp.stack([one(leaf) for leaf in jax.tree.leaves(pool)])
-
-
-def _bits(leaf):
-    width = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
-    return jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)
-
-
 # Book-keeping.
 
 
-def _prepare(strategy, pool, budget, num_classes, key, labelled) -> Labelled:
-    """Checks what `init` and `simulate` are given; returns the labelled start."""
+def checked_start(strategy, pool, budget, num_classes, key, labelled) -> Labelled:
+    """The labelled start, after a check of all that `init` and `simulate` are given."""
     check.strategy(strategy)
     check.pool(pool, needs=strategy.needs)
     check.budget(budget, num_classes=num_classes)
     check.key(key)
     start = check.labelled(labelled, pool=pool, num_classes=num_classes)
     # What an earlier run hoped for says nothing about this one.
-    start = (
-        replace(start, wanted=None) if isinstance(start, Labelled) else labelled_set.make(*start)
-    )
+    if isinstance(start, Labelled):
+        start = replace(start, wanted=None)
+    else:
+        start = labelled_set.make(*start)
     start = labelled_set.extend(start, 0)
     check.asked_features(pool, start)
-    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((pool.candidates, start))):
+    if not preparation.traced((pool.candidates, start)):
         check.budget(budget, askable=check.candidates_left(pool, start))
     return start
 
 
-def _catch_up(strategy: Strategy, pool: Pool, state: State) -> State:
-    """The state with a memory made from the pool as it is now: from the rows labelled and pending,
-    where the pool has changed."""
-    check.belongs(strategy, state)
-    now = _fingerprint(pool)
+def catch_up(strategy: Strategy, pool: Pool, state: State) -> tuple[Pool, State]:
+    """The pool as the strategy sees it, without the rows that were withdrawn and with all that it
+    prepares, and the state with a memory made from that pool."""
+    check_belongs(strategy, state)
+    old, new = len(state.withdrawn), pool.num_rows
+    if new < old:
+        raise ValueError(
+            f"the pool has {new} rows and had {old}: rows behind the lost ones have moved, and "
+            f"their labels with them; say where every old row is now by balal.remap(state, indices, "
+            f"num_rows={new})"
+        )
+    withdrawn = jnp.pad(state.withdrawn, (0, new - old))
+    now = checksums(replace(pool, prepared={}))
+    pool = preparation.fresh(strategy, pool, kept=state.prepared, now=_of_features(pool, now))
+    pool = preparation.prepare_missing(strategy, pool)
+    kept = {name: pool.prepared[name] for name in preparation.keys(strategy)}
+    state = replace(state, withdrawn=withdrawn, prepared=kept)
+    if bool(jnp.any(withdrawn)):
+        now = jnp.concatenate([now, checksums(withdrawn)])
+        pool = replace(pool, candidates=askable(pool.candidates, new) & ~withdrawn)
     if now.shape == state.pool.shape and bool(jnp.all(now == state.pool)):
-        return state
+        return pool, state if state.memory is not None else rebuild(strategy, pool, state)
     check.pool(pool, needs=strategy.needs)
     start = labelled_set.merge(state.labelled, state.pending)
-    check.indices("labelled and pending rows", start.indices[: int(start.count)], size=pool.size)
+    check.indices("labelled and pending rows", start.indices[: int(start.count)], size=new)
     check.asked_features(pool, start)
-    return rebuild(strategy, pool, replace(state, start=start, pool=now))
+    return pool, rebuild(strategy, pool, replace(state, start=start, pool=now))
+
+
+def _of_features(pool: Pool, sums: Array) -> Array:
+    """The checksums of features and candidates, the first and the last part, among those of all."""
+    ends = [sums[:1]] * (pool.features is not None) + [sums[-1:]] * (pool.candidates is not None)
+    return jnp.concatenate(ends) if ends else sums[:0]
+
+
+def check_belongs(strategy: Strategy, state: State) -> None:
+    """ValueError unless the state was made by `init` with this strategy."""
+    check.strategy(strategy)
+    if describe(strategy) != state.strategy:
+        raise ValueError(
+            f"this state was made with {state.strategy}, not with {describe(strategy)}: begin a new "
+            f"one with balal.init"
+        )
 
 
 def rebuild(strategy: Strategy, pool: Pool, state: State) -> State:
@@ -479,47 +421,12 @@ def rebuild(strategy: Strategy, pool: Pool, state: State) -> State:
     return replace(state, memory=memory)
 
 
-def _correct(
-    strategy: Strategy, pool: Pool, state: State, places: np.ndarray, labels: np.ndarray
+def _corrected(
+    strategy: Strategy, pool: Pool, state: State, numbers: np.ndarray, labels: np.ndarray
 ) -> State:
-    """The state as if these places of the labelled set had had these labels all along."""
-    labelled = replace(
-        state.labelled, labels=state.labelled.labels.at[places].set(jnp.asarray(labels, jnp.int32))
-    )
+    """The state as if these entries of the labelled set had had these labels all along."""
+    labels = state.labelled.labels.at[numbers].set(jnp.asarray(labels, jnp.int32))  # pyright: ignore
+    labelled = replace(state.labelled, labels=labels)
     answered = state.start.labels >= 0
-    start = replace(state.start, labels=jnp.where(answered, labelled.labels, state.start.labels))
+    start = replace(state.start, labels=jnp.where(answered, labels, state.start.labels))
     return rebuild(strategy, pool, replace(state, labelled=labelled, start=start))
-
-
-def _scores(values, check_block) -> Scores:
-    """Scores of logits or probabilities in any array; what lies in host memory goes to the device
-    in blocks of rows."""
-    take_log = check_block is check.probs
-    blocks = []
-    check.source_shape("probs" if take_log else "logits", values)
-    step = _CHUNK if isinstance(values, np.ndarray) else max(1, values.shape[0])
-    for offset in range(0, values.shape[0], step):
-        block = values[offset : offset + step]
-        check_block(block, offset=offset)
-        block = _real(block)
-        blocks.append(
-            score(
-                jnp.log(block.astype(jnp.promote_types(block.dtype, jnp.float32)))
-                if take_log
-                else block
-            )
-        )
-    return (
-        jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
-        if blocks
-        else score(_real(values))
-    )
-
-
-def _real(values) -> Float[Array, "..."]:
-    """The values on the device as floating-point numbers; any layout, byte order or integer type is
-    taken."""
-    if isinstance(values, np.ndarray) and not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
-    values = jnp.asarray(values)
-    return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(jnp.float32)

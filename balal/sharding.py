@@ -65,13 +65,14 @@ def spread(mesh: Mesh, pool: Pool) -> Pool:
     >>> spread(mesh(devices=jax.devices()[:1]), Pool(jnp.eye(3))).candidates.tolist()
     [True, True, True]
     """
-    candidates = askable(pool.candidates, pool.size)
-    more = -pool.size % mesh.shape[AXIS]
+    candidates = askable(pool.candidates, pool.num_rows)
+    more = -pool.num_rows % mesh.shape[AXIS]
 
     def put(leaf):
         return jax.device_put(np.pad(leaf, ((0, more),) + ((0, 0),) * (leaf.ndim - 1)), rows(mesh))
 
-    return jax.tree.map(put, replace(pool, candidates=candidates))
+    # What was prepared of the pool is another matter now: it is prepared anew.
+    return jax.tree.map(put, replace(pool, candidates=candidates, prepared={}))
 
 
 def whole(values: Any) -> np.ndarray:

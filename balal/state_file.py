@@ -1,10 +1,8 @@
-"""A state in one safe file: plain arrays in `.npz`, nothing pickled, written whole or not at
-all."""
+"""A state in one safe file: plain arrays in `.npz`, nothing pickled, written whole or not at all."""
 
+import ast
 import os
-import time
-import zipfile
-import zlib
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,50 +10,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from balal import check
-from balal.loop import rebuild
-from balal.strategies.base import Strategy
+from balal import array_file, check, loop
+from balal.strategies.base import Strategy, describe, is_default
 from balal.types import Labelled, Pool, State
 
-_FORMAT = 1
+# Format 1 had the `repr` of the strategy, with every setting, and no withdrawn rows.
+_FORMAT = 2
 _RECORDS = ("labelled", "pending", "start")
+_COLUMNS = ("indices", "labels", "count", "wanted")
 
 
 def save(state: State, path: str | os.PathLike) -> None:
-    """Writes the ordered answers, the pending rows, the key and the sizes; the memory is not
-    written, `load` rebuilds it.
+    """Writes the ordered answers, the pending and withdrawn rows, the key and the sizes; the memory
+    is not written, `load` rebuilds it.
 
-    The file appears under its name only once it is whole, in place of any older one.
+    The file appears under its name only once it is whole, in place of any older one. It names the
+    strategy by its type, version and the settings that differ from the defaults.
 
     Raises: OSError where the file cannot be written.
     """
-    path = Path(path)
-    arrays: dict[str, Any] = {
-        f"{record}_{name}": np.asarray(getattr(getattr(state, record), name))
+    records = {
+        f"{record}_{column}": np.asarray(getattr(getattr(state, record), column))
         for record in _RECORDS
-        for name in ("indices", "labels", "count", "wanted")
+        for column in _COLUMNS
     }
-    arrays |= dict(
+    others = dict(
         format=np.int64(_FORMAT),
         key=np.asarray(jax.random.key_data(state.key)),
         key_kind=np.str_(str(jax.random.key_impl(state.key))),
+        withdrawn=np.asarray(state.withdrawn),
         pool=np.asarray(state.pool),
         budget=np.int64(state.budget),
         num_classes=np.int64(state.num_classes),
         strategy=np.str_(state.strategy),
     )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
-    try:
-        with open(temporary, "xb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    array_file.write(Path(path), records | others)
 
 
 def load(strategy: Strategy, pool: Pool, path: str | os.PathLike) -> State:
@@ -67,65 +56,80 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike) -> State:
     Raises: FileNotFoundError; ValueError for a file that is not a saved state, is damaged, or
     belongs to another strategy.
     """
-    arrays = _read(Path(path))
+    path = Path(path)
+    check.strategy(strategy)
+    arrays = array_file.read(path, kind="saved state")
     try:
-        if int(arrays["format"]) != _FORMAT:
-            raise ValueError(
-                f"it has format {int(arrays['format'])}, and this version reads format {_FORMAT}"
-            )
-        budget, num_classes, name = (
-            int(arrays["budget"]),
-            int(arrays["num_classes"]),
-            str(arrays["strategy"]),
-        )
+        found = int(arrays["format"])
+        if found not in (1, _FORMAT):
+            raise ValueError(f"it has format {found}, and this version reads up to {_FORMAT}")
+        budget, num_classes = int(arrays["budget"]), int(arrays["num_classes"])
         check.budget(budget, num_classes=num_classes)
         records = {
             record: Labelled(
-                **{
-                    name: jnp.asarray(arrays[f"{record}_{name}"])
-                    for name in ("indices", "labels", "count", "wanted")
-                }
+                **{column: jnp.asarray(arrays[f"{record}_{column}"]) for column in _COLUMNS}
             )
             for record in _RECORDS
         }
+        withdrawn = np.asarray(arrays["withdrawn"]) if found > 1 else np.zeros(pool.num_rows, bool)
+        if withdrawn.dtype != bool or withdrawn.ndim != 1:
+            raise ValueError("its withdrawn rows are no mask")
         key = jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl=str(arrays["key_kind"]))
         for record, rows in records.items():
             check.record(
-                record, rows, pool=pool, num_classes=num_classes, answered=record == "labelled"
+                record,
+                rows,
+                pool=pool,
+                num_classes=num_classes,
+                answered=record == "labelled",
             )
+        saved_with = str(arrays["strategy"])
+        fingerprint = jnp.asarray(arrays["pool"], jnp.uint32)
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise ValueError(
             f"{path} is not a saved state, is damaged, or belongs to another pool: {error}"
         ) from None
-    if repr(strategy) != name:
-        raise ValueError(f"{path} was saved with {name}, not with {strategy!r}")
-    check.pool(pool, needs=strategy.needs)
-    fingerprint = jnp.asarray(arrays["pool"], jnp.uint32)
+    same = saved_with == describe(strategy) if found > 1 else _written_as(strategy, saved_with)
+    if not same:
+        raise ValueError(f"{path} was saved with {saved_with}, not with {describe(strategy)}")
     state = State(
         memory=None,
         key=key,
+        withdrawn=jnp.asarray(withdrawn),
+        prepared={},
         pool=fingerprint,
         budget=budget,
         num_classes=num_classes,
-        strategy=name,
+        strategy=describe(strategy),
         **records,
     )
-    return rebuild(strategy, pool, state)
+    return loop.catch_up(strategy, pool, state)[1]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _written_as(strategy: Any, text: str) -> bool:
+    """Whether a `repr` is that of the strategy as an older version wrote it: type and settings are
+    the same, and settings that have come since have their defaults."""
+
+    def same(value: Any, node: ast.expr) -> bool:
+        if is_dataclass(value) and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            written = {keyword.arg: keyword.value for keyword in node.keywords}
+            settings = {field.name: field for field in fields(value)}
+            return (
+                node.func.id == type(value).__name__
+                and written.keys() <= settings.keys()
+                and all(
+                    same(getattr(value, name), written[name])
+                    if name in written
+                    else is_default(field, getattr(value, name))
+                    for name, field in settings.items()
+                )
+            )
+        try:
+            return value == ast.literal_eval(node)
+        except ValueError:
+            return False
+
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no saved state at {path}") from None
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        OSError,
-        EOFError,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as error:
-        raise ValueError(f"{path} is not a saved state, or is damaged: {error}") from None
+        return same(strategy, ast.parse(text, mode="eval").body)
+    except SyntaxError:
+        return False

@@ -3,6 +3,9 @@
     from balal.testing import check_strategy
     check_strategy(MyStrategy(alpha=0.5))
 
+What a strategy says of itself (`uses_chance`, `nested`, `flops`, `reason`) is held against what it
+does.
+
 Needs hypothesis (`pip install 'balal[test]'`). A broken contract is an AssertionError that names it
 and the example that breaks it.
 """
@@ -18,22 +21,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from balal import loop
+from balal import labelled_set, loop, pools, simulation
 from balal.state_file import load, save
-from balal.strategies.base import Ordered, Strategy
+from balal.strategies.base import Strategy, member
 from balal.types import Pool
 
-ROWS, SIZE, SOURCE_CLASSES, NUM_CLASSES = 14, 3, 3, 4
-# Budget, and rows of a labelled start. Few shapes, since each is compiled: a budget of the whole
-# pool, and a small one after a start.
-CASES = ((ROWS, 0), (5, 4))
+ROWS, FEATURES, SOURCE_CLASSES, NUM_CLASSES = 14, 3, 3, 4
+# Each shape is compiled, so there are few: simulations of any budget without a labelled start, by one
+# program, and of a small one after a start; in the loop, a small and a large budget after a start.
+STARTED, FEW, MOST = 4, 5, 10
 
 
 def check_strategy(
     strategy: Strategy,
     *,
     examples: int = 10,
-    chance: bool | None = None,
     reference: Callable[..., Any] | None = None,
     seed: int = 0,
 ) -> None:
@@ -43,7 +45,6 @@ def check_strategy(
     Args:
       strategy: the value to test.
       examples: pools drawn for each contract.
-      chance: True: another key must give other picks; False: it must not; None: either.
       reference: `reference(features,
         scores, candidates, labels, start, budget, num_classes) ->
         picks`, a plain NumPy
@@ -89,22 +90,33 @@ def check_strategy(
     hash(strategy)
     copy = replace(strategy)  # pyright: ignore
     assert strategy == copy, "a strategy is a frozen value: a copy of it must be equal to it"
-    case = draws.sampled_from(CASES)
-    over(_picks_are_distinct_candidates, case=case)
-    over(_simulate_equals_ask_and_tell, case=case)
+    started = draws.booleans()
+    over(_picks_are_distinct_candidates, started=started)
+    over(_simulate_equals_ask_and_tell)
     over(_answers_may_come_late_in_parts_and_in_any_order)
     over(_a_saved_state_goes_on)
     over(_a_changed_pool_is_noticed)
     over(_a_label_can_be_corrected)
+    over(_rows_are_withdrawn_and_the_budget_extended)
+    over(_answers_come_by_init_and_tell_alone)
     over(_padding_changes_no_pick)
     over(_room_for_more_classes_changes_no_pick)
     if reference is not None:
-        over(functools.partial(_picks_are_those_of_the_reference, reference), case=case)
+        over(functools.partial(_picks_are_those_of_the_reference, reference), started=started)
     _transforms_agree(strategy, seed)
     _one_compilation_serves_all_values(strategy, seed)
-    _another_key(strategy, chance)
+    _what_it_says_of_itself_is_true(strategy, seed)
     if not _uses_chance(strategy):
         over(_permuted_rows_are_permuted_picks)
+
+
+def compilations() -> dict[str, int]:
+    """How many programs each compiled function of the loop holds by now: one a strategy, budget and
+    shape."""
+    programs: dict[str, Any] = dict(
+        simulate=simulation._simulate, begin=loop._begin, ask=loop._ask, tell=loop._tell
+    )
+    return {name: program._cache_size() for name, program in programs.items()}
 
 
 def _name(contract) -> str:
@@ -116,16 +128,20 @@ def _draw_pool(seed: int, *, ties: bool = True) -> tuple[Pool, np.ndarray, np.nd
     masked rows, rare and missing classes."""
     rng = np.random.default_rng(seed)
     if ties:
-        features = rng.integers(0, 3, (ROWS, SIZE)).astype(np.float32)
+        features = rng.integers(0, 3, (ROWS, FEATURES)).astype(np.float32)
         features[rng.integers(0, ROWS, 4)] = features[0]
         features[-1] = features[0] + 1
         logits = rng.integers(-2, 3, (ROWS, SOURCE_CLASSES)).astype(np.float32)
         labels = rng.integers(0, rng.integers(1, NUM_CLASSES + 1), ROWS)
     else:
-        features = rng.normal(size=(ROWS, SIZE)).astype(np.float32)
+        features = rng.normal(size=(ROWS, FEATURES)).astype(np.float32)
         logits = rng.normal(size=(ROWS, SOURCE_CLASSES)).astype(np.float32)
         labels = rng.integers(0, NUM_CLASSES, ROWS)
-    return loop.pool(features, logits=logits, keep_logits=True), labels, rng.permutation(ROWS)[:4]
+    return (
+        pools.pool(features, logits=logits, keep_logits=True),
+        labels,
+        rng.permutation(ROWS)[:STARTED],
+    )
 
 
 def _limited(pool: Pool, rows: int, seed: int, keep: np.ndarray) -> Pool:
@@ -138,77 +154,19 @@ def _limited(pool: Pool, rows: int, seed: int, keep: np.ndarray) -> Pool:
     return replace(pool, candidates=jnp.asarray(mask))
 
 
-def _simulate(strategy, pool, labels, *, budget, seed=0, start=None, num_classes=NUM_CLASSES):
-    labelled = None if start is None else (start, labels[start])
-    return loop.simulate(
-        strategy,
-        pool,
-        labels,
-        budget=budget,
-        num_classes=num_classes,
-        key=jax.random.key(seed),
-        labelled=labelled,
-    )
+def _simulate(strategy, pool, labels, *, budget=FEW, seed=0, start=None, num_classes=NUM_CLASSES):
+    """Without a start, one program serves all budgets."""
+    options: dict[str, Any] = dict(num_classes=num_classes, key=jax.random.key(seed))
+    if start is not None:
+        options |= dict(labelled=(start, labels[start]))
+    else:
+        options |= dict(capacity=ROWS)
+    result = simulation.simulate(strategy, pool, labels, budget=budget, **options)
+    return jax.tree.map(lambda column: column[:budget], result.indices)
 
 
-def _case(seed, case, *, ties=True):
-    """A pool with as few candidates as the budget allows, or all of them."""
-    budget, started = case
-    pool, labels, start = _draw_pool(seed, ties=ties)
-    start = start[:started]
-    if seed % 2:
-        pool = _limited(pool, budget, seed, start)
-    return pool, labels, start, budget
-
-
-def _picks_are_distinct_candidates(strategy, *, seed, case):
-    pool, labels, start, budget = _case(seed, case)
-    result = _simulate(strategy, pool, labels, budget=budget, start=start)
-    picks = np.asarray(result.indices)
-    assert picks.dtype == np.int32, f"picks must be int32, got {picks.dtype}"
-    assert picks.shape == (budget,), f"{budget} picks were asked for, got shape {picks.shape}"
-    assert len(set(picks.tolist())) == budget, f"picks must be distinct, got {picks}"
-    assert np.all((picks >= 0) & (picks < ROWS)), f"picks must be rows of the pool, got {picks}"
-    assert np.all(np.asarray(pool.candidates)[picks]), f"picks must be candidates, got {picks}"
-    assert not set(picks.tolist()) & set(start.tolist()), (
-        f"a labelled row was picked again: {picks}, labelled {start}"
-    )
-    assert np.array_equal(result.labels, labels[picks]), (
-        "the labels of a simulation must be those of its picks"
-    )
-
-
-def _simulate_equals_ask_and_tell(strategy, *, seed, case):
-    pool, labels, start, budget = _case(seed, case)
-    labelled = (start, labels[start])
-    key = jax.random.key(seed)
-    result = loop.simulate(
-        strategy, pool, labels, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled
-    )
-    state = loop.init(
-        strategy, pool, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled
-    )
-    picks = []
-    for _ in range(budget):
-        index, state = loop.ask(strategy, pool, state)
-        state = loop.tell(strategy, pool, state, index, labels[np.asarray(index)])
-        picks += index.tolist()
-    assert picks == result.indices.tolist(), (
-        f"one at a time: {picks}, simulated: {result.indices.tolist()}"
-    )
-    if isinstance(strategy, Ordered):
-        state = loop.init(
-            strategy, pool, budget=budget, num_classes=NUM_CLASSES, key=key, labelled=labelled
-        )
-        at_once, _ = loop.ask(strategy, pool, state, size=budget)
-        assert at_once.tolist() == picks, f"all at once: {at_once.tolist()}, one at a time: {picks}"
-
-
-def _answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
-    pool, labels, start = _draw_pool(seed)
-    rng = np.random.default_rng(seed)
-    budget = CASES[1][0]
-    state = loop.init(
+def _begun(strategy, pool, labels, start, seed, *, budget=MOST):
+    return loop.init(
         strategy,
         pool,
         budget=budget,
@@ -216,6 +174,52 @@ def _answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
         key=jax.random.key(seed),
         labelled=(start, labels[start]),
     )
+
+
+def _case(seed, started, *, ties=True):
+    """A pool with as few candidates as the budget allows, or all of them: a small budget after a
+    start, or the whole pool without one."""
+    budget = FEW if started else ROWS
+    pool, labels, start = _draw_pool(seed, ties=ties)
+    start = start if started else start[:0]
+    if seed % 2:
+        pool = _limited(pool, budget, seed, start)
+    return pool, labels, start if started else None, budget
+
+
+def _picks_are_distinct_candidates(strategy, *, seed, started):
+    pool, labels, start, budget = _case(seed, started)
+    picks = np.asarray(_simulate(strategy, pool, labels, budget=budget, start=start))
+    assert picks.dtype == np.int32, f"picks must be int32, got {picks.dtype}"
+    assert picks.shape == (budget,), f"{budget} picks were asked for, got shape {picks.shape}"
+    assert len(set(picks.tolist())) == budget, f"picks must be distinct, got {picks}"
+    assert np.all((picks >= 0) & (picks < ROWS)), f"picks must be rows of the pool, got {picks}"
+    assert np.all(np.asarray(pool.candidates)[picks]), f"picks must be candidates, got {picks}"
+    again = set(picks.tolist()) & set([] if start is None else start.tolist())
+    assert not again, f"a labelled row was picked again: {picks}, labelled {start}"
+
+
+def _simulate_equals_ask_and_tell(strategy, *, seed):
+    pool, labels, start, budget = _case(seed, True)
+    simulated = _simulate(strategy, pool, labels, budget=budget, start=start, seed=seed).tolist()
+    state = _begun(strategy, pool, labels, start, seed, budget=budget)
+    picks = []
+    for _ in range(budget):
+        index, state = loop.ask(strategy, pool, state)
+        state = loop.tell(strategy, pool, state, index, labels[np.asarray(index)])
+        picks += index.tolist()
+    assert picks == simulated, f"one at a time: {picks}, simulated: {simulated}"
+    if not member(strategy, "adaptive"):
+        state = _begun(strategy, pool, labels, start, seed, budget=budget)
+        at_once, _ = loop.ask(strategy, pool, state, size=budget)
+        assert at_once.tolist() == picks, f"all at once: {at_once.tolist()}, singly: {picks}"
+
+
+def _answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
+    pool, labels, start = _draw_pool(seed)
+    rng = np.random.default_rng(seed)
+    budget = FEW
+    state = _begun(strategy, pool, labels, start, seed, budget=budget)
     pending, told = [], []
     while len(told) < budget:
         left = budget - len(told) - len(pending)
@@ -240,14 +244,11 @@ def _answers_may_come_late_in_parts_and_in_any_order(strategy, *, seed):
     assert int(state.pending.count) == 0, "nothing is pending once all is told"
 
 
-def _midway(strategy, pool, labels, seed, asked=2):
+def _midway(strategy, pool, labels, start, seed, asked=2):
     """A state after a few answers, with `asked` rows pending."""
-    state = loop.init(
-        strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed)
-    )
-    for _ in range(2):
-        index, state = loop.ask(strategy, pool, state, size=2)
-        state = loop.tell(strategy, pool, state, index, labels[np.asarray(index)])
+    state = _begun(strategy, pool, labels, start, seed)
+    index, state = loop.ask(strategy, pool, state, size=2)
+    state = loop.tell(strategy, pool, state, index, labels[np.asarray(index)])
     if asked:
         _, state = loop.ask(strategy, pool, state, size=asked)
     return state
@@ -258,7 +259,7 @@ def _finish(strategy, pool, labels, state):
     if waiting.size:
         state = loop.tell(strategy, pool, state, waiting, labels[np.asarray(waiting)])
     picks = []
-    while int(state.labelled.count) < 11:
+    while int(state.labelled.count) < STARTED + MOST - 2:
         index, state = loop.ask(strategy, pool, state)
         state = loop.tell(strategy, pool, state, index, labels[np.asarray(index)])
         picks += index.tolist()
@@ -266,8 +267,8 @@ def _finish(strategy, pool, labels, state):
 
 
 def _a_saved_state_goes_on(strategy, *, seed):
-    pool, labels, _ = _draw_pool(seed, ties=False)
-    state = _midway(strategy, pool, labels, seed)
+    pool, labels, start = _draw_pool(seed, ties=False)
+    state = _midway(strategy, pool, labels, start, seed)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "state.npz")
         save(state, path)
@@ -277,8 +278,8 @@ def _a_saved_state_goes_on(strategy, *, seed):
 
 
 def _a_changed_pool_is_noticed(strategy, *, seed):
-    pool, labels, _ = _draw_pool(seed)
-    state = _midway(strategy, pool, labels, seed)
+    pool, labels, start = _draw_pool(seed)
+    state = _midway(strategy, pool, labels, start, seed)
     taken = {*state.labelled.indices.tolist(), *state.pending.indices.tolist()}
     banned = next(row for row in range(ROWS) if row not in taken)
     other, _, _ = _draw_pool(seed + 1)
@@ -289,39 +290,109 @@ def _a_changed_pool_is_noticed(strategy, *, seed):
 
 
 def _a_label_can_be_corrected(strategy, *, seed):
-    pool, labels, _ = _draw_pool(seed, ties=False)
-    right = _midway(strategy, pool, labels, seed, asked=0)
-    first = int(right.labelled.indices[0])
-    wrong = labels.copy()
-    wrong[first] = (labels[first] + 1) % NUM_CLASSES
-    state = loop.init(
-        strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed)
-    )
+    pool, labels, start = _draw_pool(seed, ties=False)
+    state = _begun(strategy, pool, labels, start, seed)
     asked, state = loop.ask(strategy, pool, state, size=2)
-    state = loop.tell(strategy, pool, state, asked, wrong[np.asarray(asked)])
-    corrected = loop.tell(strategy, pool, state, asked, labels[np.asarray(asked)])
-    fresh = loop.init(
-        strategy, pool, budget=ROWS, num_classes=NUM_CLASSES, key=jax.random.key(seed)
-    )
-    _, fresh = loop.ask(strategy, pool, fresh, size=2)
-    fresh = loop.tell(strategy, pool, fresh, asked, labels[np.asarray(asked)])
-    found, expected = (_finish(strategy, pool, labels, each) for each in (corrected, fresh))
+    answers = labels[np.asarray(asked)]
+    right = loop.tell(strategy, pool, state, asked, answers)
+    wrong = loop.tell(strategy, pool, state, asked, (answers + [1, 0]) % NUM_CLASSES)
+    corrected = loop.tell(strategy, pool, wrong, asked, answers)
+    found, expected = (_finish(strategy, pool, labels, each) for each in (corrected, right))
     assert found == expected, f"corrected: {found}, right from the outset: {expected}"
+
+
+def _rows_are_withdrawn_and_the_budget_extended(strategy, *, seed):
+    pool, labels, start = _draw_pool(seed)
+    state = _begun(strategy, pool, labels, start, seed, budget=FEW)
+    rows, state = loop.ask(strategy, pool, state, size=2)
+    lost, answered = rows.tolist()
+    state = loop.withdraw(state, [lost])
+    state = loop.tell(strategy, pool, state, [answered], labels[[answered]])
+    state = loop.extend(state, budget=MOST)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "state.npz")
+        save(state, path)
+        loaded = load(strategy, pool, path)
+    picks, again = (_finish(strategy, pool, labels, each) for each in (state, loaded))
+    assert lost not in picks, f"row {lost} was withdrawn and asked again: {picks}"
+    assert picks == again, f"saved after a withdrawal and an extension: {again}, kept on: {picks}"
+    assert len({*picks, answered}) == MOST - 2, f"labels to buy were left, and {picks} was asked"
+    others = np.setdiff1d(np.arange(ROWS), [*start, lost])
+    alone = replace(pool, candidates=jnp.ones(ROWS, bool).at[others].set(False))
+    last, _ = loop.ask(strategy, alone, loop.restore(state, [lost]))
+    assert last.tolist() == [lost], f"row {lost} was returned, the only one left, not {last}"
+    if member(strategy, "nested"):
+        small = _begun(strategy, pool, labels, start, seed, budget=FEW)
+        index, small = loop.ask(strategy, pool, small)
+        small = loop.tell(strategy, pool, small, index, labels[np.asarray(index)])
+        extended = loop.extend(small, budget=MOST)
+        large = _begun(strategy, pool, labels, start, seed)
+        found, expected = (_finish(strategy, pool, labels, each) for each in (extended, large))
+        assert index.tolist() + found == expected, (
+            f"extended: {index.tolist() + found}, a large budget from the outset: {expected}"
+        )
+
+
+def _answers_come_by_init_and_tell_alone(strategy, *, seed):
+    pool, labels, rows = _draw_pool(seed, ties=False)
+    told = jnp.asarray(labels[rows], jnp.int32)
+    unknown = jnp.full(len(rows), -1, jnp.int32)
+    others = jnp.asarray((labels + 1) % NUM_CLASSES, jnp.int32)
+    shown = jnp.asarray(labels, jnp.int32)
+    arguments = pool, jnp.asarray(rows, jnp.int32), jnp.asarray(labels, jnp.int32)
+    by_init = _picks_by_hand(strategy, *arguments, told, unknown, shown)
+    by_tell = _picks_by_hand(strategy, *arguments, unknown, told, shown)
+    assert by_init.tolist() == by_tell.tolist(), (
+        f"answers known to `init`: {by_init}, the same ones told: {by_tell}"
+    )
+    blind = _picks_by_hand(strategy, *arguments, told, unknown, others)
+    assert by_init.tolist() == blind.tolist(), (
+        f"`ask` went by the labels in `labelled`, which are not to be read: {by_init}, with others "
+        f"there: {blind}"
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _picks_by_hand(strategy, pool, rows, labels, known, told, shown):
+    """Four picks after some rows, of which `init` knows these labels, and others are told then.
+    shown: the labels that `ask` finds in `labelled`, by row."""
+    start = labelled_set.extend(labelled_set.make(rows, known), 4)
+    memory = strategy.init(pool, start, 4, NUM_CLASSES, jax.random.key(0))
+
+    def tell(memory, index, label):
+        return jax.lax.cond(
+            label >= 0, lambda: strategy.tell(memory, pool, index, label), lambda: memory
+        )
+
+    memory = jax.lax.fori_loop(
+        0, len(rows), lambda number, memory: tell(memory, rows[number], told[number]), memory
+    )
+
+    def step(number, carry):
+        memory, labelled, picks = carry
+        seen = jnp.where(labelled.indices >= 0, shown[labelled.indices], -1)
+        pick, memory = strategy.ask(memory, pool, replace(labelled, labels=seen))
+        label = labels[pick.index]
+        labelled = labelled_set.append(labelled, pick.index, label, pick.wanted)
+        return tell(memory, pick.index, label), labelled, picks.at[number].set(pick.index)
+
+    picks = jnp.full(4, -1, jnp.int32)
+    return jax.lax.fori_loop(0, 4, step, (memory, start, picks))[2]
 
 
 def _padding_changes_no_pick(strategy, *, seed):
     pool, labels, _ = _draw_pool(seed, ties=False)
-    expected = _simulate(strategy, pool, labels, budget=5, seed=seed).indices
+    expected = _simulate(strategy, pool, labels, seed=seed)
     padded = jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, 3)] + [(0, 0)] * (leaf.ndim - 1)), pool)
-    found = _simulate(strategy, padded, np.pad(labels, (0, 3)), budget=5, seed=seed).indices
+    found = _simulate(strategy, padded, np.pad(labels, (0, 3)), seed=seed)
     assert np.array_equal(expected, found), (
         f"as it is: {expected}, with three masked rows more: {found}"
     )
 
 
 def _room_for_more_classes_changes_no_pick(strategy, *, seed):
-    pool, labels, _ = _draw_pool(seed, ties=False)
-    state = _midway(strategy, pool, labels, seed)
+    pool, labels, start = _draw_pool(seed, ties=False)
+    state = _midway(strategy, pool, labels, start, seed)
     grown = loop.grow(strategy, state, NUM_CLASSES + 2)
     expected, found = (_finish(strategy, pool, labels, each) for each in (state, grown))
     assert expected == found, (
@@ -335,23 +406,24 @@ def _room_for_more_classes_changes_no_pick(strategy, *, seed):
 def _permuted_rows_are_permuted_picks(strategy, *, seed):
     pool, labels, _ = _draw_pool(seed, ties=False)
     order = np.random.default_rng(seed).permutation(ROWS)
-    expected = np.asarray(_simulate(strategy, pool, labels, budget=5).indices)
+    expected = np.asarray(_simulate(strategy, pool, labels))
     permuted = jax.tree.map(lambda leaf: leaf[order], pool)
-    found = order[np.asarray(_simulate(strategy, permuted, labels[order], budget=5).indices)]
+    found = order[np.asarray(_simulate(strategy, permuted, labels[order]))]
     assert np.array_equal(expected, found), f"in order: {expected}, permuted: {found}"
 
 
-def _picks_are_those_of_the_reference(reference, strategy, *, seed, case):
+def _picks_are_those_of_the_reference(reference, strategy, *, seed, started):
     # Without ties: a twin in float64 breaks them where float32 cannot see them.
-    pool, labels, start, budget = _case(seed, case, ties=False)
-    found = _simulate(strategy, pool, labels, budget=budget, start=start).indices.tolist()
-    scores = {name: np.asarray(value) for name, value in vars(pool.scores).items()}
+    pool, labels, start, budget = _case(seed, started, ties=False)
+    found = _simulate(strategy, pool, labels, budget=budget, start=start).tolist()
+    rows = np.zeros(0, int) if start is None else start
+    assert pool.scores is not None
     expected = reference(
         np.asarray(pool.features),
-        scores,
+        {name: np.asarray(value) for name, value in vars(pool.scores).items()},
         np.asarray(pool.candidates),
         labels,
-        (start, labels[start]),
+        (rows, labels[rows]),
         budget,
         NUM_CLASSES,
     )
@@ -364,23 +436,18 @@ def _transforms_agree(strategy: Strategy, seed: int) -> None:
     """Jitted, not jitted and vmapped over keys give the same picks, and the same key gives the same
     again."""
     pool, labels, _ = _draw_pool(seed)
+    keys = jax.random.split(jax.random.key(0), 3)
 
     def picks(key):
-        return loop.simulate(
-            strategy, pool, labels, budget=5, num_classes=NUM_CLASSES, key=key
-        ).indices
+        options: dict[str, Any] = dict(num_classes=NUM_CLASSES, capacity=ROWS)
+        return simulation.simulate(strategy, pool, labels, budget=FEW, key=key, **options).indices
 
-    keys = jax.random.split(jax.random.key(seed), 3)
     single = np.stack([picks(key) for key in keys])
-    assert np.array_equal(single, np.stack([picks(key) for key in keys])), (
-        "the same key must give the same picks"
-    )
-    assert np.array_equal(single, jax.vmap(picks)(keys)), (
-        "vmapped over keys, the picks must be those of each key"
-    )
-    jitted = jax.jit(picks)
-    assert np.array_equal(single, np.stack([jitted(key) for key in keys])), (
-        "inside an outer jit the picks must be the same"
+    again = np.stack([picks(key) for key in keys])
+    assert np.array_equal(single, again), "the same key must give the same picks"
+    vmapped = jax.jit(jax.vmap(picks))(keys)
+    assert np.array_equal(single, vmapped), (
+        "vmapped over keys inside an outer jit, the picks must be those of each key"
     )
     with jax.disable_jit():
         assert np.array_equal(single[0], picks(keys[0])), "without jit the picks must be the same"
@@ -389,37 +456,44 @@ def _transforms_agree(strategy: Strategy, seed: int) -> None:
 def _one_compilation_serves_all_values(strategy: Strategy, seed: int) -> None:
     """A second simulation of the same shapes with other values compiles nothing, and neither do
     further asks and tells."""
+    before = None
     for number in (seed, seed + 1):
-        pool, labels, _ = _draw_pool(number)
-        _simulate(strategy, pool, labels, budget=5, seed=number)
-        _finish(strategy, pool, labels, _midway(strategy, pool, labels, number))
-        if number == seed:
-            before = loop.compilations()
-    assert loop.compilations() == before, (
-        f"other values compiled again: {before} before, {loop.compilations()} after"
+        pool, labels, start = _draw_pool(number)
+        _simulate(strategy, pool, labels, seed=number)
+        _finish(strategy, pool, labels, _midway(strategy, pool, labels, start, number))
+        before = before or compilations()
+    assert compilations() == before, (
+        f"other values compiled again: {before} before, {compilations()} after"
     )
 
 
 def _uses_chance(strategy: Strategy) -> bool:
     """Whether any of six keys gives other picks than the first, on a pool without ties."""
     pool, labels, _ = _draw_pool(0, ties=False)
-    keys = range(6)
-    return (
-        len(
-            {
-                tuple(_simulate(strategy, pool, labels, budget=5, seed=key).indices.tolist())
-                for key in keys
-            }
-        )
-        > 1
+    picks = {tuple(_simulate(strategy, pool, labels, seed=key).tolist()) for key in range(6)}
+    return len(picks) > 1
+
+
+def _what_it_says_of_itself_is_true(strategy: Strategy, seed: int) -> None:
+    said, found = member(strategy, "uses_chance"), _uses_chance(strategy)
+    assert said is None or said == found, (
+        f"{strategy!r} says that it {'uses' if said else 'does not use'} chance, and other keys "
+        f"give {'other' if found else 'the same'} picks"
     )
-
-
-def _another_key(strategy: Strategy, chance: bool | None) -> None:
-    """Strategies that are said to use chance do, and the others do not."""
-    if chance is not None:
-        found = _uses_chance(strategy)
-        assert found == chance, (
-            f"{strategy!r} was said {'' if chance else 'not '}to use chance, and it "
-            f"does{'' if found else ' not'}"
+    pool, labels, start = _draw_pool(seed, ties=False)
+    if member(strategy, "nested"):
+        large = _simulate(strategy, pool, labels, budget=ROWS, seed=seed).tolist()
+        small = _simulate(strategy, pool, labels, seed=seed).tolist()
+        assert large[:FEW] == small, (
+            f"{strategy!r} says its picks are nested: {small}, then {large}"
         )
+    sizes = dict(num_rows=100, num_features=8, num_classes=4, budget=10)
+    flops = member(strategy, "flops")
+    if (least := flops(*sizes.values())) is not None:
+        for name, size in sizes.items():
+            more = flops(*(sizes | {name: 2 * size}).values())
+            assert 0 <= least <= more, f"{strategy!r} says more {name} take fewer operations"
+    state = _midway(strategy, pool, labels, start, seed)
+    told = loop.reasons(strategy, pool, state)
+    assert len(told) == int(state.pending.count), f"a reason for each pick, got {told}"
+    assert all(isinstance(text, str) and text.strip() for text in told), f"no sentence in {told}"

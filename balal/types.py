@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 
@@ -18,8 +19,11 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 class Scores:
     """How uncertain the source model is about each row, larger = more uncertain.
 
-    entropy: [N], in nats. margin: [N], `1 - (p1 - p2)`. least_confidence: [N], `1 - p1`. predicted:
-    int [N], the top-1 source class.
+    Attributes:
+      entropy: [N], in nats.
+      margin: [N], `1 - (p1 - p2)`.
+      least_confidence: [N], `1 - p1`.
+      predicted: int [N], the top-1 source class.
     """
 
     entropy: Float[Array, "*S N"]
@@ -30,25 +34,57 @@ class Scores:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class Prepared:
+    """What a strategy has worked out of a pool alone; see `balal.prepare`.
+
+    Attributes:
+      value: any pytree of arrays, made by the strategy's `prepare`.
+      made_from: uint32 [parts], checksums of the features and candidates that it was made from.
+    """
+
+    value: Any
+    made_from: UInt32[Array, "*S parts"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Pool:
     """The unlabelled images, as arrays. `balal.pool` makes one and fills in what can be computed.
 
-    features: [N, D]. scores: of the source model. logits: [N, K], kept only where a strategy needs
-    them. candidates: bool [N], the rows that may be asked now (None: all). typicality: [N], of
-    `balal.kernels.gaussian_process.typicality`, kept where it has been worked out; with other
-    features or candidates it must be left out or made anew.
+    Attributes:
+      features: [N, D].
+      scores: of the source model.
+      logits: [N, K], kept only where a strategy needs them.
+      candidates: bool [N], the rows that may be asked now (None: all).
+      prepared: what strategies have worked out of features and candidates, each under its own key;
+        `balal.prepare` fills it in, and makes anew what other features or candidates have outdated.
     """
 
     features: Float[Array, "*S N D"] | None
     scores: Scores | None = None
     logits: Float[Array, "*S N K"] | None = None
     candidates: Bool[Array, "*S N"] | None = None
-    typicality: Float[Array, "*S N"] | None = None
+    prepared: dict[str, Prepared] = field(default_factory=dict)
 
     @property
-    def size(self) -> int:
+    def num_rows(self) -> int:
         """`N`, the number of rows."""
-        return next(leaf.shape[0] for leaf in jax.tree.leaves(self))
+        leaves = jax.tree.leaves((self.features, self.scores, self.logits, self.candidates))
+        return leaves[0].shape[0]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pick:
+    """One row that a strategy asks for.
+
+    Attributes:
+      index: int32, the row; -1 where no candidate is left.
+      wanted: int32, the target class that it is asked in the hope of; -1 for none.
+    """
+
+    index: Int[Array | np.ndarray, "*S"]
+    wanted: Int[Array | np.ndarray, "*S"]
 
 
 @jax.tree_util.register_dataclass
@@ -57,9 +93,12 @@ class Labelled:
     """The rows asked and answered so far, in the order of the answers. Padding is -1 and comes
     last.
 
-    indices: int32 [B]. labels: int32 [B]. count: how many of the `B` places are filled. wanted:
-    int32 [B], the target class each row was asked in the hope of, -1 where there was none (None:
-    nowhere).
+    Attributes:
+      indices: int32 [B].
+      labels: int32 [B].
+      count: how many of the `B` entries are filled.
+      wanted: int32 [B], the target class each row was asked in the hope of, -1 where there was none
+        (None: nowhere).
     """
 
     indices: Int[Array, "*S B"]
@@ -73,11 +112,18 @@ class Labelled:
 class State:
     """What `ask` and `tell` carry from one call to the next.
 
-    memory: the strategy's own, made of true answers only. labelled: the answers. pending: the rows
-    asked and not yet answered, in the order of the asking. key: the chance of the whole history.
-    start: the record the memory was begun from, the answers after it were told one by one. pool: a
-    fingerprint of the pool the memory was made from. budget: labels to be bought in all.
-    num_classes: the capacity `C`. strategy: the `repr` of the strategy the state belongs to.
+    Attributes:
+      memory: the strategy's own, made of true answers only; None where it has yet to be made anew.
+      labelled: the answers.
+      pending: the rows asked and not yet answered, in the order of the asking.
+      key: the chance of the whole history.
+      start: the record that the memory was begun from; the answers after it were told one by one.
+      withdrawn: bool [N], rows that were asked and that nobody can answer.
+      prepared: what the strategy has worked out of the pool, where the pool brought none.
+      pool: uint32 [parts], checksums of the pool that the memory was made from.
+      budget: labels to be bought in all.
+      num_classes: the capacity `C`.
+      strategy: type, version and settings of the strategy that the state belongs to.
     """
 
     memory: Any
@@ -85,14 +131,16 @@ class State:
     pending: Labelled
     key: Key[Array, "*S"]
     start: Labelled
+    withdrawn: Bool[Array, "*S N"]
+    prepared: dict[str, Prepared]
     pool: UInt32[Array, "*S parts"]
     budget: int = field(metadata=dict(static=True))
     num_classes: int = field(metadata=dict(static=True))
     strategy: str = field(metadata=dict(static=True))
 
 
-def askable(candidates: Bool[Array, " N"] | None, size: int) -> Bool[Array, " N"]:
-    """The candidates, or all `size` rows where none are named: bool [N]. Runs inside jit.
+def askable(candidates: Bool[Array, " N"] | None, num_rows: int) -> Bool[Array, " N"]:
+    """The candidates, or all rows where none are named: bool [N]. Runs inside jit.
 
     >>> askable(None, 2).tolist()
     [True, True]
@@ -101,13 +149,12 @@ def askable(candidates: Bool[Array, " N"] | None, size: int) -> Bool[Array, " N"
         return candidates
     # Behind a barrier: or the compiler would work out what follows from so plain a mask itself, in
     # ten seconds for a million rows.
-    return jax.lax.optimization_barrier(jnp.ones(size, bool))
+    return jax.lax.optimization_barrier(jnp.ones(num_rows, bool))
 
 
 def available(pool: Pool, labelled: Labelled) -> Bool[Array, " N"]:
-    """The candidates that are not in the labelled set: bool [N]. Runs inside jit, `O(N + B)`."""
-    mask = askable(pool.candidates, pool.size)
+    """The candidates that have not been asked: bool [N]. Runs inside jit, `O(N + B)`."""
+    mask = askable(pool.candidates, pool.num_rows)
     # Padding (-1) would wrap round to the last row: send it out of range, where `drop` ignores it.
-    return mask.at[jnp.where(labelled.indices >= 0, labelled.indices, pool.size)].set(
-        False, mode="drop"
-    )
+    rows = jnp.where(labelled.indices >= 0, labelled.indices, pool.num_rows)
+    return mask.at[rows].set(False, mode="drop")

@@ -205,7 +205,7 @@ def posterior_table(
         features,
         labels,
         order,
-        np.asarray(pool.typicality),
+        np.asarray(pool.prepared["typicality"].value),
         begun,
         FLAGS.budget,
         num_classes,
@@ -258,7 +258,7 @@ def main(argv: list[str]) -> None:
     features -= features.mean(axis=0)
     num_classes = int(labels.max()) + 1
     making, pool = common.timed(
-        lambda: jax.block_until_ready(balal.pool(features, typicality=FLAGS.rule != "balance"))
+        lambda: jax.block_until_ready(balal.prepare(strategy, balal.pool(features)))
     )
     title = f"{len(features):,} x {features.shape[1]:,}, C = {num_classes}, b = {FLAGS.budget:,}"
     arguments = features, labels, pool, num_classes, title

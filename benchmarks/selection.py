@@ -491,10 +491,11 @@ def simulation(
 ) -> Workload:
     """A whole simulation, beside NumPy following the same rule from where it takes over."""
     pool, key, strategy = (
-        balal.pool(points, typicality=True),
+        balal.pool(points),
         jax.random.key(0),
         balal.strategy(name),
     )
+    pool = balal.prepare(strategy, pool)
 
     def ours(pool, labels, key):
         return balal.one_shot(strategy, pool, labels, budget=budget, num_classes=classes, key=key)

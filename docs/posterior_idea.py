@@ -35,7 +35,7 @@ def main() -> None:
         ],
         axis=1,
     )
-    pool = balal.pool(points.astype(np.float32), typicality=True)
+    pool = balal.prepare(balal.Posterior(), balal.pool(points.astype(np.float32)))
     start = rng.permutation(np.flatnonzero(labels < 3))[:10]
 
     process = gaussian_process.begin(pool.features, capacity=10, num_classes=len(SIZES))
@@ -44,7 +44,7 @@ def main() -> None:
         np.asarray(values) for values in gaussian_process.explain(process)
     )
     worth = (
-        gaussian_process.utility(process, 1 / (process.counts + 1), 1.0) * (1 + pool.typicality) / 2
+        gaussian_process.utility(process, 1 / (process.counts + 1), 1.0) * (1 + pool.prepared["typicality"].value) / 2
     )
     picks = balal.simulate(
         balal.Posterior(),

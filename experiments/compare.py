@@ -21,7 +21,6 @@ on. The same seed gives the same files, byte for byte, times aside.
 """
 
 import dataclasses
-import itertools
 import sys
 import time
 from collections import Counter
@@ -38,7 +37,9 @@ from tqdm import tqdm
 
 import balal
 from balal.strategies import RULES, STRATEGIES
+from balal.strategies.base import member
 from experiments.common import (
+    buying,
     cells,
     contrast_tables,
     contrasts,
@@ -47,7 +48,6 @@ from experiments.common import (
     pools,
     program,
     report,
-    simulation,
     statistics,
     summary,
     workers,
@@ -147,20 +147,18 @@ class Draw:
     rows: np.ndarray
     key: jax.Array
     oracle_key: jax.Array
+    kept: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def pool(self) -> balal.Pool:
         return jax.tree.map(lambda leaf: leaf[self.rows], self.whole)
 
-    @cached_property
-    def pool_with_typicality(self) -> balal.Pool:
-        """For the posterior: worked out once for all its runs."""
-        return dataclasses.replace(
-            self.pool,
-            typicality=balal.kernels.gaussian_process.typicality(
-                self.pool.features, candidates=self.pool.candidates
-            ),
-        )
+    def prepared_for(self, strategy: balal.Strategy) -> balal.Pool:
+        """The pool with what the strategy prepares of it, worked out once for all its runs."""
+        prepared = self.kept | self.pool.prepared
+        pool = balal.prepare(strategy, dataclasses.replace(self.pool, prepared=prepared))
+        self.kept.update(pool.prepared)
+        return pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +192,7 @@ def main(_: Sequence[str]) -> None:
     with ExitStack() as stack:
         executor = stack.enter_context(workers.processes(processes))
         total = sum(
-            len(summary.rules_of(name, rules)) * len(contest.budgets) * len(contest.draws)
+            len(buying.rules_of(name, rules)) * len(contest.budgets) * len(contest.draws)
             for contest in contests
             for name in contest.strategies
         )
@@ -213,7 +211,7 @@ def main(_: Sequence[str]) -> None:
             for name, rule in [
                 (strategy, rule)
                 for strategy in contest.strategies
-                for rule in summary.rules_of(strategy, rules)
+                for rule in buying.rules_of(strategy, rules)
             ]:
                 progress.set_postfix_str(
                     f"{contest.name}: selecting {summary.full_name(name, rule)}"
@@ -270,7 +268,7 @@ def prepare() -> list[Contest]:
     """The pools that were asked for, with the strategies and budgets that each can take."""
     named, strategies = (
         value_of("pools"),
-        program.listed("strategies", value_of("strategies"), STRATEGIES),
+        buying.listed(value_of("strategies")),
     )
     found = {}
     for name in program.listed("pools", named, pools.NAMED) if named else []:
@@ -295,7 +293,7 @@ def _contest(name: str, dataset: datasets.Dataset, strategies: Sequence[str]) ->
     left_out = [
         strategy
         for strategy in strategies
-        if dataset.scores is None and "scores" in STRATEGIES[strategy].needs
+        if dataset.scores is None and "scores" in balal.strategy(strategy).needs
     ]
     if left_out:
         _note(f"{name} has no source scores: {', '.join(left_out)} left out there")
@@ -356,7 +354,7 @@ def _draw(pool: balal.Pool, kept: int, seed: int) -> Draw:
         jax.random.fold_in(jax.random.key(_SEED.value), seed), 3
     )
     order = np.argsort(
-        np.asarray(balal.kernels.sampling.random_bits(row_key, pool.size)), kind="stable"
+        np.asarray(balal.kernels.sampling.random_bits(row_key, pool.num_rows)), kind="stable"
     )
     return Draw(pool, np.sort(order[:kept]), key, oracle_key)
 
@@ -376,7 +374,7 @@ def value_of(flag: str) -> Any:
 def ordered(contest: Contest) -> list[str]:
     """The strategies that do not look at answers: a rule may take over from them. The others stand
     alone."""
-    return [name for name in contest.strategies if isinstance(STRATEGIES[name], balal.Ordered)]
+    return [name for name in contest.strategies if not member(balal.strategy(name), "adaptive")]
 
 
 def configuration(contest: Contest) -> dict[str, Any]:
@@ -396,46 +394,47 @@ def _note(sentence: str) -> None:
 # Selection.
 
 
-def select(contest: Contest, name: str, rule: str, folder: Path) -> Iterator[dict[str, Any]]:
+def select(contest: Contest, name: str, rule: str, folder: Path) -> list[dict[str, Any]]:
     """What one strategy buys on one pool with every budget and seed: the picked rows and how
     balanced their labels are."""
-    strategy = (
-        None if rule in ORACLES else aimed(contest, balal.strategy(summary.full_name(name, rule)))
-    )
-    # Of nested picks only those of the largest budget are simulated.
-    at_once = (
-        [contest.budgets]
-        if summary.is_nested(strategy)
-        else [[budget] for budget in contest.budgets]
-    )
-    for together, (seed, draw) in itertools.product(at_once, enumerate(contest.draws)):
-        done = {
-            budget: cells.read(folder, _cell(contest, name, rule, budget, seed))
-            for budget in together
-        }
-        started = time.perf_counter()
-        if None in done.values():
+    strategy = None
+    if rule not in ORACLES:
+        strategy = aimed(contest, balal.strategy(summary.full_name(name, rule)))
+
+    def run(budget: int, seeds: list[int]) -> Iterator[buying.Bought]:
+        for seed in seeds:
+            draw = contest.draws[seed]
             if strategy is None:
-                first = cells.read(folder, _cell(contest, name, "none", together[-1], seed))
-                bought = consult(contest, draw, np.array(first["indices"]), rule)
+                first = cells.read(folder, f"picks-{_cell(contest, name, 'none')}-{budget}-{seed}")
+                yield consult(contest, draw, np.array(first["indices"]), rule)
             else:
-                bought = simulate(contest, draw, strategy, together[-1])
-            for budget in together:
-                done[budget] = _measure(contest, bought, budget)
-                cells.write(folder, _cell(contest, name, rule, budget, seed), done[budget])
-        seconds = (time.perf_counter() - started) / len(together)
-        for budget, picks in done.items():
-            yield (
-                dict(
-                    pool=contest.name,
-                    strategy=name,
-                    rule=rule,
-                    budget=budget,
-                    seed=seed,
-                    selecting=seconds,
-                )
-                | picks
-            )
+                yield simulate(contest, draw, strategy, budget)
+
+    started = time.perf_counter()
+    done = buying.buy(
+        run,
+        folder,
+        _cell(contest, name, rule),
+        labels=contest.dataset.labels,
+        num_classes=contest.dataset.num_classes,
+        budgets=contest.budgets,
+        seeds=range(len(contest.draws)),
+        # Oracles take over where balancing does, which depends on the budget.
+        nested=strategy is not None and member(strategy, "nested"),
+    )
+    seconds = (time.perf_counter() - started) / len(done)
+    return [
+        dict(
+            pool=contest.name,
+            strategy=name,
+            rule=rule,
+            budget=budget,
+            seed=seed,
+            selecting=seconds,
+        )
+        | picks
+        for (budget, seed), picks in done.items()
+    ]
 
 
 def simulate(
@@ -443,12 +442,12 @@ def simulate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One run of a strategy: its picks as rows of the pool [b], and the class that each was meant
     for [b]."""
-    pool = draw.pool_with_typicality if isinstance(strategy, balal.Posterior) else draw.pool
+    pool = draw.prepared_for(strategy)
     labels = contest.dataset.labels[draw.rows]
     capacity = contest.budgets[-1]
     arguments = dict(num_classes=contest.dataset.num_classes, key=draw.key)
-    if _SIZE.value == 1 or isinstance(strategy, balal.Ordered):
-        bought = simulation.one_shot(
+    if _SIZE.value == 1 or not member(strategy, "adaptive"):
+        bought = buying.one_shot(
             strategy, pool, labels, budget=budget, capacity=capacity, **arguments
         )
         return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget]
@@ -473,31 +472,23 @@ def consult(
 
 def aimed(contest: Contest, strategy: balal.Strategy) -> balal.Strategy:
     """The strategy, told the target classes where it can be told."""
-    if _TARGET.value is None or not isinstance(strategy, balal.Posterior):
+    if _TARGET.value is None:
         return strategy
-    weights = tuple(float(place in contest.target) for place in range(contest.dataset.num_classes))
-    return dataclasses.replace(strategy, target=weights)
+    weights = tuple(float(label in contest.target) for label in range(contest.dataset.num_classes))
+    return member(strategy, "aim")(weights)
 
 
-def _cell(contest: Contest, name: str, rule: str, budget: int, seed: int) -> str:
-    """The name of the cell of some picks. Those of an aimed strategy have its target in it; nobody
+def _cell(contest: Contest, name: str, rule: str) -> str:
+    """The name of the cells of some picks. Those of an aimed strategy have its target in it; nobody
     else's depend on it."""
-    full = summary.full_name(name, rule)
-    if (
-        _TARGET.value is not None
-        and rule not in ORACLES
-        and isinstance(balal.strategy(full), balal.Posterior)
-    ):
-        full += f"-for-{balal.imbalance.fingerprint(np.array(contest.target))}"
-    return f"picks-{full}-{budget}-{seed}"
-
-
-def _measure(
-    contest: Contest, bought: tuple[np.ndarray, np.ndarray], budget: int
-) -> dict[str, Any]:
-    indices, wanted = bought
-    labels, num_classes = contest.dataset.labels[indices[:budget]], contest.dataset.num_classes
-    return summary.measure(indices[:budget], labels, wanted[:budget], num_classes=num_classes)
+    if rule in ORACLES:
+        return buying.cell_name(name) + f"+{rule}"
+    full_name = summary.full_name(name, rule)
+    strategy = balal.strategy(full_name)
+    if aimed(contest, strategy) == strategy:
+        return buying.cell_name(full_name)
+    target = balal.imbalance.fingerprint(np.array(contest.target))
+    return f"{buying.cell_name(full_name)}-for-{target}"
 
 
 # Statistics.
@@ -523,7 +514,7 @@ def gather(
         )
     alone = [
         name
-        for name in STRATEGIES
+        for name in dict.fromkeys(name for contest in contests for name in contest.strategies)
         if name not in {other for contest in contests for other in ordered(contest)}
     ]
     compared = contrasts.differences(runs, rules, alone=alone)

@@ -16,7 +16,7 @@ and the worst at 2,000.
 Written to --out: results.json with every number and labelled set, results.csv, table.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,16 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from experiments.common import cells, classifiers, datasets, pictures, program, report, simulation
+from balal.strategies.base import member
+from experiments.common import (
+    buying,
+    cells,
+    classifiers,
+    datasets,
+    pictures,
+    program,
+    report,
+)
 
 # Apart from the other programs' flags, which have the same names.
 FLAGS = flags.FlagValues()
@@ -65,9 +74,6 @@ _OUT = flags.DEFINE_string(
     "out", "results/heads", "Folder for everything that is written.", flag_values=FLAGS
 )
 
-# The strategies that draw from the key; the others are run once.
-USE_CHANCE = ("random", "core_set", "posterior")
-
 
 def main(_: Sequence[str]) -> None:
     # The heads that train the network take hours without an accelerator: they are compared where
@@ -78,6 +84,7 @@ def main(_: Sequence[str]) -> None:
         if _HEADS.value == ["all"]
         else program.listed("heads", _HEADS.value, classifiers.HEADS)
     )
+    strategies = buying.listed(_STRATEGIES.value)
     budgets, choices = (
         program.numbers("budgets", _BUDGETS.value, int),
         program.numbers("C", _C.value, float),
@@ -96,7 +103,7 @@ def main(_: Sequence[str]) -> None:
     configuration = dict(
         files=dataset.files,
         answers=dataset.answers,
-        strategies=_STRATEGIES.value,
+        strategies=strategies,
         seeds=_SEEDS.value,
         seed=_SEED.value,
         C=choices,
@@ -108,56 +115,28 @@ def main(_: Sequence[str]) -> None:
     out = Path(_OUT.value)
     folder = cells.folder(out / "cells", configuration)
     options = dict(num_classes=dataset.num_classes, C=choices, folds=_FOLDS.value, seed=_SEED.value)
-    seeds = {
-        strategy: _SEEDS.value if strategy.split("+")[0] in USE_CHANCE else 1
-        for strategy in _STRATEGIES.value
-    }
-    runs = []
-    with tqdm(
-        total=sum(seeds.values()) * len(budgets) * len(names), unit="head", disable=None
-    ) as progress:
-        for strategy in _STRATEGIES.value:
-            for budget in budgets:
-                for seed in range(seeds[strategy]):
-                    cell = f"{strategy}-{budget}-{seed}"
-                    rows = cells.read(folder, f"picks-{cell}")
-                    if rows is None:
-                        key = jax.random.fold_in(jax.random.key(_SEED.value), seed)
-                        labels = jnp.asarray(dataset.labels)
-                        sizes = dict(
-                            budget=budget, num_classes=dataset.num_classes, capacity=budgets[-1]
-                        )
-                        bought = simulation.one_shot(
-                            balal.strategy(strategy), pool, labels, key=key, **sizes
-                        )
-                        rows = np.asarray(bought.indices)[:budget].tolist()
-                        cells.write(folder, f"picks-{cell}", rows)
-                    chosen = np.sort(rows)
-                    unlabelled = np.setdiff1d(np.arange(len(dataset.labels)), chosen)
-                    labelled = features[chosen], dataset.labels[chosen]
-                    task = classifiers.Task(
-                        *labelled, features[unlabelled], tests, options, dataset.network, chosen
-                    )
-                    for name in names:
-                        found = cells.read(folder, f"head-{name}-{cell}")
-                        if found is None:
-                            predicted = classifiers.fit(name, task).predicted
-                            accuracy = balal.metrics.balanced_accuracy(
-                                answers, predicted, num_classes=dataset.num_classes
-                            )
-                            found = round(100 * float(accuracy), 4)
-                            cells.write(folder, f"head-{name}-{cell}", found)
-                        runs.append(
-                            dict(
-                                head=name,
-                                strategy=strategy,
-                                budget=budget,
-                                seed=seed,
-                                accuracy=found,
-                            )
-                        )
-                        progress.update()
-    text = table(runs, names, _STRATEGIES.value, budgets)
+    seeds = {name: buying.seeds_of(name, _SEEDS.value) for name in strategies}
+    runs, total = [], sum(map(len, seeds.values())) * len(budgets) * len(names)
+    with tqdm(total=total, unit="head", disable=None) as progress:
+        for strategy in strategies:
+            bought = buy(strategy, dataset, pool, budgets, seeds[strategy], folder)
+            for (budget, seed), picks in bought.items():
+                chosen = np.sort(picks["indices"])
+                unlabelled = np.setdiff1d(np.arange(len(dataset.labels)), chosen)
+                labelled = features[chosen], dataset.labels[chosen]
+                task = classifiers.Task(
+                    *labelled, features[unlabelled], tests, options, dataset.network, chosen
+                )
+                for name in names:
+                    cell = f"head-{name}-{buying.cell_name(strategy)}-{budget}-{seed}"
+                    accuracy = cells.read(folder, cell)
+                    if accuracy is None:
+                        accuracy = fit(name, task, answers, dataset.num_classes)
+                        cells.write(folder, cell, accuracy)
+                    run = dict(head=name, strategy=strategy, budget=budget, seed=seed)
+                    runs.append(run | dict(accuracy=accuracy))
+                    progress.update()
+    text = table(runs, names, strategies, budgets)
     report.write_json(
         out / "results.json",
         dict(experiment="heads", configuration=configuration, commit=report.commit(), runs=runs),
@@ -170,6 +149,44 @@ def main(_: Sequence[str]) -> None:
         f"for the others. Pool: {', '.join(dataset.files)}.\n"
     )
     print(f"{text}\n\nEverything is in {out}.")
+
+
+def buy(
+    name: str,
+    dataset: datasets.Dataset,
+    pool: balal.Pool,
+    budgets: Sequence[int],
+    seeds: Sequence[int],
+    folder: Path,
+) -> dict[tuple[int, int], dict[str, Any]]:
+    """What a strategy buys, by budget and seed."""
+    strategy = balal.strategy(name)
+    pool, labels = balal.prepare(strategy, pool), jnp.asarray(dataset.labels)
+
+    def run(budget: int, seeds: list[int]) -> Iterator[buying.Bought]:
+        sizes = dict(budget=budget, num_classes=dataset.num_classes, capacity=budgets[-1])
+        for seed in seeds:
+            key = jax.random.fold_in(jax.random.key(_SEED.value), seed)
+            bought = buying.one_shot(strategy, pool, labels, key=key, **sizes)
+            yield np.asarray(bought.indices), np.asarray(bought.wanted)
+
+    return buying.buy(
+        run,
+        folder,
+        buying.cell_name(name),
+        labels=dataset.labels,
+        num_classes=dataset.num_classes,
+        budgets=budgets,
+        seeds=seeds,
+        nested=member(strategy, "nested"),
+    )
+
+
+def fit(name: str, task: classifiers.Task, answers: np.ndarray, num_classes: int) -> float:
+    """Balanced test accuracy of a head, in percent."""
+    predicted = classifiers.fit(name, task).predicted
+    accuracy = balal.metrics.balanced_accuracy(answers, predicted, num_classes=num_classes)
+    return round(100 * float(accuracy), 4)
 
 
 def table(

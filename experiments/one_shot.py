@@ -25,7 +25,7 @@ the same files, byte for byte, timings.json and the seconds in cells/ aside.
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -39,7 +39,9 @@ from tqdm import tqdm
 
 import balal
 from balal.strategies import RULES, STRATEGIES
+from balal.strategies.base import member
 from experiments.common import (
+    buying,
     cells,
     classifiers,
     datasets,
@@ -48,7 +50,6 @@ from experiments.common import (
     plots,
     program,
     report,
-    simulation,
     summary,
     workers,
 )
@@ -157,9 +158,6 @@ _WORKERS = flags.DEFINE_integer(
     lower_bound=0,
 )
 
-# The strategies that draw from the key; the others are run once.
-USE_CHANCE = ("random", "core_set", "posterior")
-
 # Balanced test accuracy, in percent, of the same head (C = 10) and all labels of the pool, by where
 # the features came from (`Dataset.origin`). `--full --strategies=random --rules=none --seeds=1`
 # computes it anew.
@@ -183,10 +181,8 @@ METRICS = {
 
 def main(_: Sequence[str]) -> None:
     clock = [time.perf_counter()]
-    names, rules = (
-        program.listed("strategies", _STRATEGIES.value, STRATEGIES),
-        program.listed("rules", _RULES.value, ("none", *RULES)),
-    )
+    names = buying.listed(_STRATEGIES.value)
+    rules = program.listed("rules", _RULES.value, ("none", *RULES))
     budgets = program.numbers("budgets", _BUDGETS.value, int)
     choices = tuple(program.numbers("C", _C.value, float))
     name = _head()
@@ -214,10 +210,10 @@ def main(_: Sequence[str]) -> None:
     out = Path(_OUT.value)
     folder = cells.folder(out / "cells", configuration, fresh=_FRESH.value)
     network = network and replace(network, folder=folder)
-    pool = datasets.pool(dataset, typicality="posterior" in (*names, *rules))
-    seeds = {name: range(_SEEDS.value if name in USE_CHANCE else 1) for name in names}
+    pool = datasets.pool(dataset)
     total = sum(
-        len(summary.rules_of(name, rules)) * len(budgets) * len(seeds[name]) for name in names
+        len(buying.rules_of(name, rules)) * len(budgets) * len(buying.seeds_of(name, _SEEDS.value))
+        for name in names
     )
     # A network is trained in this process, with whatever accelerator there is.
     processes = 0 if network else workers.cores() if _WORKERS.value is None else _WORKERS.value
@@ -233,10 +229,10 @@ def main(_: Sequence[str]) -> None:
     ):
         jobs, full = [], full_accuracy(dataset, head, submit)
         for name, rule in [
-            (first, rule) for first in names for rule in summary.rules_of(first, rules)
+            (first, rule) for first in names for rule in buying.rules_of(first, rules)
         ]:
             progress.set_postfix_str(f"selecting: {summary.full_name(name, rule)}")
-            for picks in select(name, rule, budgets, seeds[name], pool, dataset, folder):
+            for picks in select(name, rule, budgets, pool, dataset, folder):
                 jobs.append((picks, submit(np.array(picks["indices"]))))
                 jobs[-1][1].add_done_callback(lambda _: progress.update())
         clock.append(time.perf_counter())
@@ -326,7 +322,6 @@ def select(
     name: str,
     rule: str,
     budgets: Sequence[int],
-    seeds: Sequence[int],
     pool: balal.Pool,
     dataset: datasets.Dataset,
     folder: Path,
@@ -334,58 +329,33 @@ def select(
     """What one strategy buys with every budget and seed: the picked rows and how balanced their
     labels are."""
     full_name = summary.full_name(name, rule)
-    cell_names = {
-        (budget, seed): f"picks-{full_name}-{budget}-{seed}" for budget in budgets for seed in seeds
-    }
-    done = {place: cells.read(folder, cell) for place, cell in cell_names.items()}
-    # Of nested picks only those of the largest budget are simulated.
-    for together in (
-        [budgets]
-        if summary.is_nested(balal.strategy(full_name))
-        else [[budget] for budget in budgets]
-    ):
-        missing = [seed for seed in seeds if any(done[budget, seed] is None for budget in together)]
-        if not missing:
-            continue
-        bought = simulate(full_name, pool, dataset, together[-1], missing, capacity=budgets[-1])
-        for (lane, seed), budget in itertools.product(enumerate(missing), together):
-            indices, labels, wanted = (
-                np.asarray(column)[lane, :budget]
-                for column in (bought.indices, bought.labels, bought.wanted)
-            )
-            measured = summary.measure(indices, labels, wanted, num_classes=dataset.num_classes)
-            picks = dict(strategy=name, rule=rule, budget=budget, seed=seed) | measured
-            cells.write(folder, cell_names[budget, seed], picks)
-            done[budget, seed] = picks
-    return [picks for picks in done.values() if picks is not None]
+    strategy = balal.strategy(full_name)
+    pool, labels = balal.prepare(strategy, pool), jnp.asarray(dataset.labels)
 
-
-def simulate(
-    name: str,
-    pool: balal.Pool,
-    dataset: datasets.Dataset,
-    budget: int,
-    seeds: Sequence[int],
-    *,
-    capacity: int,
-) -> balal.Result:
-    """The runs of all seeds, [S, ...], by compiled programs that serve every budget up to the
-    capacity."""
-    strategy, labels = balal.strategy(name), jnp.asarray(dataset.labels)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(_SEED.value), jnp.array(seeds))
-
-    def run(key: jax.Array) -> balal.Result:
-        return simulation.one_shot(
-            strategy,
-            pool,
-            labels,
-            budget=budget,
-            num_classes=dataset.num_classes,
-            key=key,
-            capacity=capacity,
+    def run(budget: int, seeds: list[int]) -> Iterator[buying.Bought]:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            jax.random.key(_SEED.value), jnp.array(seeds)
         )
+        sizes = dict(budget=budget, num_classes=dataset.num_classes, capacity=budgets[-1])
+        bought = jax.vmap(lambda key: buying.one_shot(strategy, pool, labels, key=key, **sizes))(
+            keys
+        )
+        yield from zip(np.asarray(bought.indices), np.asarray(bought.wanted), strict=True)
 
-    return jax.vmap(run)(keys)
+    done = buying.buy(
+        run,
+        folder,
+        buying.cell_name(full_name),
+        labels=dataset.labels,
+        num_classes=dataset.num_classes,
+        budgets=budgets,
+        seeds=buying.seeds_of(name, _SEEDS.value),
+        nested=member(strategy, "nested"),
+    )
+    return [
+        dict(strategy=name, rule=rule, budget=budget, seed=seed) | picks
+        for (budget, seed), picks in done.items()
+    ]
 
 
 def full_accuracy(
@@ -463,7 +433,9 @@ def tables(result: dict[str, Any]) -> str:
         result["full_accuracy"],
     )
     chancy = (
-        " and ".join(name for name in configuration["strategies"] if name in USE_CHANCE)
+        " and ".join(
+            name for name in configuration["strategies"] if len(buying.seeds_of(name, 2)) > 1
+        )
         or "strategies that use chance"
     )
     head = dict(svm="linear SVM", auto="linear SVM or fine-tuned network").get(

@@ -6,7 +6,6 @@ Each entry is an expression; `test_check.py` says which words its message must h
 
 import json
 import time
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +52,14 @@ def asked(size=2):
 def tell(indices=None, labels=(0, 1)):
     rows, after = asked()
     return balal.tell(ENT, POOL, after, rows if indices is None else indices, labels)
+
+
+def never_asked():
+    return next(row for row in range(10) if row not in asked()[0].tolist())
+
+
+class Unhashable(balal.Ordered):
+    __hash__ = None
 
 
 FAULTS = {
@@ -167,10 +174,31 @@ FAULTS = {
     ),
     "posterior start": lambda: balal.Posterior(start=1.5),
     "posterior typical": lambda: balal.Posterior(typical=2),
-    "typicality without features": lambda: balal.pool(None, logits=3 * jnp.eye(3), typicality=True),
-    "typicality above 1": lambda: check.pool(
-        replace(balal.pool(jnp.eye(3)), typicality=jnp.array([0.5, 2.0, 1.0]))
+    "prepared without features": lambda: balal.prepare(
+        balal.Posterior(), balal.pool(None, logits=3 * jnp.eye(3))
     ),
+    "withdrawn never asked": lambda: balal.withdraw(asked()[1], [never_asked()]),
+    "withdrawn twice": lambda: balal.withdraw(asked()[1], np.asarray(asked()[0])[[0, 0]]),
+    "restored but not withdrawn": lambda: balal.restore(asked()[1], asked()[0][:1]),
+    "told but withdrawn": lambda: balal.tell(
+        ENT, POOL, balal.withdraw(asked()[1], asked()[0][:1]), asked()[0][:1], [1]
+    ),
+    "budget shrunk": lambda: balal.extend(state(), budget=1),
+    "budget extended in parts": lambda: balal.extend(state(), budget=20.5),
+    "pool has lost rows": lambda: balal.ask(
+        ENT, balal.pool(FEATURES[1:], logits=LOGITS[1:]), asked()[1]
+    ),
+    "map of too few rows": lambda: balal.remap(asked()[1], [0, 1], num_rows=10),
+    "map out of range": lambda: balal.remap(asked()[1], np.arange(10), num_rows=9),
+    "map two to one": lambda: balal.remap(asked()[1], np.arange(10) // 2, num_rows=10),
+    "map loses a labelled row": lambda: balal.remap(tell(), np.full(10, -1), num_rows=9),
+    "strategy cannot be hashed": lambda: simulate(Unhashable()),
+    "strategy lacks a method": lambda: simulate(object()),
+    "no file of a strategy": lambda: balal.strategy("nowhere.py:Mine+balance"),
+    "no module of a strategy": lambda: balal.strategy("no_such_package.module:Mine"),
+    "no such attribute": lambda: balal.strategy("balal.strategies:Randm"),
+    "attribute is no strategy": lambda: balal.strategy("balal.strategies:names"),
+    "class needs settings": lambda: balal.strategy("balal.strategies:Balanced"),
     "neighbours none": lambda: neighbours.nearest(jnp.zeros((3, 2)), 0),
     "posterior sharpness": lambda: balal.Posterior(sharpness=0.5),
     "posterior noise": lambda: balal.Posterior(noise=0),

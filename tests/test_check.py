@@ -102,8 +102,25 @@ SAID = {
     "posterior landmarks": "landmarks at least 1 or None; got 1 and 0",
     "posterior start": "at least 0, got 1.5",
     "posterior typical": "between 0 and 1, got 2",
-    "typicality without features": "none were passed",
-    "typicality above 1": "row 1",
+    "prepared without features": "needs features",
+    "withdrawn never asked": "not pending; only a row that was asked and not answered",
+    "withdrawn twice": "must be distinct",
+    "restored but not withdrawn": "is not withdrawn",
+    "told but withdrawn": "returned with balal.restore may",
+    "budget shrunk": "the budget is 4, got budget=1",
+    "budget extended in parts": "must be a whole number, got 20.5",
+    "pool has lost rows": "has 9 rows and had 10",
+    "map of too few rows": "for each of the 10 old rows, got shape (2,)",
+    "map out of range": "between 0 and 8",
+    "map two to one": "rows 0, 1, 2, 3, 4 have more",
+    "map loses a labelled row": "keep labelled rows in the pool",
+    "strategy cannot be hashed": "@dataclass(frozen=True)",
+    "strategy lacks a method": "without needs, init, ask, tell",
+    "no file of a strategy": "there is no file nowhere.py",
+    "no module of a strategy": "there is no module no_such_package.module",
+    "no such attribute": "nearest it has are Random",
+    "attribute is no strategy": "expected a strategy value",
+    "class needs settings": "name a value of it, Balanced = Balanced(...)",
     "neighbours none": "got shape (3, 2) and k=0",
     "posterior sharpness": "at least 1, got 0.5",
     "posterior noise": "above 0 and finite, got 1.0 and 0",
@@ -166,7 +183,7 @@ def test_rows_that_are_no_candidates_may_hold_anything():
     features = np.ones((4, 2), np.float32)
     features[1], features[3] = 2, np.nan
     pool = balal.pool(features, candidates=np.array([True, True, True, False]))
-    assert pool.size == 4
+    assert pool.num_rows == 4
 
 
 @pytest.mark.parametrize("size", [3, 16, 64, 1000])
@@ -221,7 +238,7 @@ def test_arrays_of_any_layout_are_taken(layout, tmp_path):
 
 
 def test_large_host_arrays_are_scored_in_blocks_and_faults_keep_their_row(monkeypatch):
-    monkeypatch.setattr("balal.loop._CHUNK", 5)
+    monkeypatch.setattr("balal.pools._BLOCK", 5)
     logits = np.random.default_rng(0).normal(size=(13, 4)).astype(np.float32)
     np.testing.assert_array_equal(
         balal.pool(None, logits=logits).scores.margin, balal.margin(jnp.asarray(logits))

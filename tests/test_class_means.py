@@ -142,7 +142,7 @@ def test_how_much_is_brought_up_to_date_at_once_changes_no_pick(
         # A function anew each time: the sizes are no argument by which a compiled program could be
         # told from another.
         def program(key):
-            return balal.loop._simulate.__wrapped__(
+            return balal.simulation._simulate.__wrapped__(
                 strategy, 150, 100, pool, jnp.asarray(labels, jnp.int32), start, key, None
             )
 

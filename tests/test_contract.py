@@ -1,11 +1,8 @@
-"""The contract suite: in full for one strategy of each family and wrapper, a smoke check for every
-other name in the registry.
-
-A new name is found there; a new family or wrapper goes into FULL, and a test fails until it does.
-"""
+"""The contract suite: in full for a strategy of each type, a smoke check for every other name in the
+registry. New names and types are found there."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import jax
@@ -15,27 +12,33 @@ import pytest
 import reference
 
 import balal
-from balal.strategies import STRATEGIES, names
-from balal.testing import check_strategy
+from balal.strategies import STRATEGIES, names, registry
+from balal.strategies.base import member
+from balal.testing import check_strategy, compilations
 
-FULL = ["random", "ent_inv_div", "core_set", "ent_inv_div+balance", "ent_inv_div+posterior"]
-QUICK = {"random", "ent_inv_div+balance"}
-CHANCE = {"random", "core_set", "posterior"}
-# The suite's pools and budgets are small: the posterior takes over soon, and chooses from few rows
-# between two looks.
+# Of each type the last name that a twin can follow, which is one without chance, or else the last.
+FULL = {
+    type(balal.strategy(name)): name
+    for name in sorted(names(), key=lambda name: balal.strategy(name).uses_chance is False)
+}.values()
+# The suite's pools and budgets are small: what takes over late, or looks again only after many
+# answers, does so soon.
 SOON = dict(start=3, every=2, near=4)
+
+
+def soon(strategy):
+    known = {field.name for field in fields(strategy)}
+    return replace(strategy, **{name: value for name, value in SOON.items() if name in known})
 
 
 def twin(name):
     """A NumPy twin of a strategy without chance."""
-    first, _, rule = name.partition("+")
+    first, rule = registry.split(name)
 
     def picks(features, scores, candidates, labels, start, budget, num_classes):
         free = candidates.copy()
         free[start[0]] = False
-        score = {"ent": "entropy", "ms": "margin", "lc": "least_confidence"}[
-            first.partition("_")[0]
-        ]
+        score = {"ent": "entropy", "ms": "margin", "lc": "least_confidence"}[first.split("_")[0]]
         values = scores[score] * (1 if "inv" in first else -1)
         if "div" in first:
             order = reference.diversify(values, scores["predicted"], budget, free)
@@ -56,33 +59,29 @@ def twin(name):
                 start=start,
                 candidates=candidates,
             )
+        printed = dict(denominator="max", patience=None) if rule == "balance_printed" else {}
         return reference.balanced(
-            order, features, labels, budget, num_classes, start=start[0], candidates=candidates
+            order,
+            features,
+            labels,
+            budget,
+            num_classes,
+            start=start[0],
+            candidates=candidates,
+            **printed,
         )[0]
 
     return picks
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.quick if name in QUICK else ()) for name in FULL]
+    "name",
+    [pytest.param(name, marks=() if "posterior" in name else pytest.mark.quick) for name in FULL],
 )
 def test_the_whole_contract(name):
-    first = name.partition("+")[0]
-    examples = 5 if name in QUICK else 3
-    strategy = balal.strategy(name)
-    if isinstance(strategy, balal.Posterior):
-        strategy = replace(strategy, **SOON)
-    check_strategy(
-        strategy,
-        examples=examples,
-        chance=first in CHANCE,
-        reference=None if first in CHANCE else twin(name),
-    )
-
-
-def test_the_suite_covers_every_family_and_every_wrapper():
-    families = {type(balal.strategy(name)) for name in FULL}
-    assert families == {type(balal.strategy(name)) for name in names()}
+    strategy = soon(balal.strategy(name))
+    follows = strategy.uses_chance is False
+    check_strategy(strategy, examples=4, reference=twin(name) if follows else None)
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in FULL])
@@ -102,6 +101,16 @@ def test_every_other_name_picks_distinct_candidates(name):
         key=jax.random.key(0),
     ).indices
     assert sorted(picks.tolist()) == np.flatnonzero(np.arange(20) % 3 > 0).tolist()
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_name_says_of_itself_what_its_type_does(name):
+    strategy = balal.strategy(name)
+    first, rule = registry.split(name)
+    assert strategy.adaptive == bool(rule or first == "posterior")
+    assert strategy.uses_chance == (first in ("random", "core_set", "posterior"))
+    assert strategy.nested == ("balance" not in rule)
+    assert member(strategy, "flops")(1000, 8, 4, 20) >= 0
 
 
 @pytest.mark.parametrize("name", ["core_set", "ent_inv_div+balance", "ent_inv_div+posterior"])
@@ -138,8 +147,8 @@ def test_one_program_serves_all_budgets():
             num_classes=2,
             key=jax.random.key(0),
         )
-        before = before or balal.loop.compilations()
-    assert balal.loop.compilations() == before
+        before = before or compilations()
+    assert compilations() == before
 
 
 # The suite must be able to fail: strategies that break one contract each.
@@ -163,9 +172,9 @@ class Broken(balal.Ordered):
         if self.fault == "asks labelled rows again":
             free = pool.candidates
         if self.fault == "depends on the size of the pool":
-            values = values * (1 - pool.size % 2 * 2)
+            values = values * (1 - pool.num_rows % 2 * 2)
         if self.fault == "depends on the place of a row":
-            values = values + jnp.arange(pool.size)
+            values = values + jnp.arange(pool.num_rows)
         order = jnp.lexsort((values, ~free))[:budget]
         if self.fault == "asks a row twice":
             order = order.at[-1].set(order[0])
@@ -184,28 +193,49 @@ class Broken(balal.Ordered):
 
 
 @dataclass(frozen=True)
-class Forgets:
+class Forgets(balal.Strategy):
     """Chance kept in what `ask` returns: lost when the state is saved."""
 
-    needs = ()
+    @property
+    def needs(self):
+        return ()
 
     def init(self, pool, labelled, budget, num_classes, key):
         return key
 
     def ask(self, memory, pool, labelled):
         key, draw = jax.random.split(memory)
-        values = jax.random.uniform(draw, (pool.size,))
-        return jnp.argmax(jnp.where(balal.types.available(pool, labelled), values, -1)).astype(
-            jnp.int32
-        ), key
+        values = jax.random.uniform(draw, (pool.num_rows,))
+        free = balal.available(pool, labelled)
+        index = jnp.argmax(jnp.where(free, values, -1)).astype(jnp.int32)
+        return balal.Pick(index, jnp.int32(-1)), key
 
     def tell(self, memory, pool, index, label):
         return memory
 
-    def guess(self, memory, pool, index):
-        return jnp.int32(-1)
 
-    def grow(self, memory, num_classes):
+@dataclass(frozen=True)
+class Peeks(balal.Strategy):
+    """Reads the answers where `ask` is not to look for them: asks rows far from those of class
+    0."""
+
+    @property
+    def needs(self):
+        return ("features",)
+
+    def init(self, pool, labelled, budget, num_classes, key):
+        return ()
+
+    def ask(self, memory, pool, labelled):
+        rows = pool.features[labelled.indices]
+        weight = (labelled.labels == 0)[:, None]
+        middle = jnp.sum(jnp.where(weight, rows, 0), axis=0) / jnp.maximum(jnp.sum(weight), 1)
+        distances = jnp.sum(jnp.square(pool.features - middle[None, :]), axis=1)
+        free = balal.available(pool, labelled)
+        index = jnp.argmax(jnp.where(free, distances, -1)).astype(jnp.int32)
+        return balal.Pick(index, jnp.int32(-1)), memory
+
+    def tell(self, memory, pool, index, label):
         return memory
 
 
@@ -229,7 +259,7 @@ def test_a_strategy_that_breaks_a_contract_is_told_which(fault, contract, said):
 
 
 def test_a_strategy_without_that_fault_passes():
-    check_strategy(Broken("none"), examples=3, chance=False)
+    check_strategy(Broken("none"), examples=3)
 
 
 def test_memory_that_does_not_survive_saving_is_found():
@@ -237,9 +267,48 @@ def test_memory_that_does_not_survive_saving_is_found():
         check_strategy(Forgets(), examples=6)
 
 
-def test_a_strategy_that_is_said_to_use_chance_must():
-    with pytest.raises(AssertionError, match="said to use chance"):
-        check_strategy(Broken("none"), examples=1, chance=True)
+def test_answers_that_are_read_off_the_labelled_set_are_found():
+    with pytest.raises(AssertionError, match="which are not to be read"):
+        check_strategy(Peeks(), examples=4)
+
+
+@dataclass(frozen=True)
+class Claims(Broken):
+    """Broken in nothing but what it says of itself."""
+
+    claim: str = ""
+
+    @property
+    def uses_chance(self):
+        return True if self.claim == "chance" else None
+
+    def order(self, pool, labelled, budget, key):
+        order = super().order(pool, labelled, budget, key)
+        return jnp.roll(order, budget % 5) if self.claim == "nested" else order
+
+    @property
+    def nested(self):
+        return self.claim == "nested"
+
+    def flops(self, num_rows, num_features, num_classes, budget):
+        return 1e6 / num_rows if self.claim == "flops" else 0.0
+
+    def reason(self, memory, pool, labelled, picks, names):
+        return [] if self.claim == "reason" else ["first"] * len(picks.index)
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ("chance", "says that it uses chance, and other keys give the same"),
+        ("nested", "nested"),
+        ("flops", "says more num_rows take fewer operations"),
+        ("reason", "a reason for each pick"),
+    ],
+)
+def test_a_strategy_that_says_of_itself_what_is_not_so_is_found(claim, said):
+    with pytest.raises(AssertionError, match=said):
+        check_strategy(Claims("none", claim=claim), examples=2)
 
 
 @pytest.mark.quick

@@ -80,7 +80,7 @@ def test_operations_grow_with_what_there_is_to_do():
             if options
             else balal.strategy(name)
         )
-        return balal.cost._flops(strategy, 1000, 8, 4, budget)
+        return strategy.flops(1000, 8, 4, budget)
 
     assert cost("core_set+balance") == cost("core_set") + cost("random+balance")
     neighbours = 2 * 1000 * 1000 * 8
@@ -104,8 +104,8 @@ def test_a_job_above_the_limit_is_refused_before_anything_is_allocated():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("random", 0, 4, 0, 3, 10), "rows must be a whole number of at least 1"),
-        (("random", 10, -4, 0, 3, 10), "size must be a whole number of at least 0"),
+        (("random", 0, 4, 0, 3, 10), "num_rows must be a whole number of at least 1"),
+        (("random", 10, -4, 0, 3, 10), "num_features must be a whole number of at least 0"),
         (("ent", 10, 4, 0, 3, 10), "needs scores"),
         (("posterior", 10, 0, 0, 3, 10), "needs features"),
     ],
@@ -115,14 +115,15 @@ def test_sizes_that_make_no_sense_are_refused(arguments, sentence):
         balal.estimate(balal.strategy(arguments[0]), *arguments[1:])
 
 
-def test_a_strategy_that_is_not_known_is_refused():
-    class Own:
+def test_operations_of_a_strategy_that_does_not_say_are_not_known():
+    @dataclasses.dataclass(frozen=True)
+    class Own(balal.Ordered):
         needs = ()
 
-        def init(self, *_):
-            """Not reached."""
+        def order(self, pool, labelled, budget, key):
+            return jnp.arange(budget, dtype=jnp.int32)
 
-        ask = tell = guess = grow = init
-
-    with pytest.raises(ValueError, match="the cost of Own is not known"):
-        balal.estimate(Own(), 10, 2, 0, 2, 3)
+    for strategy in (Own(), balal.Balanced(Own()), balal.Posterior(Own())):
+        cost = balal.estimate(strategy, 100, 2, 3, 2, 3)
+        assert cost.flops is None
+        assert cost.bytes > 100 * 2 * 4

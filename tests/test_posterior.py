@@ -537,14 +537,14 @@ def test_large_pools_look_for_neighbours_among_some_candidates(monkeypatch):
     np.testing.assert_allclose(few[:40], gaussian_process.typicality(features[:40]), atol=0.026)
 
 
-def test_a_small_budget_gets_the_first_picks_of_a_large_one_and_a_pool_with_its_typicality_the_same():
+def test_a_small_budget_gets_the_first_picks_of_a_large_one_and_a_prepared_pool_the_same():
     rng = np.random.default_rng(10)
     features, labels = rng.normal(size=(80, 3)).astype(np.float32), rng.integers(0, 4, 80)
     strategy = balal.strategy("random+posterior")
     arguments = dict(num_classes=4, key=jax.random.key(1), capacity=30)
     large = balal.one_shot(strategy, balal.pool(features), labels, budget=30, **arguments)
     small = balal.one_shot(
-        strategy, balal.pool(features, typicality=True), labels, budget=18, **arguments
+        strategy, balal.prepare(strategy, balal.pool(features)), labels, budget=18, **arguments
     )
     assert small.indices[:18].tolist() == large.indices[:18].tolist()
     first = balal.one_shot(
@@ -558,7 +558,7 @@ def test_odd_rows_are_asked_less_often():
     rng = np.random.default_rng(11)
     labels = np.arange(200) % 4
     features = (4 * np.eye(4)[labels] + rng.normal(size=(200, 4))).astype(np.float32)
-    pool = balal.pool(features, typicality=True)
+    pool = balal.prepare(balal.Posterior(), balal.pool(features))
     asked = [
         balal.one_shot(
             balal.Posterior(typical=typical),
@@ -570,5 +570,5 @@ def test_odd_rows_are_asked_less_often():
         ).indices
         for typical in (0.0, 1.0)
     ]
-    means = [float(pool.typicality[rows].mean()) for rows in asked]
+    means = [float(pool.prepared["typicality"].value[rows].mean()) for rows in asked]
     assert means[0] + 0.1 < means[1]

@@ -17,7 +17,7 @@ from reference import imbalanced_pool
 import balal
 from balal import sharding
 from balal.kernels import gaussian_process, neighbours
-from balal.types import Pool, Scores
+from balal.types import Pool, Prepared, Scores
 
 DEVICES = 8
 ROWS, SIZE, CLASSES, BUDGET = 1003, 16, 12, 100
@@ -151,7 +151,7 @@ def compiled(mesh, name: str, rows: int, size: int):
             features,
             Scores(scores, scores, scores, predicted),
             candidates=candidates,
-            typicality=scores,
+            prepared=dict(typicality=Prepared(scores, jnp.zeros(2, jnp.uint32))),
         )
         return balal.simulate(
             balal.strategy(name), pool, labels, budget=1000, num_classes=100, key=jax.random.key(0)
@@ -259,6 +259,6 @@ def test_a_mesh_without_the_axis_changes_nothing():
 
 def test_what_fills_a_pool_up_is_never_a_candidate(mesh):
     pool = sharding.spread(mesh, Pool(jnp.ones((5, 2)), candidates=jnp.arange(5) > 0))
-    assert pool.size == DEVICES
+    assert pool.num_rows == DEVICES
     assert pool.candidates.tolist() == [False, True, True, True, True, False, False, False]
     assert {shard.data.shape for shard in pool.features.addressable_shards} == {(1, 2)}

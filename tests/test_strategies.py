@@ -53,7 +53,7 @@ def test_uncertainty_strategies_order_by_their_score(name):
     pool, labels = small_pool()
     score = {"ent": "entropy", "ms": "margin", "lc": "least_confidence"}[name.partition("_")[0]]
     values = np.asarray(getattr(pool.scores, score)) * (1 if "inv" in name else -1)
-    everywhere = np.ones(pool.size, bool)
+    everywhere = np.ones(pool.num_rows, bool)
     if "div" in name:
         expected = reference.diversify(values, np.asarray(pool.scores.predicted), 20, everywhere)
     else:

@@ -6,32 +6,48 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from balal import check, labelled_set, sharding
+from balal import check, labelled_set, sharding, xla
 from balal.kernels import balancing, class_means
-from balal.strategies.base import Budget, Strategy, largest_budget
-from balal.types import Labelled, Pool, available
+from balal.strategies.base import (
+    Budget,
+    Names,
+    Strategy,
+    largest_budget,
+    member,
+    plural,
+    reasons_of_rule,
+)
+from balal.types import Labelled, Pick, Pool, available
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Memory:
-    """first: the memory of the first strategy. counts: [C] and means: [C, D] of the answers.
-    bounds: on the distances of the rows to the means. total: labels there will be when the budget
-    is spent. wanted: what the last pick hoped for."""
+    """
+    Attributes:
+      first: the memory of the first strategy.
+      counts: int32 [C], labels of each class.
+      means: [C, D], of the features of each class.
+      bounds: on the distances of the rows to the means.
+      labels: int32 [N], the answer to each row, -1 where there is none.
+      total: labels there will be when the budget is spent.
+      key: breaks ties between classes.
+    """
 
     first: Any
     counts: Int[Array, "*S C"]
     means: Float[Array, "*S C D"]
     bounds: class_means.Bounds
+    labels: Int[Array, "*S N"]
     total: Int[Array, "*S"]
     key: Key[Array, "*S"]
-    wanted: Int[Array, "*S"]
 
 
 @dataclass(frozen=True)
-class Balanced:
+class Balanced(Strategy):
     """Follows `first`, then balances: each further pick lies near the mean of the known class with
     the fewest labels and far from the over-represented ones. The means follow every answer.
 
@@ -70,49 +86,51 @@ class Balanced:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.first.needs, "features")))
 
+    @property
+    def uses_chance(self) -> bool | None:
+        return True if self.ties == "random" else member(self.first, "uses_chance")
+
     def init(
         self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]
     ) -> Memory:
         features = _features(pool)
-        places = labelled.indices.shape[0]
-        balancing.fits(places + largest_budget(labelled, budget), num_classes)
+        capacity = labelled.indices.shape[0]
+        balancing.fits(capacity + largest_budget(labelled, budget), num_classes)
         memory = Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key),
             counts=jnp.zeros(num_classes, jnp.int32),
             means=jnp.zeros((num_classes, features.shape[1]), jnp.float32),
             bounds=class_means.begin(features, num_classes=num_classes, candidates=pool.candidates),
+            labels=jnp.full(pool.num_rows, -1, jnp.int32),
             # Begun anew in the middle of a budget, part of it is in `labelled` already: the record
             # has no room for more than the rest.
-            total=jnp.minimum(labelled.count + budget, jnp.maximum(places, budget)),
+            total=jnp.minimum(labelled.count + budget, jnp.maximum(capacity, budget)),
             # `first` has the key itself, so that a strategy and its balanced form begin with the
             # same picks.
             key=jax.random.fold_in(key, 1),
-            wanted=jnp.int32(-1),
         )
 
-        def start(place, memory):
-            return _add(memory, features, labelled.indices[place], labelled.labels[place])
+        def learn(number, memory):
+            return _learn(memory, features, labelled.indices[number], labelled.labels[number])
 
-        return jax.lax.fori_loop(jnp.int32(0), labelled.count.astype(jnp.int32), start, memory)
+        return jax.lax.fori_loop(jnp.int32(0), labelled.count.astype(jnp.int32), learn, memory)
 
-    def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Memory]:
-        wanted_so_far = labelled_set.columns(labelled)["wanted"]
+    def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Pick, Memory]:
         rules = dict(at_mean=self.at_mean, known_classes=self.known_classes)
-        switched = balancing.switches(
-            memory.counts, labelled.count, memory.total - labelled.count, **rules
-        )
+        answers = jnp.where(labelled.indices >= 0, memory.labels[labelled.indices], -1)
+        hopes = labelled_set.columns(labelled)["wanted"]
+        left = memory.total - labelled.count
+        switched = balancing.switches(memory.counts, labelled.count, left, **rules)
         if self.latch:
-            switched |= jnp.any(wanted_so_far >= 0)
+            switched |= jnp.any(hopes >= 0)
         num_classes = memory.counts.shape[0]
-        missed = balancing.misses(labelled.labels, wanted_so_far, num_classes=num_classes)
+        missed = balancing.misses(answers, hopes, num_classes=num_classes)
         tie_key = jax.random.fold_in(memory.key, labelled.count)
-        rank = balancing.tie_rank(
-            labelled.labels, num_classes=num_classes, key=tie_key, ties=self.ties
-        )
+        rank = balancing.tie_rank(answers, num_classes=num_classes, key=tie_key, ties=self.ties)
         wanted = balancing.wanted_class(memory.counts, missed, rank, patience=self.patience)
         wanted = jnp.where(switched, wanted, -1)
         _, over = balancing.represented(memory.counts, labelled.count, **rules)
-        pick, known = class_means.choose(
+        nearest, bounds = class_means.choose(
             memory.bounds,
             _features(pool),
             memory.means,
@@ -121,60 +139,83 @@ class Balanced:
             available(pool, labelled),
             denominator=self.denominator,
         )
+
+        def follow():
+            pick, first = self.first.ask(memory.first, pool, labelled)
+            return pick.index, first
+
         # The bounds stay outside the branch, which would copy them.
-        pick, first = jax.lax.cond(
-            wanted >= 0,
-            lambda: (pick, memory.first),
-            lambda: self.first.ask(memory.first, pool, labelled),
-        )
-        return pick, replace(memory, first=first, bounds=known, wanted=wanted)
+        index, first = jax.lax.cond(wanted >= 0, lambda: (nearest, memory.first), follow)
+        return Pick(index, wanted), replace(memory, first=first, bounds=bounds)
 
     def tell(
         self, memory: Memory, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]
     ) -> Memory:
         memory = replace(memory, first=self.first.tell(memory.first, pool, index, label))
-        return _add(memory, _features(pool), index, label)
+        return _learn(memory, _features(pool), index, label)
 
-    def guess(self, memory: Memory, pool: Pool, index: Int[Array, ""]) -> Int[Array, ""]:
-        del pool, index
-        return memory.wanted
+    def grow(self, memory: Memory, num_classes: int) -> Memory | None:
+        first = member(self.first, "grow")(memory.first, num_classes)
+        if first is None and memory.first is not None:
+            return None
 
-    def grow(self, memory: Memory, num_classes: int) -> Memory:
         def pad(rows):
             return jnp.pad(rows, [(0, num_classes - rows.shape[0])] + [(0, 0)] * (rows.ndim - 1))
 
         return replace(
             memory,
-            first=self.first.grow(memory.first, num_classes),
+            first=first,
             counts=pad(memory.counts),
             means=pad(memory.means),
             bounds=class_means.grow(memory.bounds, num_classes),
         )
 
+    def flops(
+        self, num_rows: int, num_features: int, num_classes: int, budget: int
+    ) -> float | None:
+        first = member(self.first, "flops")(num_rows, num_features, num_classes, budget)
+        # At a pick: distances to one mean, three operations a number, and one ratio for each class
+        # and row.
+        own = float(budget) * num_rows * (3 * num_features + 3 * num_classes)
+        return None if first is None else first + own
 
-def _add(
+    def reason(
+        self, memory: Memory, pool: Pool, labelled: Labelled, picks: Pick, names: Names
+    ) -> list[str]:
+        counts = np.asarray(memory.counts)
+
+        def sentence(wanted: int) -> str:
+            known = f"{names.of_target(wanted)} ({plural(counts[wanted], 'label')})"
+            return f"aimed at {known}, which is rare so far"
+
+        return reasons_of_rule(sentence, self.first, memory.first, pool, labelled, picks, names)
+
+
+def _learn(
     memory: Memory, features: Float[Array, "N D"], index: Int[Array, ""], label: Int[Array, ""]
 ) -> Memory:
     """One answer enters its class's mean. Label -1: not answered yet."""
-    place = jnp.where(label >= 0, label, memory.counts.shape[0])
-    counts = memory.counts.at[place].add(1, mode="drop")
+    told, num_classes = label >= 0, memory.counts.shape[0]
+    column = jnp.where(told, label, num_classes)
+    counts = memory.counts.at[column].add(1, mode="drop")
     # A running mean, not a sum: a large common offset of the features costs it no precision.
     before = memory.means[label]
-    mean = before + (sharding.fetch(features, index).astype(jnp.float32) - before) / jnp.maximum(
-        counts[label], 1
-    )
-    length = jnp.where(counts[label] == 1, jnp.inf, jnp.sqrt(jnp.sum(jnp.square(mean - before))))
-    # A loop of one round or none, which begins once nothing reads the means as they were: the
-    # compiler would copy them all otherwise.
-    rounds = ((label >= 0) & (length >= 0)).astype(jnp.int32)
-    means = jax.lax.fori_loop(
-        0, rounds, lambda _, means: means.at[place].set(mean, mode="drop"), memory.means
+    row = sharding.fetch(features, index).astype(jnp.float32)
+    mean = before + (row - before) / jnp.maximum(counts[label], 1)
+    length = jnp.sqrt(jnp.sum(jnp.square(mean - before)))
+    length = jnp.where(counts[label] == 1, jnp.inf, length)
+    means = xla.run_if(
+        # Begun once nothing reads the means as they were: the compiler would copy them otherwise.
+        told & (length >= 0),
+        lambda means: means.at[column].set(mean, mode="drop"),
+        memory.means,
     )
     return replace(
         memory,
         counts=counts,
         means=means,
-        bounds=class_means.move(memory.bounds, place, length),
+        bounds=class_means.move(memory.bounds, column, length),
+        labels=memory.labels.at[jnp.where(told, index, len(memory.labels))].set(label, mode="drop"),
     )
 
 

@@ -1,22 +1,49 @@
 """What a strategy is: the protocol every one keeps, and the short form for those that do not look
-at answers."""
+at answers.
 
-from dataclasses import dataclass
+Inherit `Strategy`, or `Ordered`, for the defaults of what you leave out. A class of one's own that
+inherits neither needs `needs`, `init`, `ask` and `tell`; for the rest the defaults stand in, too.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, Key
 
-from balal.types import Labelled, Pool, available
+from balal.types import Labelled, Pick, Pool, available
 
 Budget = int | Int[Array, ""]
 
 
-def largest_budget(labelled: Labelled, budget: Budget) -> int:
-    """How many labels `budget` may be at most: itself, or, where it is data, the places of
-    `labelled`."""
-    return labelled.indices.shape[0] if isinstance(budget, jax.Array) else budget
+@dataclass(frozen=True)
+class Names:
+    """What the classes are called in sentences for people.
+
+    Attributes:
+      target: names of the target classes, by class id.
+      source: names of the source classes.
+    """
+
+    target: Sequence[str] = ()
+    source: Sequence[str] = ()
+
+    def of_target(self, label: int) -> str:
+        """
+        >>> Names(("cat",)).of_target(0), Names().of_target(3)
+        ('cat', 'class 3')
+        """
+        return self.target[label] if 0 <= label < len(self.target) else f"class {label}"
+
+    def of_source(self, label: int) -> str:
+        """
+        >>> Names().of_source(7)
+        'source class 7'
+        """
+        return self.source[label] if 0 <= label < len(self.source) else f"source class {label}"
 
 
 @runtime_checkable
@@ -24,69 +51,270 @@ class Strategy(Protocol):
     """A frozen value whose fields are hyper-parameters: equal strategies hash equal and share one
     compilation.
 
-    All methods are pure and run inside jit. `memory` is any pytree that makes a pick cheap. What
-    must survive saving, late answers and a changed pool has to follow from `init` and the `tell`s
-    after it: whatever `ask` changes in the memory is a convenience that may be dropped. Where `ask`
-    uses chance, it derives it from a key in the memory and from `labelled.count`.
+    `prepare`, `init`, `ask`, `tell` and `grow` are pure and run inside jit. `memory` is any pytree
+    that makes a pick cheap. What a strategy knows of answers came through `init` and `tell` and is
+    in its memory. What must survive saving, late answers and a changed pool has to follow from
+    `init` and the `tell`s after it: whatever `ask` changes in the memory is a convenience that may
+    be dropped. Where `ask` uses chance, it derives it from a key in the memory and from
+    `labelled.count`.
     """
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The fields of `Pool` it reads: ("scores",), ("features",), ..."""
-        ...
+        return ()
+
+    # What a pick comes from.
+
+    def prepare(self, pool: Pool) -> Any:
+        """What follows from the features and candidates alone: a pytree of arrays, None for
+        nothing.
+
+        It is worked out once, kept in `pool.prepared` under `prepared_key`, and read with
+        `prepared(self, pool)`. `pool` has nothing but its features and candidates.
+        """
+        return None
 
     def init(
-        self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]
+        self,
+        pool: Pool,
+        labelled: Labelled,
+        budget: Budget,
+        num_classes: int,
+        key: Key[Array, ""],
     ) -> Any:
         """The memory before at most `budget` new labels are bought. Rows of `labelled` may be
         unanswered yet: their label is -1.
 
-        `labelled` has a place for each of them. The budget is a whole number, or, where one program
-        serves several, data: what sets a shape is then the number of places (see `largest_budget`).
+        `labelled` has room for each of the new labels. The budget is a whole number, or, where one
+        program serves several, data: what sets a shape is then that room (see `largest_budget`).
 
         In the middle of a budget, after the pool has changed, it is called again with all rows
-        labelled and pending so far and with the
-        same `budget`, of which part is spent then: `labelled` has no more free places than labels
-        may still be bought.
+        labelled and pending so far and with the same `budget`, of which part is spent then:
+        `labelled` has no more room than for the labels that may still be bought.
         """
         ...
 
-    def ask(self, memory: Any, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Any]:
-        """One pick, int32, and the memory. `labelled` holds the answers so far and, with label -1
-        or their guess, the pending rows."""
+    def ask(self, memory: Any, pool: Pool, labelled: Labelled) -> tuple[Pick, Any]:
+        """One pick, and the memory.
+
+        `labelled` says what may be asked, how much is spent and what each row was wanted for; its
+        labels are not to be read: they came by `init` and `tell`.
+        """
         ...
 
     def tell(self, memory: Any, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]) -> Any:
-        """The memory after one answer."""
-        ...
-
-    def guess(self, memory: Any, pool: Pool, index: Int[Array, ""]) -> Int[Array, ""]:
-        """What the row that `ask` has just picked is taken for while its answer is pending; -1:
-        nothing."""
+        """The memory after one answer. A label of -1 changes nothing."""
         ...
 
     def grow(self, memory: Any, num_classes: int) -> Any:
-        """The same memory with room for more classes."""
-        ...
+        """The same memory with room for more classes; None has it made anew from the answers."""
+        return None
+
+    # What it says of itself.
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether picks depend on answers. A rule can take over from strategies that do not."""
+        return True
+
+    @property
+    def uses_chance(self) -> bool | None:
+        """Whether another key gives other picks. None: not known, so that programs run it with as
+        many keys as one that does."""
+        return None
+
+    @property
+    def nested(self) -> bool:
+        """Whether the picks of a small budget are the first ones of a larger one: then only the
+        largest is simulated."""
+        return False
+
+    @property
+    def version(self) -> int:
+        """Goes up with every change that makes the same settings pick other rows."""
+        return 1
+
+    @property
+    def prepared_key(self) -> str:
+        """The key of `pool.prepared` under which it keeps what `prepare` makes: its type and
+        settings, unless it is the same for many settings."""
+        return describe(self)
+
+    def stages(self) -> tuple[tuple["Strategy", int | None], ...]:
+        """Strategies that make the same picks one after another, each with the labels that it buys
+        (the last: None). Programs simulate them apart, so that they share compiled programs."""
+        return ((self, None),)
+
+    def aim(self, weights: tuple[float, ...]) -> "Strategy":
+        """The strategy for which labels of each class are worth so much; itself where it can have
+        no target."""
+        return self
+
+    def flops(
+        self, num_rows: int, num_features: int, num_classes: int, budget: int
+    ) -> float | None:
+        """Floating-point operations of a whole budget, in its plain form and after the scores.
+        None: not known."""
+        return None
+
+    def reason(
+        self, memory: Any, pool: Pool, labelled: Labelled, picks: Pick, names: Names
+    ) -> list[str]:
+        """A sentence on each pick: what it went by. Runs on the host.
+
+        Args:
+          memory: of true answers. labelled: the answers.
+          picks: index and wanted, [n] each, in the order of the asking.
+          names: of target and source classes.
+        """
+        wanted = np.asarray(picks.wanted).tolist()
+        return [f"asked for {names.of_target(c)}" if c >= 0 else "asked next" for c in wanted]
+
+
+def member(strategy: Any, name: str) -> Any:
+    """A method or fact of a strategy, the protocol's default where it leaves it out.
+
+    >>> member(object(), "nested")
+    False
+    """
+    if hasattr(strategy, name):
+        return getattr(strategy, name)
+    default = vars(Strategy)[name]
+    return default.__get__(strategy, type(strategy))
+
+
+def prepared(strategy: Any, pool: Pool) -> Any:
+    """What the strategy's `prepare` makes of the pool: kept there, or worked out now. Runs inside
+    jit."""
+    key = member(strategy, "prepared_key")
+    if key in pool.prepared:
+        return pool.prepared[key].value
+    return member(strategy, "prepare")(alone(pool))
+
+
+def alone(pool: Pool) -> Pool:
+    """The pool as `prepare` sees it: features and candidates."""
+    return Pool(features=pool.features, candidates=pool.candidates)
+
+
+def prepares(strategy: Any) -> bool:
+    """Whether a strategy has anything to prepare."""
+    own = getattr(type(strategy), "prepare", Strategy.prepare)
+    return own is not Strategy.prepare
+
+
+def reasons_of_rule(
+    sentence: Callable[[int], str],
+    first: Any,
+    first_memory: Any,
+    pool: Pool,
+    labelled: Labelled,
+    picks: Pick,
+    names: Names,
+) -> list[str]:
+    """The reasons of a rule: its own sentence on a pick that it wanted a class of, that of the
+    strategy which it follows on the others."""
+    wanted = np.asarray(picks.wanted)
+    followed = Pick(np.asarray(picks.index)[wanted < 0], wanted[wanted < 0])
+    told = iter(member(first, "reason")(first_memory, pool, labelled, followed, names))
+    return [sentence(label) if label >= 0 else next(told) for label in wanted.tolist()]
+
+
+def plural(number: int, noun: str) -> str:
+    """
+    >>> plural(1, "label"), plural(0, "label")
+    ('1 label', '0 labels')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def parts(strategy: Any) -> Iterator[Any]:
+    """The strategy, and every strategy in its fields, and in theirs: each once.
+
+    >>> from balal.strategies import strategy
+    >>> [type(part).__name__ for part in parts(strategy("core_set+balance"))]
+    ['Balanced', 'CoreSet']
+    """
+    found: list[Any] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, tuple | list):
+            for item in value:
+                collect(item)
+        elif hasattr(value, "ask") and not isinstance(value, type) and value not in found:
+            found.append(value)
+            for field in fields(value) if is_dataclass(value) else ():
+                collect(getattr(value, field.name))
+
+    collect(strategy)
+    return iter(found)
+
+
+def describe(strategy: Any) -> str:
+    """Type, version and the settings that differ from the defaults, in one line. A new field with a
+    default leaves it as it was.
+
+    >>> from balal.strategies import strategy
+    >>> describe(strategy("ent_inv+balance")), describe(strategy("ent"))
+    ('Balanced(first=Uncertainty(inverted=True))', 'Uncertainty()')
+    """
+
+    def written(value: Any) -> str:
+        if isinstance(value, tuple):
+            return f"({', '.join(map(written, value))}{',' * (len(value) == 1)})"
+        return describe(value) if is_dataclass(value) else repr(value)
+
+    if not is_dataclass(strategy) or isinstance(strategy, type):
+        return repr(strategy)
+    settings = [
+        f"{field.name}={written(getattr(strategy, field.name))}"
+        for field in fields(strategy)
+        if not is_default(field, getattr(strategy, field.name))
+    ]
+    version = member(strategy, "version") if hasattr(strategy, "ask") else 1
+    number = f" version {version}" if version != 1 else ""
+    return f"{type(strategy).__qualname__}({', '.join(settings)}){number}"
+
+
+def is_default(field: Any, value: Any) -> bool:
+    """Whether a value is the default of its dataclass field."""
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    # Of the same type: True is not 1.
+    return type(value) is type(default) and value == default
+
+
+def largest_budget(labelled: Labelled, budget: Budget) -> int:
+    """How many labels `budget` may be at most: itself, or, where it is data, the room in
+    `labelled`."""
+    return labelled.indices.shape[0] if isinstance(budget, jax.Array) else budget
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Order:
-    """Memory of an ordered strategy: the rows in the order in which they will be asked, int32 [b],
-    -1 where candidates ran out."""
+    """Memory of an ordered strategy.
+
+    Attributes:
+      indices: int32 [b], the rows in the order in which they will be asked, -1 where candidates ran
+        out.
+    """
 
     indices: Int[Array, "*S b"]
 
 
 @dataclass(frozen=True)
-class Ordered:
+class Ordered(Strategy):
     """Base of the strategies that rank the pool in one shot: implement `order`, and `needs` where
     it is not the scores."""
 
     @property
     def needs(self) -> tuple[str, ...]:
         return ("scores",)
+
+    @property
+    def adaptive(self) -> bool:
+        return False
 
     def order(
         self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]
@@ -96,34 +324,31 @@ class Ordered:
         raise TypeError(f"{type(self).__name__} must implement order(pool, labelled, budget, key)")
 
     def init(
-        self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]
+        self,
+        pool: Pool,
+        labelled: Labelled,
+        budget: Budget,
+        num_classes: int,
+        key: Key[Array, ""],
     ) -> Order:
         del num_classes
-        wanted = largest_budget(labelled, budget)
-        possible = min(wanted, pool.size)
-        return Order(
-            jnp.pad(
-                self.order(pool, labelled, possible, key),
-                (0, wanted - possible),
-                constant_values=-1,
-            )
-        )
+        most = largest_budget(labelled, budget)
+        possible = min(most, pool.num_rows)
+        order = self.order(pool, labelled, possible, key)
+        return Order(jnp.pad(order, (0, most - possible), constant_values=-1))
 
-    def ask(self, memory: Order, pool: Pool, labelled: Labelled) -> tuple[Int[Array, ""], Order]:
+    def ask(self, memory: Order, pool: Pool, labelled: Labelled) -> tuple[Pick, Order]:
         free = available(pool, labelled)
         askable = (memory.indices >= 0) & free[memory.indices]
         first = memory.indices[jnp.argmax(askable)]
-        return jnp.where(jnp.any(askable), first, -1).astype(jnp.int32), memory
+        index = jnp.where(jnp.any(askable), first, -1).astype(jnp.int32)
+        return Pick(index, jnp.int32(-1)), memory
 
     def tell(
         self, memory: Order, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]
     ) -> Order:
         del pool, index, label
         return memory
-
-    def guess(self, memory: Order, pool: Pool, index: Int[Array, ""]) -> Int[Array, ""]:
-        del memory, pool, index
-        return jnp.int32(-1)
 
     def grow(self, memory: Order, num_classes: int) -> Order:
         del num_classes

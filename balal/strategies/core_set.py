@@ -1,12 +1,13 @@
 """Core-set: greedy k-center over the features, the labelled rows as first centres."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Array, Int, Key
 
 from balal.kernels.k_center import k_center
-from balal.strategies.base import Ordered
-from balal.types import Labelled, Pool
+from balal.strategies.base import Names, Ordered
+from balal.types import Labelled, Pick, Pool
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,14 @@ class CoreSet(Ordered):
     def needs(self) -> tuple[str, ...]:
         return ("features",)
 
+    @property
+    def uses_chance(self) -> bool:
+        return True
+
+    @property
+    def nested(self) -> bool:
+        return True
+
     def order(
         self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]
     ) -> Int[Array, " budget"]:
@@ -30,3 +39,12 @@ class CoreSet(Ordered):
         return k_center(
             features, budget, labelled=labelled.indices, candidates=pool.candidates, key=key
         ).indices
+
+    def flops(self, num_rows: int, num_features: int, num_classes: int, budget: int) -> float:
+        # A pass for each centre, three operations a number.
+        return 3.0 * num_rows * num_features * budget
+
+    def reason(
+        self, memory: Any, pool: Pool, labelled: Labelled, picks: Pick, names: Names
+    ) -> list[str]:
+        return ["farthest from everything before it"] * len(picks.index)

@@ -142,9 +142,9 @@ def load(
     return dataset if pool_rows is None else first_rows(dataset, pool_rows)
 
 
-def pool(dataset: Dataset, *, typicality: bool = False) -> balal.Pool:
+def pool(dataset: Dataset) -> balal.Pool:
     """The pool of a data set, checked, without its labels."""
-    return balal.pool(dataset.features, scores=dataset.scores, typicality=typicality)
+    return balal.pool(dataset.features, scores=dataset.scores)
 
 
 def scaled(dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 import balal
-from balal.strategies import STRATEGIES
 from experiments.common import report
 from experiments.common.paper import Figures
 
@@ -22,22 +21,6 @@ DASH = "\N{EN DASH}"
 def full_name(strategy: str, rule: str) -> str:
     """The registered name: `ent`, `ent+balance`."""
     return strategy if rule == "none" else f"{strategy}+{rule}"
-
-
-def rules_of(strategy: str, rules: Sequence[str]) -> list[str]:
-    """The rules that can follow a strategy: those that look at answers already stand alone."""
-    return list(rules) if isinstance(STRATEGIES[strategy], balal.Ordered) else ["none"]
-
-
-def is_nested(strategy: balal.Strategy | None) -> bool:
-    """Whether the picks for a small budget are the first ones of a larger budget.
-
-    Balancing looks at the budget (Eq. 8): not there, and neither for oracles (None), which take
-    over where balancing does.
-    """
-    if isinstance(strategy, balal.Posterior):
-        return strategy.first is None or is_nested(strategy.first)
-    return isinstance(strategy, balal.Ordered)
 
 
 def measure(

@@ -1,0 +1,116 @@
+"""Arrays to a checked pool."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt32
+
+from balal import check
+from balal.kernels.uncertainty import score
+from balal.types import Pool, Scores
+
+# Rows of logits scored at a time where they lie in host memory (or in a memory-mapped file) and not
+# on the device.
+_BLOCK = 65536
+
+
+def pool(
+    features: Float[Array, "N D"] | np.ndarray | None,
+    *,
+    logits: Float[Array, "N K"] | np.ndarray | None = None,
+    probs: Float[Array, "N K"] | np.ndarray | None = None,
+    scores: Scores | None = None,
+    candidates: Bool[Array, " N"] | np.ndarray | None = None,
+    keep_logits: bool = False,
+) -> Pool:
+    """A checked `Pool`, with the scores of the source model computed in one pass over blocks.
+
+    Args:
+      features: [N, D], or None where only scores are used.
+      logits: [N, K], or probs: [N, K], or ready scores; none of them where the strategy needs none.
+      candidates: bool [N], the rows that may be asked (None: all).
+      keep_logits: keep [N, K] as well, for strategies that need more than the scores.
+
+    Raises: ValueError as `balal.check.pool` does, naming the rows at fault.
+
+    >>> probs = jnp.array([[0.5, 0.5], [0.9, 0.1], [1.0, 0.0]])
+    >>> pool(jnp.eye(3), probs=probs).scores.predicted.tolist()
+    [0, 0, 0]
+    """
+    choices = [("logits", logits), ("probs", probs), ("scores", scores)]
+    given = [name for name, value in choices if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"pass one of logits, probs and scores, got {' and '.join(given)}")
+    if keep_logits and logits is None and probs is None:
+        raise ValueError("keep_logits=True keeps logits or probs, and neither was passed")
+    if logits is not None:
+        scores = _scores(logits, check.logits)
+    elif probs is not None:
+        scores = _scores(probs, check.probs)
+    kept = None
+    if keep_logits:
+        kept = _real(logits) if probs is None else jnp.log(_real(probs))
+    made = Pool(
+        features=None if features is None else _real(check.array("features", features)),
+        scores=None if scores is None else jax.tree.map(jnp.asarray, scores),
+        logits=kept,
+        candidates=None if candidates is None else jnp.asarray(candidates),
+    )
+    if made.candidates is None:
+        everywhere = jnp.ones(check.rows_in(made), bool)
+        made = Pool(made.features, made.scores, made.logits, everywhere)
+    check.pool(made)
+    return made
+
+
+def _scores(values, check_block) -> Scores:
+    """Scores of logits or probabilities in any array; what lies in host memory goes to the device
+    in blocks of rows."""
+    take_log = check_block is check.probs
+    blocks = []
+    check.source_shape("probs" if take_log else "logits", values)
+    step = _BLOCK if isinstance(values, np.ndarray) else max(1, values.shape[0])
+    for offset in range(0, values.shape[0], step):
+        block = values[offset : offset + step]
+        check_block(block, offset=offset)
+        block = _real(block)
+        if take_log:
+            block = jnp.log(block.astype(jnp.promote_types(block.dtype, jnp.float32)))
+        blocks.append(score(block))
+    if not blocks:
+        return score(_real(values))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
+
+
+def _real(values) -> Float[Array, "..."]:
+    """The values on the device as floating-point numbers; any layout, byte order or integer type is
+    taken."""
+    if isinstance(values, np.ndarray) and not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    values = jnp.asarray(values)
+    return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(jnp.float32)
+
+
+@jax.jit
+def checksums(arrays) -> UInt32[Array, " parts"]:
+    """A number for each array of a pytree, by which a changed one is noticed: uint32 [parts].
+
+    >>> checksums((jnp.eye(2), jnp.eye(2))).shape
+    (2,)
+    """
+
+    def one(leaf):
+        bits = leaf.astype(jnp.uint32) if leaf.dtype == bool else _bits(leaf)
+        position = sum(
+            jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride)
+            for axis, stride in enumerate((0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)[: bits.ndim])
+        )
+        mixed = (bits ^ position) * jnp.uint32(0x27D4EB2F)
+        return jnp.sum((mixed ^ (mixed >> 15)) * (position | 1), dtype=jnp.uint32)
+
+    return jnp.stack([one(leaf) for leaf in jax.tree.leaves(arrays)])
+
+
+def _bits(leaf):
+    width = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
+    return jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)

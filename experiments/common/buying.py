@@ -1,0 +1,147 @@
+"""Labels bought by a strategy with several budgets and seeds: what is finished is kept, and the rest
+is simulated with as few programs and runs as there can be."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import balal
+from balal.strategies import STRATEGIES, registry
+from balal.strategies.base import member
+from experiments.common import cells, program, summary
+
+# What a simulation bought: the rows [b], and the class that each was wanted for [b].
+Bought = tuple[np.ndarray, np.ndarray]
+
+
+def listed(values: Sequence[str]) -> list[str]:
+    """The strategies of a flag: registered names, your own by where they are, or `all` that are
+    registered. Each is looked up, so that a wrong one is told before anything is read."""
+    if list(values) == ["all"]:
+        return list(STRATEGIES)
+    for value in values:
+        try:
+            balal.strategy(value)
+        except ValueError as error:
+            raise ValueError(f"--strategies: {error}") from error
+    return program.listed("strategies", values, values)
+
+
+def rules_of(name: str, rules: Sequence[str]) -> list[str]:
+    """The rules that can follow a strategy: those that look at answers already stand alone."""
+    return ["none"] if member(balal.strategy(name), "adaptive") else list(rules)
+
+
+def seeds_of(name: str, most: int) -> range:
+    """The seeds that a strategy is run with: one where it does not use chance."""
+    return range(1 if member(balal.strategy(name), "uses_chance") is False else most)
+
+
+def buy(
+    run: Callable[[int, list[int]], Iterable[Bought]],
+    folder: Path,
+    name: str,
+    *,
+    labels: np.ndarray,
+    num_classes: int,
+    budgets: Sequence[int],
+    seeds: Sequence[int],
+    nested: bool,
+) -> dict[tuple[int, int], dict[str, Any]]:
+    """What is bought with every budget and seed, as `summary.measure` has it, by (budget, seed).
+
+    Args:
+      run: `run(budget, seeds)` buys so many labels with each seed; it is asked for what is not kept
+        yet.
+      folder: of the kept cells.
+      name: of the cells.
+      labels: int [N], of the rows that are bought.
+      budgets: rising.
+      nested: whether the picks of a small budget are the first ones of a larger one, so that only
+        the largest is run.
+    """
+    names = {
+        (budget, seed): f"picks-{name}-{budget}-{seed}" for budget in budgets for seed in seeds
+    }
+    done = {key: cells.read(folder, cell) for key, cell in names.items()}
+    for together in [list(budgets)] if nested else [[budget] for budget in budgets]:
+        missing = [seed for seed in seeds if any(done[budget, seed] is None for budget in together)]
+        if not missing:
+            continue
+        for seed, (rows, wanted) in zip(missing, run(together[-1], missing), strict=True):
+            for budget in together:
+                measured = summary.measure(
+                    rows[:budget], labels[rows[:budget]], wanted[:budget], num_classes=num_classes
+                )
+                cells.write(folder, names[budget, seed], measured)
+                done[budget, seed] = measured
+    return {key: picks for key, picks in done.items() if picks is not None}
+
+
+def cell_name(name: str) -> str:
+    """A strategy's name as a part of a file name; that of one's own has a fingerprint of its code
+    in it, as its picks change with it.
+
+    >>> cell_name("random+balance")
+    'random+balance'
+    """
+    first, _ = registry.split(name)
+    if first in STRATEGIES:
+        return name
+    return f"{re.sub('[^A-Za-z0-9_.+-]', '_', name)}-{registry.source(name) or 'own'}"
+
+
+def one_shot(
+    strategy: balal.Strategy,
+    pool: balal.Pool,
+    labels: jax.Array | np.ndarray,
+    *,
+    budget: int,
+    num_classes: int,
+    key: jax.Array,
+    capacity: int,
+) -> balal.Result:
+    """What `balal.one_shot` buys.
+
+    A strategy of several stages is simulated one stage after another, each with what the others
+    have bought as its labelled start: programs that are there already serve the next strategy.
+    """
+    options: dict[str, Any] = dict(num_classes=num_classes, key=key)
+    stages = member(strategy, "stages")()
+    if budget <= sum(number for _, number in stages[:-1]):
+        return balal.one_shot(strategy, pool, labels, budget=budget, capacity=capacity, **options)
+    parts: list[balal.Result] = []
+    for stage, number in stages:
+        spent = sum(len(part.indices) for part in parts)
+        start = None
+        if parts:
+            columns = ([getattr(part, name) for part in parts] for name in ("indices", "labels"))
+            start = tuple(map(jnp.concatenate, columns))
+        part = balal.simulate(
+            stage,
+            pool,
+            labels,
+            budget=(budget - spent) if number is None else number,
+            capacity=capacity - spent,
+            labelled=start,
+            **options,
+        )
+        if number is not None:
+            part = replace(
+                part,
+                indices=part.indices[:number],
+                labels=part.labels[:number],
+                wanted=part.wanted[:number],
+            )
+        parts.append(part)
+    bought = {
+        name: jnp.concatenate([getattr(part, name) for part in parts])
+        for name in ("indices", "labels", "wanted")
+    }
+    return replace(parts[-1], **bought)
