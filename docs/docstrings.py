@@ -1,10 +1,12 @@
 """Makes Markdown of this library's docstrings, for the reference pages: examples become code, the
-arguments of a function and the fields of a class become lists.
+arguments of a function and the fields of a class become lists. Names that a package imports are
+shown in the module that defines them, once.
 
 mkdocs.yml names this file as an extension of griffe, which reads the sources without importing
 them.
 """
 
+import ast
 import re
 import textwrap
 from typing import Any
@@ -18,6 +20,8 @@ class Docstrings(griffe.Extension):
     """Rewrites every docstring once the sources have been read."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        if isinstance(obj, griffe.Module):
+            obj.exports = None
         if obj.docstring is not None:
             obj.docstring.value = markdown(obj.docstring.value, _names(obj))
 
@@ -38,6 +42,8 @@ def _block(block: str, names: set[str]) -> str:
         return f"```pycon\n{block}\n```"
     if block.startswith("    "):
         return block
+    if _is_code(block):
+        return f"```python\n{block}\n```"
     label, colon, rest = block.partition(":")
     if colon and label in _LABELS:
         rest = textwrap.dedent(rest) if label == "Args" else " ".join(rest.split())
@@ -45,6 +51,15 @@ def _block(block: str, names: set[str]) -> str:
         title = "Arguments" if label == "Args" else label
         return f"**{title}**\n\n{items}" if items else f"**{title}:** {rest.strip()}"
     return _items(block, names) or block
+
+
+def _is_code(block: str) -> bool:
+    """Whether a paragraph is a program: sentences are none."""
+    try:
+        statements = ast.parse(block).body
+    except SyntaxError:
+        return False
+    return any(isinstance(statement, ast.Assign | ast.ImportFrom) for statement in statements)
 
 
 def _items(text: str, names: set[str]) -> str:
