@@ -83,6 +83,10 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike) -> State:
                 num_classes=num_classes,
                 answered=record == "labelled",
             )
+        for record in ("labelled", "pending"):
+            rows = np.asarray(records[record].indices)
+            rows = rows[(rows >= 0) & (rows < len(withdrawn))]
+            check.among(rows, np.flatnonzero(~withdrawn), f"withdrawn and {record} at once")
         saved_with = str(arrays["strategy"])
         fingerprint = jnp.asarray(arrays["pool"], jnp.uint32)
     except (KeyError, ValueError, TypeError, IndexError) as error:

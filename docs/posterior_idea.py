@@ -44,7 +44,9 @@ def main() -> None:
         np.asarray(values) for values in gaussian_process.explain(process)
     )
     worth = (
-        gaussian_process.utility(process, 1 / (process.counts + 1), 1.0) * (1 + pool.prepared["typicality"].value) / 2
+        gaussian_process.utility(process, 1 / (process.counts + 1), 1.0)
+        * (1 + pool.prepared["typicality"].value)
+        / 2
     )
     picks = balal.simulate(
         balal.Posterior(),

@@ -27,7 +27,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal.strategies.base import member
+from balal.strategies import member
 from experiments.common import (
     buying,
     cells,

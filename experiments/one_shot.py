@@ -38,8 +38,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal.strategies import RULES, STRATEGIES
-from balal.strategies.base import member
+from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
     buying,
     cells,

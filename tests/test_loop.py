@@ -509,7 +509,7 @@ def test_rows_that_have_moved_are_taken_along_and_pending_ones_that_are_gone_for
     moved[order] = np.arange(ROWS - 1)
     other = jax.tree.map(lambda leaf: leaf[order], pool)
     state = balal.remap(state, moved, num_rows=ROWS - 1)
-    found, state = balal.ask(STRATEGY, other, state, size=ROWS - 1 - 4 - 5)
+    found, state = balal.ask(STRATEGY, other, state, size=9)
     assert order[np.asarray(state.labelled.indices[:2])].tolist() == rows[:2]
     assert order[int(state.pending.indices[0])] == rows[4]
     assert moved[rows[2]] not in found.tolist()

@@ -2,7 +2,7 @@
 (`registry`)."""
 
 from balal.strategies.balanced import Balanced
-from balal.strategies.base import Names, Order, Ordered, Strategy, describe
+from balal.strategies.base import Names, Order, Ordered, Strategy, describe, member, prepared
 from balal.strategies.core_set import CoreSet
 from balal.strategies.posterior import Posterior
 from balal.strategies.registry import RULES, STRATEGIES, names, strategy
@@ -21,6 +21,8 @@ __all__ = [
     "Strategy",
     "Uncertainty",
     "describe",
+    "member",
     "names",
+    "prepared",
     "strategy",
 ]

@@ -156,9 +156,10 @@ def _attribute(where: str, attribute: str, name: str) -> Any:
 
 
 def _module(path: Path) -> Any:
-    """The module of a file, which is run once in a process: two looks give one class."""
+    """The module of a file. Two looks at the same code give one class, and run it once."""
     path = path.resolve()
-    name = f"balal_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    code = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes())
+    name = f"balal_own_{path.stem}_{code.hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
-from balal.strategies import STRATEGIES, registry
-from balal.strategies.base import member
+from balal.strategies import STRATEGIES, member, registry
 from experiments.common import cells, program, summary
 
 # What a simulation bought: the rows [b], and the class that each was wanted for [b].
