@@ -2,7 +2,6 @@
 all."""
 
 import os
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from balal import check
+from balal import check, host
 from balal.loop import rebuild
 from balal.strategies.base import Strategy
 from balal.types import Labelled, Pool, State
@@ -46,16 +45,8 @@ def save(state: State, path: str | os.PathLike) -> None:
     )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
-    try:
-        with open(temporary, "xb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with host.atomic_write(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load(strategy: Strategy, pool: Pool, path: str | os.PathLike) -> State:

@@ -37,6 +37,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
+from balal import host
 from balal.strategies import RULES, STRATEGIES
 from experiments.common import (
     cells,
@@ -187,7 +188,7 @@ def main(_: Sequence[str]) -> None:
         folders[contest.name] = cells.folder(
             out / "cells" / contest.name, configuration(contest), fresh=_FRESH.value
         )
-    processes = workers.cores() if _WORKERS.value is None else _WORKERS.value
+    processes = host.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.

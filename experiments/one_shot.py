@@ -38,6 +38,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
+from balal import host
 from balal.strategies import RULES, STRATEGIES
 from experiments.common import (
     cells,
@@ -220,7 +221,7 @@ def main(_: Sequence[str]) -> None:
         len(summary.rules_of(name, rules)) * len(budgets) * len(seeds[name]) for name in names
     )
     # A network is trained in this process, with whatever accelerator there is.
-    processes = 0 if network else workers.cores() if _WORKERS.value is None else _WORKERS.value
+    processes = 0 if network else host.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.

@@ -31,7 +31,7 @@ from absl import flags
 
 import balal
 from balal import data
-from balal.data.images import some
+from balal.host import first_few
 from experiments.common import cells, pictures, program, report
 
 # Apart from the other programs' flags, which have the same names.
@@ -82,7 +82,7 @@ def main(_: Sequence[str]) -> None:
     strange = [name for name in answers if name not in places]
     if strange:
         raise ValueError(
-            f"{_ANSWERS.value} has labels of files that are not in {images.name}: {some(strange)}"
+            f"{_ANSWERS.value} has labels of files that are not in {images.name}: {first_few(strange)}"
         )
     left = len(images) - len(answers)
     if _BUDGET.value > left:
@@ -255,7 +255,7 @@ def read_answers(path: Path) -> dict[str, str]:
     torn = sorted({file for file, label in pairs if label != answers[file]})
     if torn:
         raise ValueError(
-            f"{path} has lines with different labels for {some(torn)}: leave the right one"
+            f"{path} has lines with different labels for {first_few(torn)}: leave the right one"
         )
     return answers
 
@@ -295,7 +295,7 @@ def refuse_to_lose(path: Path, answers: dict[str, str]) -> None:
         return
     lost = sorted(read_answers(path).items() - answers.items())
     if lost:
-        files = some([file for file, _ in lost])
+        files = first_few([file for file, _ in lost])
         raise ValueError(
             f"{path} has labels that would be lost, of {files}: pass it as --answers, or give "
             f"another --out"
@@ -310,7 +310,7 @@ def refuse_to_lose(path: Path, answers: dict[str, str]) -> None:
     )
     if more:
         raise ValueError(
-            f"{path} has columns that would be lost ({some(more)}): give another --out"
+            f"{path} has columns that would be lost ({first_few(more)}): give another --out"
         )
 
 

@@ -1,6 +1,5 @@
 """Batches of images in order, decoded on threads ahead of whoever takes them."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Array, Int32, Int64, Integer
 
-from balal import check
+from balal import check, host
 from balal.data.images import Images
 
 Item = TypeVar("Item")
@@ -112,11 +111,7 @@ def thread_count(threads: int | None) -> int:
     """`threads`, or as many as there are cores that this process may use where that is None;
     ValueError below 1."""
     if threads is None:
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        return host.cores()
     if isinstance(threads, bool) or threads < 1:
         raise ValueError(f"threads must be a whole number of at least 1, got {threads}")
     return threads

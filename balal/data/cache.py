@@ -13,7 +13,6 @@ again; the finished folder is byte for byte what an undisturbed run leaves.
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int, Num
 
-from balal.data.images import some
+from balal import host
 
 _MANIFEST, _ROWS, _PROGRESS = "manifest.json", "rows.json", "progress.json"
 _AGAIN = "damaged or changed since; delete the folder and extract again"
@@ -90,7 +89,7 @@ def begin(
         )
         if others:
             raise ValueError(
-                f"{folder} holds other files ({some(others)}) and no {_MANIFEST} of a feature "
+                f"{folder} holds other files ({host.first_few(others)}) and no {_MANIFEST} of a feature "
                 f"cache: name a new folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +101,8 @@ def begin(
             ).flush()
         _write(folder / _MANIFEST, json.dumps(manifest))
         return 0
+    for path in folder.glob(f".*{host.UNFINISHED}"):
+        path.unlink()
     _compare(folder, _json(folder / _MANIFEST, columns=dict), manifest)
     if _json(folder / _ROWS) != rows:
         raise ValueError(
@@ -293,9 +294,5 @@ def _json(path: Path, **kinds: type) -> Any:
 def _write(path: Path, text: str) -> None:
     """In one step: a reader, or a kill, sees the old file or the new one. What a kill leaves is
     written over by the next."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with host.atomic_write(path) as file:
+        file.write(text.encode())

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from balal import host
 from balal.data.batching import ahead, thread_count
 from balal.data.decoding import decode
-from balal.data.images import Images, fingerprint, some
+from balal.data.images import Images, fingerprint
 
 # Far above any photograph, and read into memory whole.
 _LARGEST_FILE = 512 * 2**20
@@ -93,7 +94,7 @@ def folder(
         told = [f"{name} ({fault})" for name, fault in sorted(faults.items())]
         mend = "mend or remove them, or leave them out with skip_damaged=True"
         raise ValueError(
-            f"{len(faults)} of what lies in {root} cannot be used: {some(told)}; {mend}"
+            f"{len(faults)} of what lies in {root} cannot be used: {host.first_few(told)}; {mend}"
         )
     classes = {name: number for number, name in enumerate(directories)} if labelled else {}
     ids = tuple(contents)

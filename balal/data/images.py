@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Array, Int32, Integer
 
-from balal import check
+from balal import check, host
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +58,13 @@ class Images:
             twice = [name for name in self.ids if name in seen or seen.add(name)]
             raise ValueError(
                 f"ids must be distinct, but some come more than once in {self.name}: "
-                f"{some(twice)}; rename one of each"
+                f"{host.first_few(twice)}; rename one of each"
             )
         wrong = np.flatnonzero((self.labels < -1) | (self.labels >= len(self.class_names)))
         if wrong.size:
             told = f"labels of {self.name} must lie between -1 and {len(self.class_names) - 1}, its last class"
             raise ValueError(
-                f"{told}, but {self.labels[wrong[0]]} does not; look at rows {some(wrong)}"
+                f"{told}, but {self.labels[wrong[0]]} does not; look at rows {host.first_few(wrong)}"
             )
 
     def __len__(self) -> int:
@@ -111,16 +111,6 @@ def fingerprint(
         # The length keeps two pieces from being taken for one.
         digest.update(len(piece).to_bytes(8, "little") + piece)
     return digest.hexdigest()[:16]
-
-
-def some(values: Sequence | np.ndarray, *, shown: int = 5) -> str:
-    """The first few of the offending values and, where there are more, how many: for messages.
-
-    >>> some("abcdefg")
-    'a, b, c, d, e, ... (7 in all)'
-    """
-    first = ", ".join(str(value) for value in values[:shown])
-    return f"{first}, ... ({len(values)} in all)" if len(values) > shown else first
 
 
 def _read_chosen(read: Callable[[int], np.ndarray], chosen: np.ndarray, row: int) -> np.ndarray:

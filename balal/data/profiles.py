@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from balal import host
 from balal.data.folders import folder
-from balal.data.images import Images, select, some
+from balal.data.images import Images, select
 from balal.data.prepared import tfds
 
 Part = Literal["pool", "test"]
@@ -107,7 +108,9 @@ def _listed(path: Path, images: Images) -> np.ndarray:
     names = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
     missing = sorted(names - set(images.ids) - set(images.skipped))
     if missing:
-        raise ValueError(f"{path} names {len(missing)} images that are not there: {some(missing)}")
+        raise ValueError(
+            f"{path} names {len(missing)} images that are not there: {host.first_few(missing)}"
+        )
     return np.array([name in names for name in images.ids])
 
 

@@ -6,7 +6,6 @@ predicted = finetune.predict(head, test_images)
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Integer, Key, Real
 
+from balal import host
 from balal.heads import validation
 
 
@@ -320,12 +320,8 @@ def _resumed(
 
 
 def _save(path: Path, training: str, state: tuple, losses: list[float]) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("wb") as file:
-        leaves: dict[str, Any] = {
-            f"leaf{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))
-        }
+    leaves: dict[str, Any] = {
+        f"leaf{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))
+    }
+    with host.atomic_write(path) as file:
         np.savez(file, **leaves, training=np.str_(training), losses=np.array(losses))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

@@ -4,10 +4,11 @@ Every write is whole or not at all, and a folder holds cells of one configuratio
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
+
+from balal import host
 
 _CONFIGURATION = "configuration"
 
@@ -62,9 +63,8 @@ def write(path: Path, name: str, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in one step, by renaming a finished one into place."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    with host.atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def _short(value: Any) -> str:

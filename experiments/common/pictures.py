@@ -13,7 +13,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal import data
+from balal import data, host
 from balal.data.cache import Cache
 from experiments.common.datasets import Dataset
 
@@ -109,7 +109,7 @@ def test(class_names: tuple[str, ...] | None) -> data.Images | None:
     if class_names is not None and images.class_names != class_names:
         differ = sorted(set(images.class_names) ^ set(class_names))
         told = (
-            f"these are in one of them only: {data.images.some(differ)}"
+            f"these are in one of them only: {host.first_few(differ)}"
             if differ
             else "they come in another order"
         )
