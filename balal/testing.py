@@ -3,8 +3,8 @@
     from balal.testing import check_strategy
     check_strategy(MyStrategy(alpha=0.5))
 
-Needs hypothesis (`pip install 'balal[test]'`). A broken contract is an AssertionError that names it
-and the example that breaks it.
+Needs hypothesis (`python -m pip install 'balal[test]'`). A broken contract is an AssertionError that
+names it and the example that breaks it.
 """
 
 import functools
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from balal import loop
+from balal import host, loop
 from balal.state_file import load, save
 from balal.strategies.base import Ordered, Strategy
 from balal.types import Pool
@@ -51,18 +51,14 @@ def check_strategy(
         labels).
       seed: of the drawn pools; the same seed draws the same ones.
 
-    Raises: AssertionError with the contract and the example; ValueError where hypothesis is not
-    installed.
+    Raises: AssertionError with the contract and the example; ModuleNotFoundError where hypothesis
+    is not installed.
 
     A strategy of your own, with this suite over it, stands in CONTRIBUTING.md.
     """
-    try:
+    with host.Extra("test"):
         import hypothesis
         from hypothesis import strategies as draws
-    except ImportError:
-        raise ValueError(
-            "check_strategy draws its pools with hypothesis: pip install 'balal[test]'"
-        ) from None
     settings = hypothesis.settings(
         max_examples=examples,
         deadline=None,

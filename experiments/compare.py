@@ -243,7 +243,7 @@ def main(_: Sequence[str]) -> None:
         for run in result["runs"]
     ]
     report.write_csv(out / "results.csv", flat)
-    cells.write_text(out / "table.md", text + "\n")
+    report.write_text(out / "table.md", text + "\n")
     draw_plots(out, result, contests)
     print(text)
 

@@ -12,7 +12,7 @@ from balal.models import sources
 from balal.models.mobile import MOBILENET_V2, Mobile
 from balal.models.sources import Source
 
-SOURCE = Source(Mobile(MOBILENET_V2[:2]), size=16, num_classes=7)
+SOURCE = Source(Mobile(MOBILENET_V2[:2]), image_size=16, num_classes=7)
 PLAIN = finetune.Recipe(epochs=30, batch=16, learning_rate=0.05, flip=False, shift=0.0)
 LIGHT = finetune.Recipe(epochs=2, batch=16)
 KEY = jax.random.key(3)

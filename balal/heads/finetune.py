@@ -1,8 +1,8 @@
 """Fine-tuning: the whole source network trained on the labelled images, with a tenth of the
 learning rate that it was trained with.
 
-head = finetune.fit(source, params, images, labels, num_classes=100, key=key)
-predicted = finetune.predict(head, test_images)
+    head = finetune.fit(source, params, images, labels, num_classes=100, key=key)
+    predicted = finetune.predict(head, test_images)
 """
 
 import hashlib
@@ -16,12 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 from jaxtyping import Array, Float, Int, Integer, Key, Real
 
 from balal import host
 from balal.heads import validation
+
+with host.Extra("models"):
+    import optax
+    from flax import nnx
 
 
 @dataclass(frozen=True)

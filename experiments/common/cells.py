@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from balal import host
+from balal.cli.output import write_text
 
 _CONFIGURATION = "configuration"
 
@@ -59,12 +59,6 @@ def write(path: Path, name: str, value: Any) -> None:
     """Stores the cell `name`, a JSON value, in one step: a reader, or a kill, sees the old file or
     the new one."""
     write_text(path / f"{name}.json", json.dumps(value))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one step, by renaming a finished one into place."""
-    with host.atomic_write(path) as file:
-        file.write(text.encode())
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from balal.data import cache
+from balal import feature_cache as cache
 
 MANIFEST = dict(
     source="resnet18",
