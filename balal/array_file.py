@@ -1,7 +1,5 @@
 """Named arrays in one safe file: plain `.npz`, nothing pickled, written whole or not at all."""
 
-import os
-import time
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -10,22 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from balal import host
+
 
 def write(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes the arrays; the file appears under its name only once it is whole, in place of any
     older one. Raises OSError where it cannot be written."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
-    try:
-        with open(temporary, "xb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with host.atomic_write(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def read(path: Path, *, kind: str) -> dict[str, Any]:

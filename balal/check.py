@@ -15,10 +15,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Key
 
-from balal import sharding
+from balal import host, sharding
 from balal.types import Labelled, Pool, State
 
-_SHOWN = 5
 _SUM_TOLERANCE = 1e-3
 _LARGEST = 1e17
 
@@ -522,8 +521,6 @@ def _refuse(
 
 
 def _some(values: np.ndarray, noun: str, verb: str | None = None) -> str:
-    shown = ", ".join(str(value) for value in values[:_SHOWN])
-    more = f", ... ({len(values)} in all)" if len(values) > _SHOWN else ""
     one = {
         "are": "is",
         "were": "was",
@@ -532,7 +529,7 @@ def _some(values: np.ndarray, noun: str, verb: str | None = None) -> str:
         "hold negative values": "holds negative values",
     }
     verb = verb or "are"
-    return f"{noun}{'s' if len(values) > 1 else ''} {shown}{more} {verb if len(values) > 1 else one[verb]}"
+    return f"{noun}{'s' if len(values) > 1 else ''} {host.first_few(values)} {verb if len(values) > 1 else one[verb]}"
 
 
 def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:

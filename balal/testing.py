@@ -6,8 +6,8 @@
 What a strategy says of itself (`uses_chance`, `nested`, `flops`, `reason`) is held against what it
 does.
 
-Needs hypothesis (`pip install 'balal[test]'`). A broken contract is an AssertionError that names it
-and the example that breaks it.
+Needs hypothesis (`python -m pip install 'balal[test]'`). A broken contract is an AssertionError that
+names it and the example that breaks it.
 """
 
 import functools
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from balal import labelled_set, loop, pools, simulation
+from balal import host, labelled_set, loop, pools, simulation
 from balal.state_file import load, save
 from balal.strategies.base import Strategy, member
 from balal.types import Pool
@@ -52,18 +52,14 @@ def check_strategy(
         labels).
       seed: of the drawn pools; the same seed draws the same ones.
 
-    Raises: AssertionError with the contract and the example; ValueError where hypothesis is not
-    installed.
+    Raises: AssertionError with the contract and the example; ModuleNotFoundError where hypothesis
+    is not installed.
 
     A strategy of your own, with this suite over it, stands in CONTRIBUTING.md.
     """
-    try:
+    with host.Extra("test"):
         import hypothesis
         from hypothesis import strategies as draws
-    except ImportError:
-        raise ValueError(
-            "check_strategy draws its pools with hypothesis: pip install 'balal[test]'"
-        ) from None
     settings = hypothesis.settings(
         max_examples=examples,
         deadline=None,
@@ -295,7 +291,7 @@ def _a_label_can_be_corrected(strategy, *, seed):
     asked, state = loop.ask(strategy, pool, state, size=2)
     answers = labels[np.asarray(asked)]
     right = loop.tell(strategy, pool, state, asked, answers)
-    wrong = loop.tell(strategy, pool, state, asked, (answers + [1, 0]) % NUM_CLASSES)
+    wrong = loop.tell(strategy, pool, state, asked, (answers + np.array([1, 0])) % NUM_CLASSES)
     corrected = loop.tell(strategy, pool, wrong, asked, answers)
     found, expected = (_finish(strategy, pool, labels, each) for each in (corrected, right))
     assert found == expected, f"corrected: {found}, right from the outset: {expected}"

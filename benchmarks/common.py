@@ -1,7 +1,6 @@
 """What the benchmarks share: their flags, pools from files, clocks and tables."""
 
 import json
-import os
 import platform
 import statistics
 import time
@@ -13,6 +12,8 @@ import jax
 import numpy as np
 from absl import flags
 
+from balal import host
+
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 3, "Timed runs of each program.", lower_bound=1)
 flags.DEFINE_string("features", None, "An .npz file to use in place of a synthetic pool.")
@@ -20,7 +21,7 @@ flags.DEFINE_string(
     "out", None, "Folder for a .json file of all figures; without it they are only printed."
 )
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+CORES = host.cores()
 # On one core the processor's time is counted: it is what the clock on the wall shows while nothing
 # else runs there.
 _clock = time.process_time if CORES == 1 else time.perf_counter

@@ -20,11 +20,14 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags
-from sklearn.linear_model import LogisticRegression
-from sklearn.svm import LinearSVC
 
+from balal import host
 from balal.heads import logistic, svm, validation
 from benchmarks import balancing, common
+
+with host.Extra("experiments"):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("quick", False, "Small sizes.")

@@ -118,7 +118,7 @@ def measure(name: str, batch: int) -> dict[str, Any]:
     params = sources.initial(source, key=jax.random.key(0))
     images = (
         np.random.default_rng(0)
-        .uniform(0, 255, (batch, source.size, source.size, 3))
+        .uniform(0, 255, (batch, source.image_size, source.image_size, 3))
         .astype(np.float32)
     )
     on_device, rows = jnp.asarray(images), []
@@ -140,7 +140,7 @@ def measure(name: str, batch: int) -> dict[str, Any]:
         print("\nPyTorch was left out: torch is not installed")
     scale = np.abs(expected).max()
     return common.table(
-        f"{name}, {source.size} px, batch {batch}",
+        f"{name}, {source.image_size} px, batch {batch}",
         [
             {
                 "program": label,

@@ -9,9 +9,10 @@
 
 All programs of a table run in turn in one process, round after round, so read the ratios, which are
 of the shortest times. The loops of k-center take as long for each pick: they are timed on a few and
-extrapolated. `pip install -e '.[peers]'` brings what `--peers` looks for; what is not there is left
-out. MB is the memory that the compiled program takes beside its arguments. The last table, small,
-is of 1,000 rows and tells what a whole call costs, its checks and its dispatch included.
+extrapolated. `python -m pip install -e '.[peers]'` brings what `--peers` looks for; what is not
+there is left out. MB is the memory that the compiled program takes beside its arguments. The last
+table, small, is of 1,000 rows and tells what a whole call costs, its checks and its dispatch
+included.
 """
 
 import importlib.util

@@ -36,6 +36,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
+from balal import host
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
     buying,
@@ -184,7 +185,7 @@ def main(_: Sequence[str]) -> None:
         folders[contest.name] = cells.folder(
             out / "cells" / contest.name, configuration(contest), fresh=_FRESH.value
         )
-    processes = workers.cores() if _WORKERS.value is None else _WORKERS.value
+    processes = host.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.
@@ -239,7 +240,7 @@ def main(_: Sequence[str]) -> None:
         for run in result["runs"]
     ]
     report.write_csv(out / "results.csv", flat)
-    cells.write_text(out / "table.md", text + "\n")
+    report.write_text(out / "table.md", text + "\n")
     draw_plots(out, result, contests)
     print(text)
 

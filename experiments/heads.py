@@ -27,19 +27,21 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
+from balal.cli import images
 from balal.strategies import member
 from experiments.common import (
     buying,
     cells,
     classifiers,
     datasets,
-    pictures,
+    image_datasets,
     program,
     report,
 )
 
 # Apart from the other programs' flags, which have the same names.
 FLAGS = flags.FlagValues()
+images.define_flags(FLAGS)
 _STRATEGIES = flags.DEFINE_list(
     "strategies", ["random", "ent_inv_div+balance"], "What buys the labels.", flag_values=FLAGS
 )
@@ -89,11 +91,12 @@ def main(_: Sequence[str]) -> None:
         program.numbers("budgets", _BUDGETS.value, int),
         program.numbers("C", _C.value, float),
     )
-    pictures.only(features=_FEATURES.value)
+    options = images.read_options(FLAGS)
+    image_datasets.refuse_both(options, features=_FEATURES.value)
     dataset = (
         datasets.load(_FEATURES.value)
-        if pictures.DATA_DIR.value is None
-        else pictures.dataset(seed=_SEED.value, test_share=0.2)
+        if options.data_dir is None
+        else image_datasets.dataset(options, seed=_SEED.value, test_share=0.2)
     )
     if budgets[-1] > len(dataset.labels):
         raise ValueError(
@@ -142,7 +145,7 @@ def main(_: Sequence[str]) -> None:
         dict(experiment="heads", configuration=configuration, commit=report.commit(), runs=runs),
     )
     report.write_csv(out / "results.csv", runs)
-    cells.write_text(out / "table.md", text + "\n")
+    report.write_text(out / "table.md", text + "\n")
     print(
         f"Balanced test accuracy in percent, mean ± standard deviation over {_SEEDS.value} seeds "
         f"for strategies that use chance, one run "

@@ -38,14 +38,16 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
+from balal import host
+from balal.cli import images
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
     buying,
     cells,
     classifiers,
     datasets,
+    image_datasets,
     paper,
-    pictures,
     plots,
     program,
     report,
@@ -58,6 +60,7 @@ _RULES_OF = {head: classifiers.rules(head) for head in classifiers.PLAIN}
 _GO_TOGETHER = [
     f"with {head} {', '.join(rules)}" for head, rules in _RULES_OF.items() if len(rules) > 1
 ]
+images.define_flags(flags.FLAGS)
 _STRATEGIES = flags.DEFINE_list(
     "strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}."
 )
@@ -185,7 +188,7 @@ def main(_: Sequence[str]) -> None:
     budgets = program.numbers("budgets", _BUDGETS.value, int)
     choices = tuple(program.numbers("C", _C.value, float))
     name = _head()
-    dataset = _dataset()
+    dataset = _dataset(images.read_options(flags.FLAGS))
     _check_pool(dataset, names, budgets)
     head = workers.Setting(
         dataset.num_classes, choices, _FOLDS.value, _SEED.value, _THRESHOLDING.value, head=name
@@ -205,7 +208,7 @@ def main(_: Sequence[str]) -> None:
     )
     network = _network(dataset) if head.head in classifiers.OF_IMAGES else None
     if network:
-        configuration |= dict(recipe=asdict(network.recipe), tuned_size=network.source.size)
+        configuration |= dict(recipe=asdict(network.recipe), tuned_size=network.source.image_size)
     out = Path(_OUT.value)
     folder = cells.folder(out / "cells", configuration, fresh=_FRESH.value)
     network = network and replace(network, folder=folder)
@@ -215,7 +218,7 @@ def main(_: Sequence[str]) -> None:
         for name in names
     )
     # A network is trained in this process, with whatever accelerator there is.
-    processes = 0 if network else workers.cores() if _WORKERS.value is None else _WORKERS.value
+    processes = 0 if network else host.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.
@@ -249,7 +252,7 @@ def main(_: Sequence[str]) -> None:
         out / "results.csv",
         [{name: value for name, value in run.items() if name != "indices"} for run in runs],
     )
-    cells.write_text(out / "table.md", text + "\n")
+    report.write_text(out / "table.md", text + "\n")
     for rule in [rule for rule in rules if rule != "none"] or ["none"]:
         draw(out, rule, result, dataset)
     print(text)
@@ -287,13 +290,13 @@ def _head() -> str:
     return head if rule == "none" else f"{head}+{rule}"
 
 
-def _dataset() -> datasets.Dataset:
+def _dataset(options: images.ImageOptions) -> datasets.Dataset:
     """The features that were named, or those of the images that were, or the embedded ones."""
     files = dict(test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value)
-    if pictures.DATA_DIR.value is None:
+    if options.data_dir is None:
         return datasets.load(_FEATURES.value, **files, pool_rows=_POOL_ROWS.value)
-    pictures.only(features=_FEATURES.value, **files)
-    dataset = pictures.dataset(seed=_SEED.value, test_share=_TEST_SHARE.value)
+    image_datasets.refuse_both(options, features=_FEATURES.value, **files)
+    dataset = image_datasets.dataset(options, seed=_SEED.value, test_share=_TEST_SHARE.value)
     return dataset if _POOL_ROWS.value is None else datasets.first_rows(dataset, _POOL_ROWS.value)
 
 
@@ -313,7 +316,7 @@ def _network(dataset: datasets.Dataset) -> Any:
     return replace(
         network,
         recipe=recipe,
-        source=replace(network.source, size=_TUNED_SIZE.value or network.source.size),
+        source=replace(network.source, image_size=_TUNED_SIZE.value or network.source.image_size),
     )
 
 

@@ -38,7 +38,7 @@ def kernels(pool: balal.Pool, key: jax.Array) -> dict[str, jax.Array]:
     small pool is searched by."""
     start = balal.labelled_set.make(np.zeros(0, int), np.zeros(0, int))
     start = balal.labelled_set.extend(start, BUDGET)
-    ordered = {name: one for name, one in STRATEGIES.items() if isinstance(one, balal.Ordered)}
+    ordered = {name: one for name, one in STRATEGIES.items() if not one.adaptive}
     picks = {name: one.order(pool, start, BUDGET, key) for name, one in ordered.items()}
     begin = neighbours.k_means_plus_plus(key, pool.features, 20)
     return picks | dict(

@@ -9,7 +9,7 @@ from PIL import Image
 from balal.models import sources
 from balal.models.mobile import MOBILENET_V2, Mobile
 
-SMALL = sources.Source(Mobile(MOBILENET_V2[:2]), size=32, padding="same", num_classes=12)
+SMALL = sources.Source(Mobile(MOBILENET_V2[:2]), image_size=32, padding="same", num_classes=12)
 
 
 def state_dict(
@@ -18,9 +18,9 @@ def state_dict(
     """Random tensors with the names and shapes of a layout, such that activations neither vanish
     nor grow."""
     rng = np.random.default_rng(seed)
-    places, found = sources._places(source, layout), {}
+    entries, found = sources._state_dict_entries(source, layout), {}
     for path, leaf in jax.tree.leaves_with_path(sources.shapes(source)):
-        name, axes = places[sources._keys(path)]
+        name, axes = entries[sources._keys(path)]
         shape = tuple(leaf.shape[axis] for axis in np.argsort(axes))
         if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
             values = rng.uniform(0.5, 1.5, shape)
@@ -46,9 +46,9 @@ def save(tensors: dict[str, np.ndarray], path) -> None:
     )
 
 
-def photographs(folder, number: int, *, classes: int = 1) -> None:
-    """Images of noise in mixed sizes, some grey: nested in a directory for each class where there
-    are several."""
+def photographs(folder, number: int, *, classes: int = 1):
+    """The folder, with images of noise in mixed sizes, some grey: nested in a directory for each
+    class where there are several."""
     rng = np.random.default_rng(0)
     for row in range(number):
         place = folder / f"class{row % classes}" if classes > 1 else folder
@@ -60,3 +60,4 @@ def photographs(folder, number: int, *, classes: int = 1) -> None:
         # A tint of its own for each class.
         pixels = (pixels // 2 + 20 * (row % classes)).astype(np.uint8)
         Image.fromarray(pixels).save(place / f"{row:03}.png")
+    return folder

@@ -249,4 +249,4 @@ def test_the_shared_cifar_pool_is_read_in_its_order(shared):
     found = data.arrays(shared / "data" / "cifar100_pool_images.npz")
     assert len(found) == 17168
     assert found.read(0).shape == (32, 32, 3)
-    assert np.bincount(found.labels).tolist() == list(data.profile("cifar100").counts)
+    assert np.bincount(found.labels).tolist() == list(data.info("cifar100").counts)

@@ -194,11 +194,11 @@ def test_a_generator_that_is_never_used_starts_nothing():
 
 def test_bad_numbers_are_refused_at_once():
     for options, told in (
-        ({"size": 0}, "size must be a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"threads": 0}, "threads must be .* got 0"),
     ):
         with pytest.raises(ValueError, match=told):
-            data.batches(numbered(3), **{"size": 2, **options})
+            data.batches(numbered(3), **{"batch_size": 2, **options})
 
 
 def test_selected_rows_are_images_of_their_own():

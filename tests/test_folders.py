@@ -135,19 +135,19 @@ def test_damaged_files_are_told_once_and_all_by_name(pets):
     (pets / "cat" / "cut.jpg").write_bytes(JPEG[: len(JPEG) // 2])
     (pets / "cat" / "text.jpg").write_text("not a photograph")
     (pets / "dog" / "empty.png").write_bytes(b"")
-    with pytest.raises(ValueError, match="3 of what lies in") as caught:
+    with pytest.raises(ValueError, match="3 of the files in") as caught:
         data.folder(pets)
     said = str(caught.value)
     assert "cat/cut.jpg (it cannot be decoded: " in said
     assert "cat/text.jpg (it is not an image of a kind that is read here" in said
     assert "dog/empty.png (it is empty)" in said
-    assert said.endswith("mend or remove them, or leave them out with skip_damaged=True")
+    assert said.endswith("repair or remove them, or leave them out with skip_damaged=True")
 
 
 def test_of_many_damaged_files_the_first_few_and_their_number_are_told(tmp_path):
     for number in range(8):
         (tmp_path / f"{number}.jpg").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"4\.jpg \(it is empty\), \.\.\. \(8 in all\); mend"):
+    with pytest.raises(ValueError, match=r"4\.jpg \(it is empty\), \.\.\. \(8 in all\); repair"):
         data.folder(tmp_path)
     with pytest.raises(ValueError, match="there are no images in"):
         data.folder(tmp_path, skip_damaged=True)
@@ -335,7 +335,7 @@ def test_links_are_followed_but_not_in_circles(pets):
     (pets / "cat" / "self").symlink_to("self")
     (pets / "cat" / "nowhere").symlink_to(pets / "gone.jpg")
     (pets / "dog" / "friend.png").symlink_to(pets / "cat" / "z.png")
-    with pytest.raises(ValueError, match="3 of what lies in") as caught:
+    with pytest.raises(ValueError, match="3 of the files in") as caught:
         data.folder(pets)
     assert "cat/circle (it is a link to a folder that holds it)" in str(caught.value)
     assert (

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.model_selection import KFold
 from sklearn.svm import LinearSVC
 
 from balal.heads import scaling, svm, validation
@@ -253,13 +254,13 @@ def test_raw_margins_are_not_taken_for_probabilities():
             np.eye(3),
             np.array([0, 1, 3]),
             {},
-            r"labels must be in \[0, 3\), but 1 are not: rows \[2\]",
+            r"labels must be in \[0, 3\), but these rows are not: 2",
         ),
         (
             np.array([[0.0], [np.nan]]),
             np.arange(2),
             {},
-            r"finite and within 1e\+17, but 1 are not: rows \[1\]",
+            r"finite and within 1e\+17, but these rows are not: 1",
         ),
         (np.eye(3), np.arange(3), dict(C=0.0), "C must be positive"),
         (np.eye(3), np.arange(3), dict(C=[]), "C must be positive"),
@@ -317,3 +318,11 @@ def test_features_of_another_network_are_not_scaled(scale):
         scale(np.ones((4, 2)), pool=np.ones((4, 3)))
     with pytest.raises(ValueError, match="no rows"):
         scale(np.ones((4, 2)), pool=np.ones((0, 2)))
+
+
+@pytest.mark.parametrize(("size", "folds"), [(2, 2), (23, 5), (7, 10), (100, 10)])
+def test_folds_are_those_of_scikit_learn(size, folds):
+    found = validation.folds_of(size, folds, 3)
+    kept = KFold(min(folds, size), shuffle=True, random_state=3).split(np.arange(size))
+    for number, (_, held) in enumerate(kept):
+        np.testing.assert_array_equal(np.flatnonzero(found == number), held)

@@ -156,7 +156,7 @@ def test_one_class_is_predicted_always():
         (dict(adjustment=np.zeros(2)), r"a number for each of 3 classes, got shape \(2,\)"),
         (
             dict(adjustment=np.array([0, np.nan, -np.inf])),
-            r"adjustment must be finite .* 2 are not: classes \[1, 2\]",
+            r"adjustment must be finite .* these classes are not: 1, 2",
         ),
         (dict(C=-1.0), "C must be positive"),
     ],

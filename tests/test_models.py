@@ -200,7 +200,7 @@ def test_equal_sources_share_one_compilation():
 def whole(image: np.ndarray, source: Source) -> np.ndarray:
     """What `prepare` gives, from the whole picture at the size that its middle has."""
     height, width = image.shape[:2]
-    shorter = round(source.size / source.crop)
+    shorter = round(source.image_size / source.crop)
     size = (
         max(round(width * shorter / min(height, width)), shorter),
         max(round(height * shorter / min(height, width)), shorter),
@@ -212,14 +212,16 @@ def whole(image: np.ndarray, source: Source) -> np.ndarray:
         np.asarray(Image.fromarray(image[:, :, channel].astype(np.float32)).resize(size, method))
         for channel in range(3)
     ]
-    top, left = (size[1] - source.size) // 2, (size[0] - source.size) // 2
-    return np.stack(channels, axis=2)[top : top + source.size, left : left + source.size]
+    top, left = (size[1] - source.image_size) // 2, (size[0] - source.image_size) // 2
+    return np.stack(channels, axis=2)[
+        top : top + source.image_size, left : left + source.image_size
+    ]
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("size", "crop"), [(32, 0.875), (33, 0.875), (32, 1.0)])
 def test_the_middle_is_that_of_the_whole_resized_picture(size, crop, interpolation):
-    source = replace(SOURCES["resnet18"], size=size, crop=crop, interpolation=interpolation)
+    source = replace(SOURCES["resnet18"], image_size=size, crop=crop, interpolation=interpolation)
     for shape in ((50, 41), (41, 50), (20, 20), (100, 301), (640, 480), (7, 50)):
         image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
         np.testing.assert_array_equal(preprocessing.prepare(image, source), whole(image, source))

@@ -184,6 +184,6 @@ def test_splits_and_features_that_are_not_there_are_told_with_those_that_are(pre
     )
 
 
-def test_a_profile_finds_its_parts(prepared):
-    pets = data.Profile("pets", 3, "tfds", "train", "test", "whole")
+def test_a_data_set_of_the_paper_finds_its_parts(prepared):
+    pets = data.DatasetInfo("pets", 3, "tfds", "train", "test", "whole")
     assert [len(data.load(pets, prepared, part=part)) for part in ("pool", "test")] == [12, 3]

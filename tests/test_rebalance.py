@@ -145,7 +145,7 @@ def test_one_class_alone_is_in_balance():
 
 
 def test_counts_that_are_none_are_refused():
-    with pytest.raises(ValueError, match=r"not negative, but 1 are not: classes \[1\]"):
+    with pytest.raises(ValueError, match=r"not negative, but these classes are not: 1"):
         rebalance.priors(np.array([1, -1]))
     with pytest.raises(ValueError, match="no class has a label"):
         rebalance.effective_weights(np.zeros(3))
@@ -190,19 +190,19 @@ def test_counts_that_are_none_are_refused():
         ),
         (
             lambda: rebalance.threshold(np.ones((1, 2)), np.ones(2), target=np.array([-1.0, 2.0])),
-            r"not negative, but 1 are not: classes \[0\]",
+            r"not negative, but these classes are not: 0",
         ),
         (
             lambda: rebalance.counts_of(np.array([0, 2]), num_classes=2),
-            r"labels must be in \[-1, 2\), but 1 are not: rows \[1\]",
+            r"labels must be in \[-1, 2\), but these rows are not: 1",
         ),
         (
             lambda: rebalance.threshold(np.eye(2), np.array([0, 3])),
-            r"positive for a class with labels .* 1 are not: rows \[0\]",
+            r"positive for a class with labels .* these rows are not: 0",
         ),
         (
             lambda: rebalance.threshold(np.full((1, 2), np.nan), np.ones(2)),
-            r"must be finite, .* 1 are not: rows \[0\]",
+            r"must be finite, .* these rows are not: 0",
         ),
         (
             lambda: rebalance.losses(np.zeros((2, 3)), np.arange(3)),

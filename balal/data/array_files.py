@@ -46,37 +46,38 @@ def arrays(
     of images, with what was found in it.
 
     >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     np.savez(Path(place) / "digits.npz", images=np.zeros((3, 8, 8), np.uint8), labels=np.array([1, 0, 1]))
-    ...     digits = arrays(Path(place) / "digits.npz")
+    >>> content = dict(images=np.zeros((3, 8, 8), np.uint8), labels=np.array([1, 0, 1]))
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     np.savez(Path(parent) / "digits.npz", **content)
+    ...     digits = arrays(Path(parent) / "digits.npz")
     >>> digits.ids, digits.labels.tolist(), digits.read(2).shape
     (('0', '1', '2'), [1, 0, 1], (8, 8, 3))
     """
-    place = Path(path).expanduser()
-    if not place.is_file():
-        raise FileNotFoundError(f"there is no file {place}")
-    with place.open("rb") as file:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    with path.open("rb") as file:
         start = file.read(6)
     if start == b"\x93NUMPY":
         pixels, rest = (
-            _mapped(place),
+            _mapped(path),
             {"labels": _mapped(Path(labels).expanduser())} if labels else {},
         )
     elif start[:4] == b"PK\x03\x04":
-        pixels, rest = _unpacked(place, images, labels, largest)
+        pixels, rest = _unpacked(path, images, labels, largest)
     else:
-        raise ValueError(f"{place} is neither an .npy nor an .npz file")
-    pixels = _checked(place, pixels)
-    ids = _texts(place, _IDS, rest.get(_IDS, np.arange(len(pixels))), len(pixels))
-    answers = _labels(place, rest.get("labels"), len(pixels))
+        raise ValueError(f"{path} is neither an .npy nor an .npz file")
+    pixels = _checked(path, pixels)
+    ids = _texts(path, _IDS, rest.get(_IDS, np.arange(len(pixels))), len(pixels))
+    answers = _labels(path, rest.get("labels"), len(pixels))
     classes = max(int(answers.max(initial=-1)) + 1, 0)
-    names = _texts(place, _CLASS_NAMES, rest.get(_CLASS_NAMES, np.arange(classes)), None)
+    names = _texts(path, _CLASS_NAMES, rest.get(_CLASS_NAMES, np.arange(classes)), None)
 
     digests = (
         hashlib.sha256(image.tobytes()).digest() + str(image.shape).encode() for image in pixels
     )
     return Images(
-        place.stem,
+        path.stem,
         ids,
         answers,
         names,
@@ -85,66 +86,68 @@ def arrays(
     )
 
 
-def _mapped(place: Path) -> np.ndarray:
-    with place.open("rb") as file:
-        _shape(str(place), place.stat().st_size, file)
+def _mapped(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        _shape(str(path), path.stat().st_size, file)
     try:
-        return np.load(place, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{place} cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _unpacked(
-    place: Path, images: str | None, labels: str | None, largest: int
+    path: Path, images: str | None, labels: str | None, largest: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The images of an .npz file, and its labels, ids and class names as far as it has them."""
-    shapes = _shapes(place, largest)
+    shapes = _shapes(path, largest)
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if images is None:
         several = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
         images = "images" if "images" in shapes else several[0] if len(several) == 1 else None
         if images is None:
-            told = f"{place} does not say which of its arrays holds the images: {listed}"
+            told = f"{path} does not say which of its arrays holds the images: {listed}"
             raise ValueError(
                 f"{told}; save it under the name images, or in Python name it with images="
             )
     for name in (images, labels):
         if name is not None and name not in shapes:
-            raise ValueError(f"{place} has no array {name!r}; it has {listed}")
+            raise ValueError(f"{path} has no array {name!r}; it has {listed}")
     wanted = {"labels": labels or "labels", _IDS: _IDS, _CLASS_NAMES: _CLASS_NAMES}
     try:
-        with np.load(place, allow_pickle=False) as file:
+        with np.load(path, allow_pickle=False) as file:
             return file[images], {
                 role: file[name] for role, name in wanted.items() if name in shapes
             }
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{place} cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def _shapes(place: Path, largest: int) -> dict[str, tuple[int, ...]]:
+def _shapes(path: Path, largest: int) -> dict[str, tuple[int, ...]]:
     """The shape of every array in an .npz file. Nothing is unpacked but headers; ValueError where
     the file claims more than it may."""
     try:
-        with zipfile.ZipFile(place) as file:
+        with zipfile.ZipFile(path) as file:
             entries = file.infolist()
             size = sum(entry.file_size for entry in entries)
             if len(entries) > _MOST_ENTRIES:
-                told = f"{place} claims {len(entries)} arrays, more than the {_MOST_ENTRIES} that are looked at"
                 raise ValueError(
-                    f"{told}; save images, labels, ids and class_names in a file of their own"
+                    f"{path} claims {len(entries)} arrays, more than the {_MOST_ENTRIES} that are "
+                    f"looked at; save images, labels, ids and class_names in a file of their own"
                 )
             if size > largest:
-                told = f"{place} claims {size} bytes, more than {largest}; where it is right, save the images as an .npy file"
-                raise ValueError(f"{told}, or in Python pass a larger largest=")
+                raise ValueError(
+                    f"{path} claims {size} bytes, more than {largest}; where it is right, save the "
+                    f"images as an .npy file, or in Python pass a larger largest="
+                )
             shapes = {}
             for entry in entries:
                 with file.open(entry) as member:
                     shapes[entry.filename.removesuffix(".npy")] = _shape(
-                        f"{place}: {entry.filename}", entry.file_size, member
+                        f"{path}: {entry.filename}", entry.file_size, member
                     )
             return shapes
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{place} is no whole .npz file: {error}") from error
+        raise ValueError(f"{path} is no whole .npz file: {error}") from error
 
 
 def _shape(name: str, size: int, file: Any) -> tuple[int, ...]:
@@ -172,7 +175,7 @@ def _shape(name: str, size: int, file: Any) -> tuple[int, ...]:
     return shape
 
 
-def _checked(place: Path, pixels: np.ndarray) -> np.ndarray:
+def _checked(path: Path, pixels: np.ndarray) -> np.ndarray:
     """The images as [N, h, w, 3] or [N, h, w, 1], a view; ValueError where they are not images."""
     shape = pixels.shape
     if pixels.ndim == 3 and shape[2] not in (1, 3, 4):
@@ -188,11 +191,10 @@ def _checked(place: Path, pixels: np.ndarray) -> np.ndarray:
             else "a single image is [1, h, w, 3]"
         )
         raise ValueError(
-            f"images must be [N, h, w, 3], [N, h, w, 1] or [N, h, w], got {shape} in {place}; "
-            f"{told}"
+            f"images must be [N, h, w, 3], [N, h, w, 1] or [N, h, w], got {shape} in {path}; {told}"
         )
     if 0 in pixels.shape:
-        raise ValueError(f"there are no images in {place}: the shape is {shape}")
+        raise ValueError(f"there are no images in {path}: the shape is {shape}")
     if pixels.dtype != np.uint8:
         told = (
             "round values between 0 and 1 after multiplying by 255"
@@ -200,34 +202,34 @@ def _checked(place: Path, pixels: np.ndarray) -> np.ndarray:
             else "scale them to 0 to 255"
         )
         raise ValueError(
-            f"images must be uint8, 0 to 255, got {pixels.dtype} in {place}: {told}, and save "
+            f"images must be uint8, 0 to 255, got {pixels.dtype} in {path}: {told}, and save "
             f"them as uint8"
         )
     return pixels
 
 
-def _labels(place: Path, found: np.ndarray | None, size: int) -> np.ndarray:
+def _labels(path: Path, found: np.ndarray | None, size: int) -> np.ndarray:
     if found is None:
         return np.full(size, -1, np.int32)
     if found.shape == (size, 1):
         found = found[:, 0]
     if found.shape != (size,) or found.dtype.kind not in "iu":
         raise ValueError(
-            f"labels of {place} must be one whole number an image, [{size}], got {found.dtype} "
+            f"labels of {path} must be one whole number an image, [{size}], got {found.dtype} "
             f"{found.shape}"
         )
     if found.min() < -1 or found.max() >= 2**31 - 1:
         raise ValueError(
-            f"labels of {place} must be class ids from 0, or -1 for none, got {found.min()} to "
+            f"labels of {path} must be class ids from 0, or -1 for none, got {found.min()} to "
             f"{found.max()}"
         )
     return found.astype(np.int32)
 
 
-def _texts(place: Path, name: str, found: np.ndarray, size: int | None) -> tuple[str, ...]:
+def _texts(path: Path, name: str, found: np.ndarray, size: int | None) -> tuple[str, ...]:
     if found.ndim != 1 or found.dtype.kind not in "USiu" or size not in (None, len(found)):
         raise ValueError(
-            f"{name} of {place} must be strings or whole numbers, [{size or 'C'}], got "
+            f"{name} of {path} must be strings or whole numbers, [{size or 'C'}], got "
             f"{found.dtype} {found.shape}"
         )
     try:
@@ -235,7 +237,7 @@ def _texts(place: Path, name: str, found: np.ndarray, size: int | None) -> tuple
             value.decode() if isinstance(value, bytes) else str(value) for value in found.tolist()
         )
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} of {place} must be UTF-8: {error}") from error
+        raise ValueError(f"{name} of {path} must be UTF-8: {error}") from error
 
 
 def _read(pixels: np.ndarray, row: int) -> np.ndarray:

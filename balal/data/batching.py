@@ -1,6 +1,5 @@
 """Batches of images in order, decoded on threads ahead of whoever takes them."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Array, Int32, Int64, Integer
 
-from balal import check
+from balal import check, host
 from balal.data.images import Images
 
 Item = TypeVar("Item")
@@ -20,7 +19,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Damage:
-    """An image that could not be read: its row, its id and why, in a few words."""
+    """An image that could not be read.
+
+    Attributes:
+      row, id: of the image.
+      reason: why, in a few words.
+    """
 
     row: int
     id: str
@@ -29,11 +33,14 @@ class Damage:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Up to `size` images that follow each other, and what else is known of them.
+    """Up to `batch_size` images that follow each other, and what else is known of them.
 
-    rows: int64 [n], of the set. ids: n. labels: int32 [n]. images: [n, ...] where all have one
-    shape and dtype, else a tuple of n arrays.
-    damaged: images that belong between these and could not be read.
+    Attributes:
+      rows: int64 [n], of the set.
+      ids: n of them.
+      labels: int32 [n].
+      images: [n, ...] where all have one shape and dtype, else a tuple of n arrays.
+      damaged: images that belong between these and could not be read.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -45,15 +52,15 @@ class Batch:
 
 def batches(
     images: Images,
-    size: int,
+    batch_size: int,
     *,
     rows: Sequence[int] | Integer[Array | np.ndarray, " b"] | None = None,
     prepare: Callable[[np.ndarray], Any] | None = None,
     threads: int | None = None,
     skip_damaged: bool = False,
 ) -> Generator[Batch, None, None]:
-    """The images in order, `size` at a time, the last batch being shorter where they do not divide
-    evenly.
+    """The images in order, `batch_size` at a time, the last batch being shorter where they do not
+    divide evenly.
 
     Threads decode up to two batches ahead and begin another image only when one is taken, so at
     most four batches are in memory: two ahead, one being put together, and the one handed out.
@@ -61,40 +68,42 @@ def batches(
 
     Args:
       images: any `Images`.
-      size: images in a batch.
+      batch_size: images in a batch.
       rows: which rows, in which order; None: all of them. `rows=range(start, len(images))` goes on
         where an earlier run stopped.
       prepare: applied to every image on the threads, uint8 [h, w, 3] to an array; with one output
         shape for all, batches are stacked.
       threads: how many; None: as many as there are cores that this process may use.
-      skip_damaged: leave out images that cannot be read and tell them in `Batch.damaged`, instead
-        of raising at the first. Which rows a
-        batch covers does not change: it may be shorter, or empty.
+      skip_damaged: leave out images that cannot be read and list them in `Batch.damaged`, instead
+        of raising at the first. Which rows a batch covers does not change: it may be shorter, or
+        empty.
 
-    Raises: ValueError at once for rows that are not there or come twice, and for sizes or threads
-      below 1; from the loop one that names the image that cannot be read or on which `prepare`
-      fails, with the cause, after the batches before it.
+    Raises: ValueError at once for rows that are not there or come twice, and for a batch size or
+      threads below 1; from the loop one that names the image that cannot be read or on which
+      `prepare` fails, with the cause, after the batches before it.
 
-    >>> four = Images("four", tuple("abcd"), np.zeros(4, np.int32), ("cat",), lambda row: np.full((2, 2, 3), row, np.uint8), "of nothing")
+    >>> def read(row):
+    ...     return np.full((2, 2, 3), row, np.uint8)
+    >>> four = Images("four", tuple("abcd"), np.zeros(4, np.int32), ("cat",), read, "of nothing")
     >>> [(batch.ids, batch.images.shape) for batch in batches(four, 3)]
     [(('a', 'b', 'c'), (3, 2, 2, 3)), (('d',), (1, 2, 2, 3))]
     """
-    if isinstance(size, bool) or size < 1:
-        raise ValueError(f"size must be a whole number of at least 1, got {size}")
+    if isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
     wanted = (
         np.arange(len(images)) if rows is None else check.indices("rows", rows, size=len(images))
     )
-    return _batches(images, size, wanted, prepare, thread_count(threads), skip_damaged)
+    return _batches(images, batch_size, wanted, prepare, thread_count(threads), skip_damaged)
 
 
-def ahead(
+def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, waiting: int
 ) -> Generator[Result, None, None]:
     """`function(item)` of every item, in order, computed on threads; at most `waiting` results are
     begun or ready at a time.
 
-    What a call raises is raised in its place. The threads end with the generator, however that
-    ends.
+    What a call raises is raised where its result would come. The threads end with the generator,
+    however that ends.
     """
     left = iter(items)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="balal.data")
@@ -112,11 +121,7 @@ def thread_count(threads: int | None) -> int:
     """`threads`, or as many as there are cores that this process may use where that is None;
     ValueError below 1."""
     if threads is None:
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        return host.cores()
     if isinstance(threads, bool) or threads < 1:
         raise ValueError(f"threads must be a whole number of at least 1, got {threads}")
     return threads
@@ -128,7 +133,7 @@ def reason(error: Exception) -> str:
 
 
 def _batches(
-    images: Images, size: int, rows: np.ndarray, prepare, threads: int, skip_damaged: bool
+    images: Images, batch_size: int, rows: np.ndarray, prepare, threads: int, skip_damaged: bool
 ) -> Generator[Batch, None, None]:
     def load(row: int) -> np.ndarray | Damage:
         try:
@@ -143,15 +148,18 @@ def _batches(
         try:
             return image if prepare is None else np.asarray(prepare(image))
         except Exception as error:
-            told = f"prepare fails on image {images.ids[row]!r} (row {row}, shape {image.shape}) of {images.name}"
-            raise ValueError(f"{told}: {reason(error)}") from error
+            raise ValueError(
+                f"prepare fails on image {images.ids[row]!r} (row {row}, shape {image.shape}) of "
+                f"{images.name}: {reason(error)}"
+            ) from error
 
-    loaded = ahead(load, rows.tolist(), threads=threads, waiting=2 * max(size, threads))
+    waiting = 2 * max(batch_size, threads)
+    loaded = map_ahead(load, rows.tolist(), threads=threads, waiting=waiting)
     try:
-        for start in range(0, len(rows), size):
+        for start in range(0, len(rows), batch_size):
             # A call of its own, so that nothing here holds on to the images while the consumer
             # works.
-            yield _batch(images, rows[start : start + size], loaded)
+            yield _batch(images, rows[start : start + batch_size], loaded)
     finally:
         loaded.close()
 

@@ -5,6 +5,8 @@ import io
 import numpy as np
 from jaxtyping import UInt8
 
+from balal import host
+
 # What photographs and web pages come in. Others are left out: some of Pillow's readers start
 # programs, most are hardly ever tested.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -32,7 +34,8 @@ def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     >>> decode(b"P6 2 1 255 abcdef").tolist()
     [[[97, 98, 99], [100, 101, 102]]]
     """
-    from PIL import Image, UnidentifiedImageError
+    with host.Extra("photos"):
+        from PIL import Image, UnidentifiedImageError
 
     if not data:
         raise ValueError("it is empty")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from balal.data.batching import ahead, thread_count
+from balal import host
+from balal.data.batching import map_ahead, thread_count
 from balal.data.decoding import decode
-from balal.data.images import Images, fingerprint, some
+from balal.data.images import Images, fingerprint
 
 # Far above any photograph, and read into memory whole.
 _LARGEST_FILE = 512 * 2**20
@@ -40,7 +41,7 @@ def folder(
       check: True: open and decode every file once, now, on threads, so that what is damaged is
         known before anything is computed; JPEG files take a fraction of their decoding time. False:
         open nothing; damaged files are found when they are read.
-      skip_damaged: leave out what cannot be used and tell it in `Images.skipped`, instead of
+      skip_damaged: leave out what cannot be used and list it in `Images.skipped`, instead of
         raising.
       threads: to check with; None: as many as there are cores that this process may use.
       progress: called after each file with how many have been looked at, and how many there are.
@@ -54,10 +55,10 @@ def folder(
       is damaged.
 
     >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     (Path(place) / "cat").mkdir()
-    ...     _ = (Path(place) / "cat" / "one.ppm").write_bytes(b"P6 1 1 255 abc")
-    ...     pictures = folder(place)
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     (Path(parent) / "cat").mkdir()
+    ...     _ = (Path(parent) / "cat" / "one.ppm").write_bytes(b"P6 1 1 255 abc")
+    ...     pictures = folder(parent)
     >>> pictures.ids, pictures.class_names
     (('cat/one.ppm',), ('cat',))
     """
@@ -69,31 +70,31 @@ def folder(
     files, directories, faults = _walk(root)
     outside = [name for name in files if "/" not in name]
     if labelled is None and outside and directories:
-        told = (
-            f"{root} holds both files ({outside[0]}, ...) and directories ({directories[0]}, ...)"
-        )
         raise ValueError(
-            f"{told}: move the files away where the directories are classes; where nothing is "
+            f"{root} holds both files ({outside[0]}, ...) and directories ({directories[0]}, "
+            f"...): move the files away where the directories are classes; where nothing is "
             f"labelled, use labelled=False"
         )
     if labelled and outside and not directories:
-        told = f"{root} must have a label for every image, a directory for each class, and holds only files ({outside[0]}, ...)"
-        raise ValueError(f"{told}; where nothing is labelled, use labelled=False")
+        raise ValueError(
+            f"{root} must have a label for every image, a directory for each class, and holds "
+            f"only files ({outside[0]}, ...); where nothing is labelled, use labelled=False"
+        )
     labelled = bool(directories) if labelled is None else labelled
     if labelled:
         faults |= dict.fromkeys(outside, "it lies in no class's directory")
     contents = _examine(
-        {name: place for name, place in files.items() if name not in faults},
+        {name: path for name, path in files.items() if name not in faults},
         check,
         thread_count(threads),
         faults,
         progress,
     )
     if faults and not skip_damaged:
-        told = [f"{name} ({fault})" for name, fault in sorted(faults.items())]
-        mend = "mend or remove them, or leave them out with skip_damaged=True"
+        named = [f"{name} ({fault})" for name, fault in sorted(faults.items())]
         raise ValueError(
-            f"{len(faults)} of what lies in {root} cannot be used: {some(told)}; {mend}"
+            f"{len(faults)} of the files in {root} cannot be used: {host.first_few(named)}; "
+            f"repair or remove them, or leave them out with skip_damaged=True"
         )
     classes = {name: number for number, name in enumerate(directories)} if labelled else {}
     ids = tuple(contents)
@@ -119,15 +120,15 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
         (os.fspath(root), (), frozenset([_identity(os.stat(root))]))
     ]
     while left:
-        place, above, holders = left.pop()
+        path, above, holders = left.pop()
         try:
-            names = sorted(name for name in os.listdir(place) if not name.startswith("."))
+            names = sorted(name for name in os.listdir(path) if not name.startswith("."))
         except OSError as error:
             faults["/".join(above) or "."] = f"it cannot be opened: {error.strerror}"
             continue
         taken = set()
         for name in names:
-            parts, full = (*above, _written(name)), os.path.join(place, name)
+            parts, full = (*above, _written(name)), os.path.join(path, name)
             fault = None
             try:
                 status = os.stat(full)
@@ -167,7 +168,7 @@ def _examine(
     """What the fingerprint covers of each good file, in order; the faults of the others are added
     to `faults`."""
     contents = {}
-    results = ahead(
+    results = map_ahead(
         _checked if check else _sized, files.values(), threads=threads, waiting=4 * threads
     )
     for number, (name, (content, fault)) in enumerate(zip(files, results, strict=True), start=1):
@@ -180,9 +181,9 @@ def _examine(
     return contents
 
 
-def _checked(place: str) -> tuple[bytes, str]:
+def _checked(path: str) -> tuple[bytes, str]:
     try:
-        data = _bytes(place)
+        data = _bytes(path)
         decode(data, quick=True)
     except OSError as error:
         return b"", f"it cannot be opened: {error.strerror}"
@@ -191,20 +192,20 @@ def _checked(place: str) -> tuple[bytes, str]:
     return hashlib.sha256(data).digest(), ""
 
 
-def _sized(place: str) -> tuple[bytes, str]:
+def _sized(path: str) -> tuple[bytes, str]:
     try:
-        return str(os.stat(place).st_size).encode(), ""
+        return str(os.stat(path).st_size).encode(), ""
     except OSError as error:
         return b"", f"it may not be looked at: {error.strerror}"
 
 
-def _read(places: tuple[str, ...], row: int) -> np.ndarray:
-    return decode(_bytes(places[row]))
+def _read(paths: tuple[str, ...], row: int) -> np.ndarray:
+    return decode(_bytes(paths[row]))
 
 
-def _bytes(place: str) -> bytes:
-    size = os.stat(place).st_size
+def _bytes(path: str) -> bytes:
+    size = os.stat(path).st_size
     if size > _LARGEST_FILE:
         raise ValueError(f"it has {size} bytes, more than the {_LARGEST_FILE} that are read")
-    with open(place, "rb") as file:
+    with open(path, "rb") as file:
         return file.read()

@@ -10,24 +10,29 @@ from functools import partial
 import numpy as np
 from jaxtyping import Array, Int32, Integer
 
-from balal import check
+from balal import check, host
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
     """`N` images with names and labels, each read when it is asked for.
 
-    name: of the set, for messages. ids: one a row, distinct and stable: the same image has the same
-    id in the next run and on another machine. labels: int32 [N], class ids, -1 = unlabelled.
-    class_names: one a class id, empty where nothing is labelled. read: takes a row, gives uint8 [h,
-    w, 3]; may be called from several threads at once. fingerprint: equal for equal content; the
-    source says what it covers.
-    skipped: names of files that were left out because they are damaged.
+    Attributes:
+      name: of the set, for messages.
+      ids: one a row, distinct and stable: the same image has the same id in the next run and on
+        another machine.
+      labels: int32 [N], class ids, -1 = unlabelled.
+      class_names: one a class id, empty where nothing is labelled.
+      read: takes a row, gives uint8 [h, w, 3]; may be called from several threads at once.
+      fingerprint: equal for equal content; the function that made the set says what it covers.
+      skipped: names of files that were left out because they are damaged.
 
     Raises: ValueError unless there are images, as many labels as ids, distinct ids and a name for
     every label.
 
-    >>> two = Images("two", ("a", "b"), np.array([0, -1], np.int32), ("cat",), lambda row: np.zeros((2, 2, 3), np.uint8), "of nothing")
+    >>> def read(row):
+    ...     return np.zeros((2, 2, 3), np.uint8)
+    >>> two = Images("two", ("a", "b"), np.array([0, -1], np.int32), ("cat",), read, "of nothing")
     >>> len(two), two.read(1).shape
     (2, (2, 2, 3))
     """
@@ -58,13 +63,14 @@ class Images:
             twice = [name for name in self.ids if name in seen or seen.add(name)]
             raise ValueError(
                 f"ids must be distinct, but some come more than once in {self.name}: "
-                f"{some(twice)}; rename one of each"
+                f"{host.first_few(twice)}; rename one of each"
             )
         wrong = np.flatnonzero((self.labels < -1) | (self.labels >= len(self.class_names)))
         if wrong.size:
-            told = f"labels of {self.name} must lie between -1 and {len(self.class_names) - 1}, its last class"
             raise ValueError(
-                f"{told}, but {self.labels[wrong[0]]} does not; look at rows {some(wrong)}"
+                f"labels of {self.name} must lie between -1 and {len(self.class_names) - 1}, its "
+                f"last class, but {self.labels[wrong[0]]} does not; look at rows "
+                f"{host.first_few(wrong)}"
             )
 
     def __len__(self) -> int:
@@ -78,7 +84,9 @@ def select(images: Images, rows: Sequence[int] | Integer[Array | np.ndarray, " b
 
     Raises: ValueError for rows that are not there or come twice.
 
-    >>> three = Images("three", tuple("abc"), np.zeros(3, np.int32), ("cat",), lambda row: np.full((1, 1, 3), row, np.uint8), "of nothing")
+    >>> def read(row):
+    ...     return np.full((1, 1, 3), row, np.uint8)
+    >>> three = Images("three", tuple("abc"), np.zeros(3, np.int32), ("cat",), read, "of nothing")
     >>> last = select(three, [2, 0])
     >>> last.ids, int(last.read(0)[0, 0, 0])
     (('c', 'a'), 2)
@@ -111,16 +119,6 @@ def fingerprint(
         # The length keeps two pieces from being taken for one.
         digest.update(len(piece).to_bytes(8, "little") + piece)
     return digest.hexdigest()[:16]
-
-
-def some(values: Sequence | np.ndarray, *, shown: int = 5) -> str:
-    """The first few of the offending values and, where there are more, how many: for messages.
-
-    >>> some("abcdefg")
-    'a, b, c, d, e, ... (7 in all)'
-    """
-    first = ", ".join(str(value) for value in values[:shown])
-    return f"{first}, ... ({len(values)} in all)" if len(values) > shown else first
 
 
 def _read_chosen(read: Callable[[int], np.ndarray], chosen: np.ndarray, row: int) -> np.ndarray:

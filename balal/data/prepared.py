@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from balal import host
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
 
@@ -39,43 +40,35 @@ def tfds(
 
     The fingerprint covers ids, labels, class names and the encoded bytes of every image.
 
-    Raises: ImportError with what to install; FileNotFoundError, with the command that prepares it,
-      for a data set that is not there or is prepared in another format; ValueError for a split or a
-      feature that it does not have.
+    Raises: ModuleNotFoundError with what to install; FileNotFoundError, with the command that
+      prepares it, for a data set that is not there or is prepared in another format; ValueError for
+      a split or a feature that it does not have.
     """
-    try:
+    with host.Extra("data"):
         # Otherwise asked for only when the first record is read.
         import array_record.python.array_record_data_source  # noqa: F401  # pyright: ignore[reportMissingImports]
         import tensorflow_datasets  # pyright: ignore[reportMissingImports]
         from tensorflow_datasets.core import read_only_builder, registered  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError(
-            f"{error.name} is not installed: it comes with `pip install 'balal[data]'`"
-        ) from error
-    place = (
-        os.path.expanduser(os.fspath(data_dir))
-        if data_dir
-        else os.path.expanduser("~/tensorflow_datasets")
-    )
+    path = os.path.expanduser(os.fspath(data_dir or "~/tensorflow_datasets"))
     try:
-        builder: Any = read_only_builder.builder_from_files(name, data_dir=place)
+        builder: Any = read_only_builder.builder_from_files(name, data_dir=path)
     except registered.DatasetNotFoundError as error:
-        raise FileNotFoundError(
-            f"{name} is not prepared in {place}; {_how(name, place)}"
-        ) from error
+        raise FileNotFoundError(f"{name} is not prepared in {path}; {_how(name, path)}") from error
     if builder.info.file_format is None or builder.info.file_format.value != "array_record":
         form = getattr(builder.info.file_format, "value", "an unknown format")
         raise FileNotFoundError(
-            f"{name} is prepared in {place} as {form}, which has no random access; "
-            f"{_how(name, place + '_array_record')}"
+            f"{name} is prepared in {path} as {form}, which has no random access; "
+            f"{_how(name, path + '_array_record')}"
         )
     classes = _class_names(name, builder.info.features, image, label)
     skip: Any = {image: tensorflow_datasets.decode.SkipDecoding()}
     try:
         records: Any = builder.as_data_source(split=split, decoders=skip)
     except ValueError as error:
-        told = f"split must be of {', '.join(builder.info.splits)}, in the notation of TensorFlow Datasets, got {split!r} for {name}"
-        raise ValueError(told) from error
+        raise ValueError(
+            f"split must be of {', '.join(builder.info.splits)}, in the notation of TensorFlow "
+            f"Datasets, got {split!r} for {name}"
+        ) from error
     found, labels, digests = [], np.full(len(records), -1, np.int32), []
     for row in range(len(records)):
         record = records[row]
@@ -88,11 +81,14 @@ def tfds(
     )
 
 
-def _how(name: str, place: str) -> str:
+def _how(name: str, path: str) -> str:
     command = (
-        f"tfds build {shlex.quote(name)} --file_format=array_record --data_dir={shlex.quote(place)}"
+        f"tfds build {shlex.quote(name)} --file_format=array_record --data_dir={shlex.quote(path)}"
     )
-    return f"prepare it once, in any environment that has TensorFlow (reading it needs none): {command}"
+    return (
+        f"prepare it once, in any environment that has TensorFlow (reading it needs none): "
+        f"{command}"
+    )
 
 
 def _class_names(name: str, features: Any, image: str, label: str | None) -> tuple[str, ...]:

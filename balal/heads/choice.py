@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Array, Int, Integer
-from sklearn.model_selection import KFold
+
+from balal.heads import validation
 
 Predict = Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " held"]], np.ndarray]
 """Fits a head to the first rows and gives the classes it predicts for the second ones."""
@@ -54,11 +55,12 @@ def choose(
             f"a choice takes a head, 2 labels and 2 folds at least, got {len(heads)}, "
             f"{len(answers)} and {folds}"
         )
-    splits = list(KFold(min(folds, len(answers)), shuffle=True, random_state=seed).split(answers))
+    fold = validation.folds_of(len(answers), folds, seed)
     accuracies = {}
     for name, predict in heads.items():
         right = 0
-        for rows, held in splits:
+        for number in range(fold.max() + 1):
+            rows, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             predicted = np.asarray(predict(rows, held))
             if predicted.shape != held.shape:
                 raise ValueError(

@@ -1,12 +1,11 @@
 """Fine-tuning: the whole source network trained on the labelled images, with a tenth of the
 learning rate that it was trained with.
 
-head = finetune.fit(source, params, images, labels, num_classes=100, key=key)
-predicted = finetune.predict(head, test_images)
+    head = finetune.fit(source, params, images, labels, num_classes=100, key=key)
+    predicted = finetune.predict(head, test_images)
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 from jaxtyping import Array, Float, Int, Integer, Key, Real
 
+from balal import host
 from balal.heads import validation
+
+with host.Extra("models"):
+    import optax
+    from flax import nnx
 
 
 @dataclass(frozen=True)
@@ -320,12 +322,8 @@ def _resumed(
 
 
 def _save(path: Path, training: str, state: tuple, losses: list[float]) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("wb") as file:
-        leaves: dict[str, Any] = {
-            f"leaf{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))
-        }
+    leaves: dict[str, Any] = {
+        f"leaf{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))
+    }
+    with host.atomic_write(path) as file:
         np.savez(file, **leaves, training=np.str_(training), losses=np.array(losses))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

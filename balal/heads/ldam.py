@@ -10,10 +10,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, Integer, Real
 
+from balal import host
 from balal.heads import rebalance, validation
+
+with host.Extra("models"):
+    import optax
 
 
 @dataclass(frozen=True)

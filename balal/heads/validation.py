@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from sklearn.model_selection import KFold
+
+from balal import host
 
 _LARGEST = 1e17
 
@@ -32,11 +33,10 @@ def checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def require(right, rule: str, what: str = "rows") -> None:
-    """ValueError that says how many entries break a rule, and which are the first, where some
-    do."""
+    """ValueError that says which entries break a rule, where some do."""
     wrong = np.flatnonzero(~right)
     if wrong.size:
-        raise ValueError(f"{rule}, but {wrong.size} are not: {what} {wrong[:5].tolist()}")
+        raise ValueError(f"{rule}, but these {what} are not: {host.first_few(wrong)}")
 
 
 def of_classes(name: str, values, num_classes: int, *, axes: int = 1) -> np.ndarray:
@@ -76,10 +76,10 @@ def choices(C: float | int | Sequence[float | int], folds: int) -> list[float]:
 def folds_of(size: int, folds: int, seed: int) -> np.ndarray:
     """The fold that holds each row out: int [B]."""
     fold = np.empty(size, np.int64)
-    for number, (_, left) in enumerate(
-        KFold(min(folds, size), shuffle=True, random_state=seed).split(fold)
-    ):
-        fold[left] = number
+    # As scikit-learn's shuffled KFold divides them.
+    shuffled = np.random.RandomState(seed).permutation(size)
+    for number, rows in enumerate(np.array_split(shuffled, min(folds, size))):
+        fold[rows] = number
     return fold
 
 

@@ -1,23 +1,23 @@
-"""Described tensors as arrays: never a byte beyond their storage, and never more of them than the
-file justifies."""
+"""The tensors of a checkpoint as arrays: never a byte beyond their storage, and never more of them
+than the file justifies."""
 
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from balal.models.tensors import Storage, Tensor, shown
+from balal.models.tensors import Storage, Tensor, quoted
 
 
-def views(
-    table: dict[str, Tensor], content: Callable[[Storage], bytes], size: int
+def as_arrays(
+    table: dict[str, Tensor], read_storage: Callable[[Storage], bytes], num_bytes: int
 ) -> dict[str, np.ndarray]:
     """The tensors of a table as arrays that cannot be written to: views of their storages where
     they lie contiguously there, else copies.
 
     Args:
-      content: gives the bytes of a storage; asked once for each that is needed.
-      size: bytes of the file, which neither one tensor nor all copies together may exceed. Strides
+      read_storage: gives the bytes of a storage; asked once for each that is needed.
+      num_bytes: of the file, which neither one tensor nor all copies together may exceed. Strides
         of 0 repeat numbers at no cost to the file, and a hostile one would fill the memory with
         them.
 
@@ -27,12 +27,12 @@ def views(
     counts: dict[tuple[str, np.dtype], int] = {}
     arrays, copied = {}, 0
     for name, tensor in table.items():
-        addressable(name, tensor.shape)
+        check_addressable(name, tensor.shape)
         key, dtype, shape = tensor.storage.key, tensor.dtype, tensor.shape
         if key not in contents:
-            contents[key] = content(tensor.storage)
+            contents[key] = read_storage(tensor.storage)
         if (key, dtype) not in counts:
-            counts[key, dtype] = len(numbers(contents[key], dtype))
+            counts[key, dtype] = len(from_bytes(contents[key], dtype))
         if 0 in shape:
             arrays[name] = np.empty(shape, dtype)
             continue
@@ -46,22 +46,22 @@ def views(
         )
         if last >= counts[key, dtype]:
             raise ValueError(
-                f"tensor {shown(name)} reaches to number {last} of storage {shown(key)}, which "
+                f"tensor {quoted(name)} reaches to number {last} of storage {quoted(key)}, which "
                 f"has {counts[key, dtype]}"
             )
-        if math.prod(shape) * dtype.itemsize > size:
+        if math.prod(shape) * dtype.itemsize > num_bytes:
             raise ValueError(
-                f"tensor {shown(name)} of shape {list(shape)} repeats numbers until it is larger "
-                f"than the file of {size} bytes"
+                f"tensor {quoted(name)} of shape {list(shape)} repeats numbers until it is larger "
+                f"than the file of {num_bytes} bytes"
             )
         steps = tuple(stride * dtype.itemsize for stride in strides)
         array = np.ndarray(shape, dtype, contents[key], tensor.offset * dtype.itemsize, steps)
         if not array.flags.c_contiguous:
             copied += array.nbytes
-            if copied > size:
+            if copied > num_bytes:
                 raise ValueError(
                     f"its tensors, laid out one after another, would be larger than the file of "
-                    f"{size} bytes"
+                    f"{num_bytes} bytes"
                 )
             array = np.ascontiguousarray(array)
             array.flags.writeable = False
@@ -69,7 +69,7 @@ def views(
     return arrays
 
 
-def numbers(content: bytes, dtype: np.dtype) -> np.ndarray:
+def from_bytes(content: bytes, dtype: np.dtype) -> np.ndarray:
     """Bytes as a flat array that cannot be written to; ValueError where they are no whole number of
     numbers, or no truth values."""
     if len(content) % dtype.itemsize:
@@ -81,8 +81,8 @@ def numbers(content: bytes, dtype: np.dtype) -> np.ndarray:
     return np.frombuffer(content, dtype)
 
 
-def addressable(name: str, shape: Sequence[int]) -> None:
+def check_addressable(name: str, shape: Sequence[int]) -> None:
     """ValueError for a shape that NumPy has no addresses for, which it refuses for empty arrays as
     well."""
     if math.prod(length for length in shape if length) >= 2**58:
-        raise ValueError(f"tensor {shown(name)} of shape {list(shape)} is larger than any memory")
+        raise ValueError(f"tensor {quoted(name)} of shape {list(shape)} is larger than any memory")

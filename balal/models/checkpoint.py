@@ -1,9 +1,9 @@
 """Files of tensors, by layout: safetensors, PyTorch's zip (1.6 and later) and PyTorch's legacy
 stream.
 
-Every function takes a file of `size` bytes, open and seekable, and reads no more than it holds:
-what a header declares is compared with `size` before anything is read or made. Reasons are raised
-as ValueError without the path; `balal.models.weights.read` puts it before them.
+Every function takes a file of `num_bytes` bytes, open and seekable, and reads no more than it
+holds: what a header declares is compared with `num_bytes` before anything is read or made. Reasons
+are raised as ValueError without the path; `balal.models.weights.read` puts it before them.
 
 Sources: the format section of the safetensors documentation; `torch/serialization.py` of PyTorch
 2.13 (`_save`, `_legacy_save`).
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from balal.models import unpickling
-from balal.models.arrays import addressable, numbers, views
-from balal.models.tensors import DTYPES, MOST_DIMENSIONS, Storage, Tensor, shown
+from balal.models.arrays import as_arrays, check_addressable, from_bytes
+from balal.models.tensors import DTYPES, MOST_DIMENSIONS, Storage, Tensor, quoted
 
 _SAFETENSORS = {
     "F64": "float64",
@@ -49,7 +49,7 @@ _LONGEST_PICKLE = 4 * 2**20
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
+def safetensors(file: io.BufferedReader, num_bytes: int) -> dict[str, np.ndarray]:
     """Every tensor of a safetensors file: eight bytes of length, a JSON object, and the numbers,
     which it must describe without gap.
 
@@ -61,9 +61,9 @@ def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     start = 8 + length
-    if length > _LONGEST_HEADER or start > size:
+    if length > _LONGEST_HEADER or start > num_bytes:
         raise ValueError(
-            f"its header is said to be {length} bytes long, in a file of {size}; at most "
+            f"its header is said to be {length} bytes long, in a file of {num_bytes}; at most "
             f"{_LONGEST_HEADER} are read"
         )
     try:
@@ -78,29 +78,29 @@ def safetensors(file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     for name, (dtype, shape, first, last) in sorted(spans.items(), key=lambda item: item[1][2:]):
         if first != end:
             raise ValueError(
-                f"tensor {shown(name)} begins at byte {first} of the numbers, where the ones "
+                f"tensor {quoted(name)} begins at byte {first} of the numbers, where the ones "
                 f"before it end at {end}"
             )
         if last - first != dtype.itemsize * math.prod(shape):
             raise ValueError(
-                f"tensor {shown(name)} has {last - first} bytes, too many or too few for {dtype} "
+                f"tensor {quoted(name)} has {last - first} bytes, too many or too few for {dtype} "
                 f"{list(shape)}"
             )
         end = last
-    if start + end != size:
+    if start + end != num_bytes:
         raise ValueError(
-            f"its tensors take {end} bytes and the file has {size - start} for them: it is cut "
-            f"off or has something added"
+            f"its tensors take {end} bytes and the file has {num_bytes - start} for them: it is "
+            f"cut off or has something added"
         )
     tensors = {}
     for name, (dtype, shape, first, last) in spans.items():
         file.seek(start + first)
-        tensors[name] = numbers(file.read(last - first), dtype).reshape(shape)
+        tensors[name] = from_bytes(file.read(last - first), dtype).reshape(shape)
     return tensors
 
 
 def zipped(
-    file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]
+    file: io.BufferedReader, num_bytes: int, choose: Callable[[Any], dict[str, Tensor]]
 ) -> dict[str, np.ndarray]:
     """The tensors that `choose` picks from what `torch.save` wrote into a zip: NAME/data.pkl and
     NAME/data/KEY for every storage.
@@ -111,7 +111,7 @@ def zipped(
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            return _arrays(archive, size, choose)
+            return _arrays(archive, num_bytes, choose)
     except (
         zipfile.BadZipFile,
         NotImplementedError,
@@ -126,7 +126,7 @@ def zipped(
 
 
 def legacy(
-    file: io.BufferedReader, size: int, choose: Callable[[Any], dict[str, Tensor]]
+    file: io.BufferedReader, num_bytes: int, choose: Callable[[Any], dict[str, Tensor]]
 ) -> dict[str, np.ndarray]:
     """The tensors that `choose` picks from what `torch.save` wrote before version 1.6: pickles of a
     magic number, a protocol, the machine, the object and the order of its storages; then each
@@ -135,38 +135,38 @@ def legacy(
     Raises: ValueError.
     """
     file.seek(0)
-    pickles = io.BytesIO(file.read(min(size, _LONGEST_PICKLE)))
+    pickles = io.BytesIO(file.read(min(num_bytes, _LONGEST_PICKLE)))
     try:
-        root, storages, order = _described(pickles)
+        root, storages, order = _read_pickles(pickles)
     except ValueError:
         if pickles.tell() == _LONGEST_PICKLE:
             raise ValueError(
                 f"its pickles are longer than the {_LONGEST_PICKLE} bytes that are read, or damaged"
             ) from None
         raise
-    places, place = {}, pickles.tell()
+    positions, position = {}, pickles.tell()
     for key in order:
         storage = storages[key]
-        file.seek(place)
+        file.seek(position)
         count = int.from_bytes(file.read(8), "little")
         if count != storage.count:
             raise ValueError(
-                f"storage {shown(key)} has {count} numbers where {storage.count} are described"
+                f"storage {quoted(key)} has {count} numbers where {storage.count} are described"
             )
-        places[key] = place + 8
-        place += 8 + count * storage.dtype.itemsize
-        if place > size:
+        positions[key] = position + 8
+        position += 8 + count * storage.dtype.itemsize
+        if position > num_bytes:
             raise ValueError(
-                f"it is cut off: its storages need {place} bytes or more and it has {size}"
+                f"it is cut off: its storages need {position} bytes or more and it has {num_bytes}"
             )
 
-    def content(storage: Storage) -> bytes:
-        if storage.key not in places:
-            raise ValueError(f"it lacks storage {shown(storage.key)}")
-        file.seek(places[storage.key])
+    def read_storage(storage: Storage) -> bytes:
+        if storage.key not in positions:
+            raise ValueError(f"it lacks storage {quoted(storage.key)}")
+        file.seek(positions[storage.key])
         return file.read(storage.count * storage.dtype.itemsize)
 
-    return views(choose(root), content, size)
+    return as_arrays(choose(root), read_storage, num_bytes)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         seen = set()
         twice = next(name for name in names if name in seen or seen.add(name))
-        raise ValueError(f"its header has {shown(twice)} twice")
+        raise ValueError(f"its header has {quoted(twice)} twice")
     return found
 
 
@@ -191,26 +191,26 @@ def _span(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
             pass
         case _:
             raise ValueError(
-                f"tensor {shown(name)} must have a dtype, a shape of at most {MOST_DIMENSIONS} "
+                f"tensor {quoted(name)} must have a dtype, a shape of at most {MOST_DIMENSIONS} "
                 f"sizes and two data_offsets"
             )
     if kind not in _SAFETENSORS:
         raise ValueError(
-            f"tensor {shown(name)} has dtype {shown(kind)}; known are {', '.join(_SAFETENSORS)}"
+            f"tensor {quoted(name)} has dtype {quoted(kind)}; known are {', '.join(_SAFETENSORS)}"
         )
     for value in (*shape, first, last):
         if type(value) is not int or not 0 <= value < 2**62:
             raise ValueError(
-                f"tensor {shown(name)} has {shown(value)} for a size or an offset, which must be "
+                f"tensor {quoted(name)} has {quoted(value)} for a size or an offset, which must be "
                 f"integers in [0, 2**62)"
             )
     if first > last:
-        raise ValueError(f"tensor {shown(name)} ends at byte {last}, before its first, {first}")
-    addressable(name, shape)
+        raise ValueError(f"tensor {quoted(name)} ends at byte {last}, before its first, {first}")
+    check_addressable(name, shape)
     return DTYPES[_SAFETENSORS[kind]], tuple(shape), first, last
 
 
-def _described(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[str]]:
+def _read_pickles(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[str]]:
     """The object of a legacy file, its storages by key, and the order in which their numbers
     follow."""
     magic, _ = unpickling.load(pickles)
@@ -219,7 +219,7 @@ def _described(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[str]]
     protocol, _ = unpickling.load(pickles)
     if type(protocol) is not int or protocol != _PROTOCOL:
         raise ValueError(
-            f"it has protocol {shown(protocol)} of PyTorch's legacy layout; only {_PROTOCOL} is "
+            f"it has protocol {quoted(protocol)} of PyTorch's legacy layout; only {_PROTOCOL} is "
             f"read"
         )
     machine, _ = unpickling.load(pickles)
@@ -239,7 +239,7 @@ def _described(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[str]]
 
 
 def _arrays(
-    archive: zipfile.ZipFile, size: int, choose: Callable[[Any], dict[str, Tensor]]
+    archive: zipfile.ZipFile, num_bytes: int, choose: Callable[[Any], dict[str, Tensor]]
 ) -> dict[str, np.ndarray]:
     members = {member.filename: member for member in archive.infolist()}
     if len(members) != len(archive.infolist()):
@@ -256,13 +256,15 @@ def _arrays(
     )
     if packed:
         raise ValueError(
-            f"its member {shown(packed.filename)} is compressed or encrypted, which torch.save "
+            f"its member {quoted(packed.filename)} is compressed or encrypted, which torch.save "
             f"does not do: unpack and store it"
         )
-    if sum(member.file_size for member in members.values()) > size or any(
+    if sum(member.file_size for member in members.values()) > num_bytes or any(
         m.file_size != m.compress_size for m in members.values()
     ):
-        raise ValueError(f"its members are said to be longer than the file, which has {size} bytes")
+        raise ValueError(
+            f"its members are said to be longer than the file, which has {num_bytes} bytes"
+        )
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise ValueError(
@@ -285,15 +287,15 @@ def _arrays(
         )
     root, _ = unpickling.load(io.BytesIO(archive.read(members[pickles[0]])))
 
-    def content(storage: Storage) -> bytes:
+    def read_storage(storage: Storage) -> bytes:
         member = members.get(f"{prefix}data/{storage.key}")
         if member is None:
-            raise ValueError(f"it lacks storage {shown(storage.key)}")
+            raise ValueError(f"it lacks storage {quoted(storage.key)}")
         if member.file_size != storage.count * storage.dtype.itemsize:
             raise ValueError(
-                f"storage {shown(storage.key)} has {member.file_size} bytes where {storage.count} "
+                f"storage {quoted(storage.key)} has {member.file_size} bytes where {storage.count} "
                 f"{storage.dtype} are described"
             )
         return archive.read(member)
 
-    return views(choose(root), content, size)
+    return as_arrays(choose(root), read_storage, num_bytes)

@@ -7,17 +7,21 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
+
+from balal import host
+
+with host.Extra("models"):
+    from flax import nnx
 
 Padding = Literal["symmetric", "same"]
 
 
-def pads(size: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """Zeros before and after an axis of `size` numbers.
+def pads(length: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
+    """Zeros before and after an axis of `length` numbers.
 
     `symmetric`, PyTorch's: half of the kernel on both sides. `same`, TensorFlow's: as many as give
-    `ceil(size / stride)` outputs, the odd one after; with stride 2 and an even size the two see
+    `ceil(length / stride)` outputs, the odd one after; with stride 2 and an even length the two see
     different pixels.
 
     >>> pads(224, 3, 2, "symmetric"), pads(224, 3, 2, "same")
@@ -25,7 +29,7 @@ def pads(size: int, kernel: int, stride: int, padding: Padding) -> tuple[int, in
     """
     if padding == "symmetric":
         return kernel // 2, kernel // 2
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
     return total // 2, total - total // 2
 
 
@@ -44,7 +48,8 @@ def convolve(
     an output channel, many times as fast as XLA's grouped convolution there; one with few outputs
     is a product of the windows side by side. Products are taken in full float32 (no TF32).
 
-    >>> convolve(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2)), stride=2, padding="same")[0, :, :, 0].tolist()
+    >>> images, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2))
+    >>> convolve(images, kernel, stride=2, padding="same")[0, :, :, 0].tolist()
     [[9.0, 6.0], [6.0, 4.0]]
     """
     size, channels = kernel.shape[0], images.shape[-1]
@@ -81,8 +86,8 @@ def convolve(
     def summed(images, kernel):
         kernel = kernel.reshape(size * size, *kernel.shape[2:])
         terms = [
-            pixels[..., channel : channel + groups] * kernel[place, channel][None, None, None]
-            for place, pixels in enumerate(shifted(images))
+            pixels[..., channel : channel + groups] * kernel[tap, channel][None, None, None]
+            for tap, pixels in enumerate(shifted(images))
             for channel in range(kernel.shape[1])
         ]
         return sum(terms[1:], terms[0])

@@ -6,9 +6,12 @@ from math import ceil
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
+from balal import host
 from balal.models.layers import Style, Unit
+
+with host.Extra("models"):
+    from flax import nnx
 
 # Of each stage: kernel, stride of its first block, expansion, channels, blocks.
 MOBILENET_V2 = (
@@ -33,11 +36,11 @@ EFFICIENTNET_LITE0 = (
 
 @dataclass(frozen=True)
 class Block:
-    """One inverted residual: its stage and place there, kernel size, stride, expansion of the input
+    """One inverted residual: its stage and index there, kernel size, stride, expansion of the input
     channels, and output channels."""
 
     stage: int
-    place: int
+    index: int
     kernel: int
     stride: int
     expansion: int
@@ -70,8 +73,8 @@ class Mobile:
                 repeats = ceil(self.depth * repeats)
             wide = _rounded(self.width * channels)
             found += [
-                Block(stage, place, kernel, 1 if place else stride, expansion, wide)
-                for place in range(repeats)
+                Block(stage, index, kernel, 1 if index else stride, expansion, wide)
+                for index in range(repeats)
             ]
         return found
 
@@ -88,7 +91,7 @@ class Mobile:
         for number, block in enumerate(blocks):
             prefix = {
                 "torchvision": f"features.{number + 1}.conv.",
-                "timm": f"blocks.{block.stage}.{block.place}.",
+                "timm": f"blocks.{block.stage}.{block.index}.",
             }
             prefix = prefix.get(layout, f"_blocks.{number}.")
             parts = (

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
+from balal import host
 from balal.models.layers import Style, Unit, pads
+
+with host.Extra("models"):
+    from flax import nnx
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class _Block(nnx.Module):
             else [(width, 3, stride), (width, 3, 1)]
         )
         units, channels = [], inputs
-        for place, (wide, kernel, step) in enumerate(shapes):
-            activation = jax.nn.relu if place < len(shapes) - 1 else None
+        for index, (wide, kernel, step) in enumerate(shapes):
+            activation = jax.nn.relu if index < len(shapes) - 1 else None
             units.append(
                 Unit(channels, wide, kernel, stride=step, activation=activation, style=style)
             )

@@ -16,13 +16,16 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float, Key, Real
 
-from balal.models import weights
+from balal import host
+from balal.models import weights as weight_files
 from balal.models.layers import Padding, Style
 from balal.models.mobile import EFFICIENTNET_LITE0, LAYOUTS, MOBILENET_V2, Mobile
 from balal.models.resnet import ResNet
+
+with host.Extra("models"):
+    from flax import nnx
 
 Params = Mapping[str, Any]
 """Nested dictionaries of arrays: kernels, scales and biases, running means and variances."""
@@ -32,15 +35,20 @@ Params = Mapping[str, Any]
 class Source:
     """A network and what its images must look like. Equal sources share one compilation.
 
-    network: its plan. size: pixels of a side that it sees. crop: `size` over the shorter side that
-    an image is resized to before its middle is cut out. interpolation: of that resizing, which
-    stays in floating-point numbers. mean, std: of the channels, in grey levels; images are
-    normalised by them first. padding: of the convolutions, as the weights were trained with.
-    epsilon: of the batch norms.
+    Attributes:
+      network: its plan.
+      image_size: pixels of a side that it sees.
+      crop: `image_size` over the shorter side that an image is resized to before its middle is cut
+        out.
+      interpolation: of that resizing, which stays in floating-point numbers.
+      mean, std: of the channels, in grey levels; images are normalised by them first.
+      padding: of the convolutions, as the weights were trained with.
+      epsilon: of the batch norms.
+      num_classes: `K`.
     """
 
     network: ResNet | Mobile
-    size: int = 224
+    image_size: int = 224
     crop: float = 0.875
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
@@ -67,7 +75,8 @@ class Source:
             float32.
 
         >>> source = Source(ResNet((1,)), num_classes=10)
-        >>> features, logits = source.apply(initial(source, key=jax.random.key(0)), np.zeros((2, 32, 32, 3)))
+        >>> params = initial(source, key=jax.random.key(0))
+        >>> features, logits = source.apply(params, np.zeros((2, 32, 32, 3)))
         >>> features.shape, logits.shape
         ((2, 64), (2, 10))
         """
@@ -102,15 +111,61 @@ SOURCES = {
     ),
     "efficientnet_lite0": _LITE,
     "efficientnet_lite1": replace(
-        _LITE, network=Mobile(EFFICIENTNET_LITE0, depth=1.1), size=240, crop=240 / 272
+        _LITE, network=Mobile(EFFICIENTNET_LITE0, depth=1.1), image_size=240, crop=240 / 272
     ),
     "efficientnet_lite2": replace(
-        _LITE, network=Mobile(EFFICIENTNET_LITE0, width=1.1, depth=1.2), size=260, crop=260 / 292
+        _LITE,
+        network=Mobile(EFFICIENTNET_LITE0, width=1.1, depth=1.2),
+        image_size=260,
+        crop=260 / 292,
     ),
 }
 """The source models by name, with the preprocessing of their usual ImageNet weights: torchvision's
 for the ResNets and `mobilenet_v2`, TensorFlow's for the others. For other weights,
 `dataclasses.replace` what differs."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A source model with the file of its weights: all that images need to be seen.
+
+    Attributes:
+      name: what it is called where its features are kept.
+      source: the network.
+      weights: the file of its weights.
+    """
+
+    name: str
+    source: Source
+    weights: Path
+
+
+def pretrained(
+    name: str, *, weights: Path | str | None = None, crop: float | None = None
+) -> Pretrained:
+    """A source model of `SOURCES` with its weights: those of a file, or of an installed package.
+
+    Args:
+      name: a key of `SOURCES`.
+      weights: the file; None: that of the package that an extra of balal installs.
+      crop: in place of the model's own, above 0 and at most 1, which is right for images that are
+        all object.
+
+    Raises: ValueError for a name that is none, or has no package of weights; FileNotFoundError,
+    with the command that installs it, for one that is not there.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"there is no source model {name!r}; there are {', '.join(SOURCES)}")
+    if crop is not None and not 0 < crop <= 1:
+        raise ValueError(f"crop is a share of the image, above 0 and at most 1, got {crop:g}")
+    source = SOURCES[name] if crop is None else replace(SOURCES[name], crop=crop)
+    if weights is None and name not in weight_files.INSTALLABLE:
+        raise ValueError(
+            f"no installable package has weights of {name}: give a file of them, weights=PATH, or "
+            f"choose among {', '.join(weight_files.INSTALLABLE)}"
+        )
+    found = weight_files.installed(name) if weights is None else Path(weights)
+    return Pretrained(name, source, found)
 
 
 def load(source: Source, path: Path | str) -> Params:
@@ -125,19 +180,19 @@ def load(source: Source, path: Path | str) -> Params:
     Raises: ValueError for a file that is none, or one that says how many tensors are missing,
       superfluous or of another shape and names the first of each; FileNotFoundError.
     """
-    tensors = weights.read(path)
+    tensors = weight_files.read(path)
     layout = next(
         (layout for layout, name in LAYOUTS.items() if f"{name}.weight" in tensors), "torchvision"
     )
-    places = _places(source, layout)
+    entries = _state_dict_entries(source, layout)
     expected = {}
     for path_in_tree, leaf in jax.tree.leaves_with_path(shapes(source)):
-        name, axes = places[_keys(path_in_tree)]
+        name, axes = entries[_keys(path_in_tree)]
         expected[name] = tuple(leaf.shape[axis] for axis in np.argsort(axes))
-    tensors = weights.match(tensors, expected, path=path)
+    tensors = weight_files.match(tensors, expected, path=path)
 
     def parameter(path_in_tree, _):
-        name, axes = places[_keys(path_in_tree)]
+        name, axes = entries[_keys(path_in_tree)]
         return jnp.asarray(tensors[name].transpose(axes), jnp.float32)
 
     return jax.tree.map_with_path(parameter, shapes(source))
@@ -207,7 +262,7 @@ def _initial(source: Source, key) -> Params:
     return jax.tree.map_with_path(parameter, tree)
 
 
-def _places(source: Source, layout: str) -> dict[tuple, tuple[str, tuple[int, ...]]]:
+def _state_dict_entries(source: Source, layout: str) -> dict[tuple, tuple[str, tuple[int, ...]]]:
     """Of every parameter, by its path: its name in a state dict and the axes there that its own
     axes are."""
     found = {}

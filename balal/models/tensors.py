@@ -84,30 +84,30 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Named:
+class Global:
     """A permitted name, such as `torch.FloatStorage`, standing for itself."""
 
     name: str
 
 
-def named(name: str) -> Named:
+def permitted_global(name: str) -> Global:
     """A permitted name, module and attribute with a dot between; ValueError for any other."""
     if name in _CALLED or name in _STORAGES or name.removeprefix("torch.") in DTYPES:
-        return Named(name)
+        return Global(name)
     raise ValueError(
-        f"it asks for {shown(name)}, and nothing but tensors in plain containers is read, since a "
+        f"it asks for {quoted(name)}, and nothing but tensors in plain containers is read, since a "
         f"pickle can run any program: "
         "save the state dict alone, torch.save(model.state_dict(), path)"
     )
 
 
-def storage(described: Any) -> Storage:
+def storage_of(persistent_id: Any) -> Storage:
     """The storage of a persistent id: ("storage", type, key, device, count), and in the legacy
     layout a view, which must be None."""
-    match described:
-        case ("storage", Named(kind), str(key), _, count) | (
+    match persistent_id:
+        case ("storage", Global(kind), str(key), _, count) | (
             "storage",
-            Named(kind),
+            Global(kind),
             str(key),
             _,
             count,
@@ -122,7 +122,7 @@ def storage(described: Any) -> Storage:
     raise ValueError("its pickle refers to something outside it that is no storage of numbers")
 
 
-def call(name: str, arguments: tuple[Any, ...]) -> Any:
+def call_global(name: str, arguments: tuple[Any, ...]) -> Any:
     """What calling a permitted name gives, from those of its arguments that matter for reading;
     ValueError for any other arguments."""
     match (name, *arguments):
@@ -131,7 +131,7 @@ def call(name: str, arguments: tuple[Any, ...]) -> Any:
         case ("collections.OrderedDict", list(pairs)) if all(
             type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs
         ):
-            return fill(OrderedDict(), [part for pair in pairs for part in pair])
+            return set_items(OrderedDict(), [part for pair in pairs for part in pair])
         case ("torch.Size", tuple(sizes)):
             return sizes
         case ("torch._utils._rebuild_tensor", Storage() as numbers, offset, shape, strides):
@@ -155,7 +155,7 @@ def call(name: str, arguments: tuple[Any, ...]) -> Any:
             strides,
             _,
             _,
-            Named(kind),
+            Global(kind),
             *more,
         ):
             dtype = DTYPES.get(kind.removeprefix("torch."))
@@ -170,7 +170,7 @@ def call(name: str, arguments: tuple[Any, ...]) -> Any:
     raise ValueError(f"it calls {name} with arguments that PyTorch does not give it")
 
 
-def fill(target: dict, items: list[Any]) -> dict:
+def set_items(target: dict, items: list[Any]) -> dict:
     """`target` with `items`: key, value, key, value, ...; ValueError unless keys are strings or
     integers of 64 bits.
 
@@ -181,14 +181,14 @@ def fill(target: dict, items: list[Any]) -> dict:
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not (type(key) is str or (type(key) is int and key.bit_length() <= 64)):
             raise ValueError(
-                f"it has a dictionary with {shown(key)} for a key; only names and integers of 64 "
+                f"it has a dictionary with {quoted(key)} for a key; only names and integers of 64 "
                 f"bits are read"
             )
         target[key] = value
     return target
 
 
-def shown(name: Any) -> str:
+def quoted(name: Any) -> str:
     """A name from a file, quoted and short enough for a sentence."""
     text = ascii(name) if isinstance(name, str | int) else f"a {type(name).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -219,7 +219,7 @@ def _sizes(values: tuple[Any, ...]) -> tuple[int, ...]:
     for value in values:
         if type(value) is not int or not 0 <= value < 2**62:
             raise ValueError(
-                f"it gives {shown(value)} for a size, an offset or a stride, which must be "
+                f"it gives {quoted(value)} for a size, an offset or a stride, which must be "
                 f"integers in [0, 2**62)"
             )
     return values

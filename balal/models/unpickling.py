@@ -6,7 +6,7 @@ done with the permitted ones (REDUCE with any arguments, BUILD writing any attri
 unpickler's, dictionaries still hash keys of any shape (nested pairs of pairs take exponential
 time), and lengths a file merely declares are allocated before they are read. Here the standard
 library decodes the instructions (`pickletools.genops`, which runs none), and each is either one of
-those below or refused by name. A name becomes a `Named` and never an object; calling one makes one
+those below or refused by name. A name becomes a `Global` and never an object; calling one makes one
 of four plain results by hand. Time and memory are linear in the pickle's length, since nothing is
 copied, compared or hashed that instructions can make large from a few bytes.
 
@@ -21,7 +21,7 @@ from pickletools import genops
 from typing import Any
 
 from balal.models import tensors
-from balal.models.tensors import Named, Storage, shown
+from balal.models.tensors import Global, Storage, quoted
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -44,7 +44,7 @@ def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
     pickle's end.
 
     Made of dict, OrderedDict, list, tuple, str, bytes, int, float, bool, None, `Tensor`, `Storage`
-    and `Named` alone. Lists and dicts may hold themselves.
+    and `Global` alone. Lists and dicts may hold themselves.
 
     Args:
       stream: in memory, where lengths that the pickle declares are bounded by what there is.
@@ -89,7 +89,7 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
                 if name == "TUPLE"
                 else items
                 if name == "LIST"
-                else tensors.fill({}, items)
+                else tensors.set_items({}, items)
             )
         elif name == "EMPTY_LIST":
             stack.append([])
@@ -104,7 +104,7 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
                 if name == "SETITEM"
                 else (stack, below.pop())
             )
-            tensors.fill(_of(dict, stack[-1], "a dictionary"), items)
+            tensors.set_items(_of(dict, stack[-1], "a dictionary"), items)
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             if argument >= 2**32:
                 raise ValueError("its pickle is damaged: it numbers its objects above 2**32")
@@ -114,17 +114,19 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name == "GLOBAL":
-            stack.append(tensors.named(argument.replace(" ", ".")))
+            stack.append(tensors.permitted_global(argument.replace(" ", ".")))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
             stack.append(
-                tensors.named(f"{_of(str, module, 'a module')}.{_of(str, attribute, 'a name')}")
+                tensors.permitted_global(
+                    f"{_of(str, module, 'a module')}.{_of(str, attribute, 'a name')}"
+                )
             )
         elif name == "BINPERSID":
-            storage = tensors.storage(stack.pop())
+            storage = tensors.storage_of(stack.pop())
             if storages.setdefault(storage.key, storage) != storage:
                 raise ValueError(
-                    f"it describes storage {shown(storage.key)} twice, and differently"
+                    f"it describes storage {quoted(storage.key)} twice, and differently"
                 )
             stack.append(storage)
         elif name == "REDUCE":
@@ -138,9 +140,13 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
                 raise ValueError(
                     "it copies the same list again and again, which no checkpoint needs"
                 )
-            stack.append(tensors.call(_of(Named, function, "a permitted name").name, arguments))
+            stack.append(
+                tensors.call_global(_of(Global, function, "a permitted name").name, arguments)
+            )
         elif name == "BUILD":
-            stack.pop()  # The versions of modules, which PyTorch hangs on a state dict as `_metadata`: not needed, so not even looked at.
+            # The versions of modules, which PyTorch hangs on a state dict as `_metadata`: not
+            # needed, so not even looked at.
+            stack.pop()
             _of(OrderedDict, stack[-1], "an OrderedDict")
         elif name == "STOP":
             result = stack.pop()
@@ -176,4 +182,4 @@ def _literal(value: Any) -> Any:
 def _of(kind: type, value: Any, wanted: str) -> Any:
     if isinstance(value, kind):
         return value
-    raise ValueError(f"its pickle is damaged: {wanted} was expected and {shown(value)} came")
+    raise ValueError(f"its pickle is damaged: {wanted} was expected and {quoted(value)} came")

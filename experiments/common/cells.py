@@ -4,10 +4,11 @@ Every write is whole or not at all, and a folder holds cells of one configuratio
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
+
+from balal.cli.output import write_text
 
 _CONFIGURATION = "configuration"
 
@@ -58,13 +59,6 @@ def write(path: Path, name: str, value: Any) -> None:
     """Stores the cell `name`, a JSON value, in one step: a reader, or a kill, sees the old file or
     the new one."""
     write_text(path / f"{name}.json", json.dumps(value))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one step, by renaming a finished one into place."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from balal.heads import choice, ldam, logistic, pseudo, rebalance, svm
+from balal import host
+from balal.heads import choice, logistic, pseudo, rebalance, svm
+
+with host.Extra("experiments"):
+    from balal.heads import ldam
 
 
 @dataclass(frozen=True)

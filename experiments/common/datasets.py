@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
+from balal import host
 from balal.data import select
 from balal.heads import scaling
 from balal.models import weights
@@ -259,10 +260,7 @@ def _features_and_labels(
         )
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if bad.size:
-        raise ValueError(
-            f"{path} has NaN or infinite features in {bad.size} rows, the first are "
-            f"{bad[:5].tolist()}"
-        )
+        raise ValueError(f"{path} has NaN or infinite features in rows {host.first_few(bad)}")
     return features, labels.astype(np.int32)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from sklearn.datasets import load_digits
 
-from balal import imbalance
+from balal import host, imbalance
 from experiments.common import datasets
+
+with host.Extra("experiments"):
+    from sklearn.datasets import load_digits
 
 # Largest class over smallest of the long-tailed digits, and the test rows of each digit: together
 # half of all.

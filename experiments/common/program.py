@@ -8,9 +8,9 @@ from typing import Any
 
 from absl import app, flags, logging
 
-TRACEBACK = flags.DEFINE_bool(
-    "traceback", False, "Show where in the code an error arose, not only what it says."
-)
+from balal.cli import running
+
+running.define_flags(flags.FLAGS)
 
 
 def run(main: Callable[[list[str]], None], own: flags.FlagValues = flags.FLAGS) -> None:
@@ -20,22 +20,13 @@ def run(main: Callable[[list[str]], None], own: flags.FlagValues = flags.FLAGS) 
     own: the flags of the program, where it keeps them apart so that two programs with a flag of one
     name can be imported together.
 
-    A `ValueError` or `OSError` is taken for the user's to mend; anything else is a bug and shows
-    its traceback, as does everything under `--traceback`.
+    What is the user's to put right is decided by `balal.cli.running.user_errors`.
     """
     if own is not flags.FLAGS:
         flags.FLAGS.append_flag_values(own)
-    try:
+    # Only `balal pick` has a use for images without labels.
+    with running.user_errors(flags.FLAGS, instead=dict(labelled="balal pick")):
         app.run(main, flags_parser=lambda arguments: _parse(arguments, own))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on with what is finished", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError, flags.Error) as error:
-        if flags.FLAGS.is_parsed() and TRACEBACK.value:
-            raise
-        sentence = " ".join(str(error).split())
-        print(f"error: {sentence}", file=sys.stderr)
-        sys.exit(2)
 
 
 def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
@@ -66,11 +57,11 @@ def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> lis
 
 
 def _parse(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
-    if any(argument in ("-h", "--h", "-help", "--help") for argument in arguments):
+    if running.asks_for_help(arguments):
         print(sys.modules["__main__"].__doc__)
         print(own.main_module_help())
         for module in sorted(flags.FLAGS.flags_by_module_dict()):
-            if module.startswith("experiments.common"):
+            if module.startswith("balal.cli"):
                 print(flags.FLAGS.module_help(module))
         sys.exit(0)
     rest = flags.FLAGS(arguments)

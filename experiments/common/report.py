@@ -1,68 +1,26 @@
 """Tables for people, files for programs, and where a result came from."""
 
-import csv
 import hashlib
-import io
-import json
 import platform
 import subprocess
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 
 import balal
-from experiments.common import cells
+from balal.cli.output import markdown, write_csv, write_json, write_text
 
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up in plain text too: the first to the left, the others
-    to the right.
-
-    >>> print(markdown(["strategy", "500"], [["random", "34.9"]]))
-    | strategy |  500 |
-    |:---------|-----:|
-    | random   | 34.9 |
-    """
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        first, *others = (
-            text.ljust(width) if place == 0 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return f"| {' | '.join([first, *others])} |"
-
-    rule = (
-        "|:"
-        + "-" * (widths[0] + 1)
-        + "|"
-        + "".join("-" * (width + 1) + ":|" for width in widths[1:])
-    )
-    return "\n".join([line(header), rule, *map(line, rows)])
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """One line a row under the keys of the first; None is an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    cells.write_text(path, text.getvalue())
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """A JSON object, one line a key; a list of objects has one line for each of them."""
-
-    def listed(items: Any) -> str:
-        if isinstance(items, list) and items and isinstance(items[0], dict):
-            return "[\n" + ",\n".join(f"    {json.dumps(item)}" for item in items) + "\n  ]"
-        return json.dumps(items)
-
-    entries = [f"  {json.dumps(name)}: {listed(items)}" for name, items in value.items()]
-    cells.write_text(path, "{\n" + ",\n".join(entries) + "\n}\n")
+__all__ = [
+    "code",
+    "commit",
+    "device",
+    "markdown",
+    "versions",
+    "write_csv",
+    "write_json",
+    "write_text",
+]
 
 
 def versions() -> dict[str, str]:

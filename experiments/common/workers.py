@@ -115,11 +115,6 @@ def ready(value: Any) -> Future:
     return future
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _start() -> None:
     """Prepares a worker process."""
     # It only counts hits: it must not reach for the accelerator that the main process holds.

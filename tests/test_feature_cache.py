@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from balal.data import cache
+from balal import feature_cache as cache
 
 MANIFEST = dict(
     source="resnet18",
@@ -249,3 +249,11 @@ def test_damage_is_told_and_never_read(damage, tmp_path):
 def test_the_manifest_is_plain_json_with_the_columns(tmp_path):
     manifest = json.loads((filled(tmp_path / "cache") / "manifest.json").read_text())
     assert manifest["columns"] == dict(features=[[4], "float16"], margin=[[], "float32"])
+
+
+def test_what_a_kill_left_beside_the_files_goes(tmp_path):
+    begun(tmp_path / "cache")
+    (tmp_path / "cache" / ".progress.json.7-7.unfinished").write_text("half")
+    begin(tmp_path / "cache")
+    write(tmp_path / "cache", 4, 10)
+    assert content(tmp_path / "cache") == content(filled(tmp_path / "whole"))

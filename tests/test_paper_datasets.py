@@ -22,7 +22,7 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_counts_have_the_figures_of_the_papers_first_table(name):
-    known = data.profile(name)
+    known = data.info(name)
     printed = json.loads((EMBEDDED / "aggarwal_tables.json").read_text())["table1"][NAMES[name]]
     sizes = np.array(known.counts)
     assert len(sizes) == known.num_classes == printed["classes"]
@@ -36,22 +36,22 @@ def test_counts_have_the_figures_of_the_papers_first_table(name):
 def test_counts_are_those_that_the_experiments_embed(embedded):
     stored = json.loads((EMBEDDED / "induced_counts.json").read_text())
     for name in NAMES:
-        assert data.profile(name).counts == tuple(stored[name.replace("imagenet", "imn")]["counts"])
+        assert data.info(name).counts == tuple(stored[name.replace("imagenet", "imn")]["counts"])
     _, _, labels = embedded
-    assert np.bincount(labels).tolist() == list(data.profile("cifar100").counts)
+    assert np.bincount(labels).tolist() == list(data.info("cifar100").counts)
 
 
 def test_small_images_are_seen_whole():
-    assert data.profile("cifar100").crop == "whole"
-    assert {data.profile(name).crop for name in ("food101", "imagenet100", "mit67")} == {"centre"}
+    assert data.info("cifar100").crop == "whole"
+    assert {data.info(name).crop for name in ("food101", "imagenet100", "mit67")} == {"centre"}
 
 
 def test_an_unknown_name_is_answered_with_those_there_are():
     with pytest.raises(
         ValueError,
-        match="there is no profile 'cifar10'; there are cifar100, food101, imagenet100, mit67",
+        match="there is no data set 'cifar10'; there are cifar100, food101, imagenet100, mit67",
     ):
-        data.profile("cifar10")
+        data.info("cifar10")
 
 
 def scenes(place: Path, sizes: dict[str, int]) -> None:
@@ -64,7 +64,7 @@ def scenes(place: Path, sizes: dict[str, int]) -> None:
 def test_a_list_of_test_images_leaves_the_rest_to_the_pool(tmp_path):
     scenes(tmp_path / "Images", {"attic": 3, "bar": 2})
     (tmp_path / "TestImages.txt").write_text("attic/1.png\nbar/0.png\n")
-    known = data.Profile("two_scenes", 2, "list", None, "TestImages.txt", "centre", (1, 1))
+    known = data.DatasetInfo("two_scenes", 2, "list", None, "TestImages.txt", "centre", (1, 1))
     test, pool = (data.load(known, tmp_path, part=part) for part in ("test", "pool"))
     assert (test.ids, test.labels.tolist()) == (("attic/1.png", "bar/0.png"), [0, 1])
     assert (pool.ids, pool.labels.tolist()) == (
@@ -86,7 +86,7 @@ def test_a_list_of_test_images_leaves_the_rest_to_the_pool(tmp_path):
 def test_parts_may_be_folders_side_by_side(tmp_path):
     scenes(tmp_path / "train", {"attic": 3, "bar": 2})
     scenes(tmp_path / "test", {"attic": 1, "bar": 1})
-    known = data.Profile("two_scenes", 2, "folders", "train", "test", "centre")
+    known = data.DatasetInfo("two_scenes", 2, "folders", "train", "test", "centre")
     assert [len(data.load(known, tmp_path, part=part)) for part in ("pool", "test")] == [5, 2]
     with pytest.raises(ValueError, match="imagenet100 has 100 classes, but 2 were found in"):
-        data.load(data.profile("imagenet100"), tmp_path, part="pool")
+        data.load(data.info("imagenet100"), tmp_path, part="pool")

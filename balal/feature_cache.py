@@ -4,7 +4,8 @@ with what made it.
     manifest.json    what the columns depend on: model, weights, preprocessing, data set, dtype
     rows.json        an id and a label for every row, the names of the classes
     features.npy     [N, D], and other columns with one entry for each row
-    progress.json    how many rows are finished and the CRC-32 of these in every column; when all are, the sha256 of every column's file
+    progress.json    how many rows are finished and the CRC-32 of these in every column;
+                     when all are, the sha256 of every column's file
 
 Columns are written where they belong, a shard of rows at a time, so memory is bounded by a shard.
 After a kill the finished rows are compared with their CRC-32 and the unfinished shard is written
@@ -13,17 +14,18 @@ again; the finished folder is byte for byte what an undisturbed run leaves.
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Num
 
-from balal.data.images import some
+from balal import host
+from balal.types import Scores
 
 _MANIFEST, _ROWS, _PROGRESS = "manifest.json", "rows.json", "progress.json"
 _AGAIN = "damaged or changed since; delete the folder and extract again"
@@ -31,10 +33,17 @@ _AGAIN = "damaged or changed since; delete the folder and extract again"
 
 @dataclass(frozen=True)
 class Cache:
-    """A whole feature cache. labels: int32 [N], -1: unknown. columns: arrays of N entries,
-    memory-mapped, `features` [N, D] among them.
+    """A whole feature cache.
 
-    sha256: of the file of every column."""
+    Attributes:
+      manifest: what it was made from.
+      ids: of the rows.
+      labels: int32 [N], -1 = unlabelled.
+      class_names: of the labels.
+      columns: arrays of N entries, memory-mapped: `features` [N, D] and, where a source model made
+        them, the fields of `Scores`.
+      sha256: of the file of every column.
+    """
 
     manifest: dict[str, Any]
     ids: tuple[str, ...]
@@ -42,6 +51,19 @@ class Cache:
     class_names: tuple[str, ...]
     columns: dict[str, Num[np.ndarray, "N ..."]]
     sha256: dict[str, str]
+
+    @property
+    def features(self) -> Num[np.ndarray, "N D"]:
+        """[N, D], memory-mapped."""
+        return self.columns["features"]
+
+    @property
+    def scores(self) -> Scores | None:
+        """The source model's scores of every row, where they were kept."""
+        names = [field.name for field in fields(Scores)]
+        if not set(names) <= set(self.columns):
+            return None
+        return Scores(*(jnp.asarray(self.columns[name]) for name in names))
 
 
 def begin(
@@ -90,8 +112,8 @@ def begin(
         )
         if others:
             raise ValueError(
-                f"{folder} holds other files ({some(others)}) and no {_MANIFEST} of a feature "
-                f"cache: name a new folder"
+                f"{folder} holds other files ({host.first_few(others)}) and no {_MANIFEST} of a "
+                f"feature cache: name a new folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / _PROGRESS, progress)
@@ -102,6 +124,8 @@ def begin(
             ).flush()
         _write(folder / _MANIFEST, json.dumps(manifest))
         return 0
+    for path in folder.glob(f".*{host.UNFINISHED}"):
+        path.unlink()
     _compare(folder, _json(folder / _MANIFEST, columns=dict), manifest)
     if _json(folder / _ROWS) != rows:
         raise ValueError(
@@ -293,9 +317,5 @@ def _json(path: Path, **kinds: type) -> Any:
 def _write(path: Path, text: str) -> None:
     """In one step: a reader, or a kill, sees the old file or the new one. What a kill leaves is
     written over by the next."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with host.atomic_write(path) as file:
+        file.write(text.encode())

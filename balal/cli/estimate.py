@@ -1,0 +1,98 @@
+"""What would a selection take, before anything is allocated?
+
+    balal estimate --rows=1000000 --features=512 --classes=1000 --budget=1000
+    balal estimate --rows=17168 --features=1280 --budget=2000 --strategies=core_set,posterior
+    balal estimate --rows=1000000 --source_classes=1000 --budget=5000 --strategies=ent_inv_div
+
+A line for each strategy: the memory at its peak, as the compiler for this device reserves it, the
+operations, and whether that fits into the memory of this machine or its accelerator. Each takes as
+long as compiling it, some seconds.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+import balal
+from balal.cli import machine, output, progress
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """The flags of the command."""
+    own: dict[str, Any] = dict(flag_values=flag_values)
+    flags.DEFINE_integer("rows", None, "Rows of the pool.", lower_bound=1, **own)
+    flags.DEFINE_integer(
+        "features", 0, "Features of each row; 0: none, only scores.", lower_bound=0, **own
+    )
+    flags.DEFINE_integer(
+        "source_classes", 1000, "Classes of the source model; 0: no scores.", lower_bound=0, **own
+    )
+    flags.DEFINE_integer("classes", 100, "Classes that a person assigns.", lower_bound=1, **own)
+    flags.DEFINE_integer("budget", 1000, "Labels to be bought.", lower_bound=1, **own)
+    flags.DEFINE_list(
+        "strategies",
+        None,
+        "Names. Default: those of the README that the features and scores are enough for.",
+        **own,
+    )
+    flags.DEFINE_enum(
+        "dtype", "float32", ["float32", "bfloat16", "float16"], "Of the features.", **own
+    )
+
+
+# What a reader of the README chooses among.
+_STRATEGIES = ("random", "ent_inv_div", "core_set", "ent_inv_div+balance", "posterior")
+
+
+def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
+    """Runs the command. words: the arguments that are no flags."""
+    if words:
+        raise ValueError(f"there is an argument without a flag, {words[0]!r}")
+    if flag_values.rows is None:
+        raise ValueError("--rows is missing: how many rows the pool has")
+    sizes = dict(features=flag_values.features, scores=flag_values.source_classes)
+    names = flag_values.strategies or [
+        name for name in _STRATEGIES if all(sizes[need] for need in balal.strategy(name).needs)
+    ]
+    costs = {}
+    with progress.bar("compiling", unit="strategy", leave=False) as tell:
+        for name in names:
+            tell(len(costs), len(names))
+            costs[name] = balal.estimate(
+                balal.strategy(name),
+                flag_values.rows,
+                flag_values.features,
+                flag_values.source_classes,
+                flag_values.classes,
+                flag_values.budget,
+                dtype=flag_values.dtype,
+            )
+    limit = machine.device_memory()
+    print(
+        f"{flag_values.rows:,} rows, {flag_values.features:,} features, "
+        f"{flag_values.source_classes:,} source classes, {flag_values.classes:,} classes, a budget "
+        f"of {flag_values.budget:,}, on {machine.devices()}"
+        f"{'' if limit is None else f' with {machine.written(limit)} of memory'}:\n"
+    )
+    print(table(costs, limit=limit))
+
+
+def table(costs: dict[str, balal.cost.Cost], *, limit: int | None) -> str:
+    """A line for each strategy.
+
+    >>> print(table({"random": balal.cost.Cost(2_000_000_000, 0.0)}, limit=10**9))
+    | strategy | peak memory | operations | fits |
+    |:---------|------------:|-----------:|-----:|
+    | random   |     2.00 GB |          0 |   no |
+    """
+    rows = [
+        [
+            name,
+            machine.written(cost.bytes),
+            f"{cost.flops:.2g}",
+            "?" if limit is None else "yes" if cost.bytes <= limit else "no",
+        ]
+        for name, cost in costs.items()
+    ]
+    return output.markdown(["strategy", "peak memory", "operations", "fits"], rows)

@@ -1,0 +1,75 @@
+"""What does a source model see in your images? Features and scores, computed once and kept in a
+folder.
+
+    balal extract photos/ --out=features/photos
+    balal extract pool.npz --dataset=arrays --source=mobilenet_v2 --weights=net.pth --crop=1
+    balal extract ~/tensorflow_datasets --dataset=cifar100 --split=test --out=features/cifar100_test
+
+Images go through the network once, threads decode while it computes, and memory stays bounded: 70
+to 100 images a second on a CPU core. Stop it when you like; the same command goes on after the last
+finished thousand, and the result is the same byte for byte. The folder says what it was made from
+(network, sha256 of the weights, preprocessing, images), and is refused where something else is
+asked for.
+
+`balal pick --features=FOLDER` picks among them; `balal.feature_cache.read(FOLDER)` reads them in
+Python. `balal pick photos/` does all of it by itself.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from balal.cli import images
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """The flags of the command."""
+    images.define_flags(flag_values)
+    flags.DEFINE_enum(
+        "split",
+        "pool",
+        ["pool", "test"],
+        "The pool, of a data set of the paper before it is made unbalanced, or the test: its own "
+        "or --test_dir.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_bool(
+        "labelled",
+        None,
+        "Whether the directories of a folder are classes. Default: as it looks.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "out",
+        None,
+        "Folder for this feature cache. Default: one below --cache, named after what it is made "
+        "from.",
+        flag_values=flag_values,
+    )
+
+
+def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
+    """Runs the command. words: the arguments that are no flags."""
+    options = images.read_options(flag_values, words=words)
+    if flag_values.split == "pool":
+        chosen = images.read_pool(options, labelled=flag_values.labelled)
+    else:
+        chosen = images.read_tests(options)
+    if chosen is None:
+        raise ValueError(
+            f"--dataset={options.dataset} has no test split: name the folder or file of those "
+            f"images with --test_dir"
+        )
+    out = None if flag_values.out is None else Path(flag_values.out)
+    folder, cache = images.extract(chosen, options, folder=out)
+    weights, predicted = cache.manifest["weights"], cache.columns["predicted"]
+    print(
+        f"{len(cache.ids)} images of {chosen.name}: features {list(cache.features.shape)} in "
+        f"{cache.features.dtype}; {len(np.unique(predicted))} of the source model's classes "
+        f"predicted; weights {weights['file']}, sha256 {weights['sha256'][:12]}. Everything is in "
+        f"{folder}."
+    )
+    if chosen.skipped:
+        print(images.left_out(chosen))

@@ -1,0 +1,123 @@
+"""Features that somebody has already: an array file, or a folder of `balal extract`."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import balal
+from balal import feature_cache
+from balal.cli import answers
+from balal.host import first_few
+
+_SCORES = ("entropy", "margin", "least_confidence", "predicted")
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """Rows to pick among.
+
+    Attributes:
+      name: of the file or folder.
+      ids: one a row: names, or row numbers.
+      named: whether the ids are names.
+      pool: the features, and the scores where there are any.
+      files: which files they came from, for a record.
+    """
+
+    name: str
+    ids: Sequence[str]
+    named: bool
+    pool: balal.Pool
+    files: dict[str, Any]
+
+
+def read(
+    features: str | Path, *, logits: str | Path | None = None, ids: str | Path | None = None
+) -> FeatureFile:
+    """The rows of a file or folder of features.
+
+    Args:
+      features: an .npy file [N, D]; an .npz file with `features`, and perhaps `logits` or scores,
+        `ids`, and a `scale` that integer features are multiplied by; a folder of `balal extract`.
+      logits: an .npy file [N, K], or an .npz file with `logits`.
+      ids: a text file with a name for each row on a line.
+
+    Raises: FileNotFoundError; ValueError for what is none of these, ids that come twice or are not
+      as many as the rows, and what `balal.pool` refuses.
+    """
+    features = Path(features).expanduser()
+    if features.is_dir():
+        cache = feature_cache.read(features)
+        arrays: dict[str, Any] = dict(cache.columns, ids=cache.ids)
+    else:
+        arrays = _arrays(features, "features")
+    values = arrays["features"]
+    if "scale" in arrays:
+        values = values.astype(np.float32) * arrays["scale"]
+    if logits is not None:
+        arrays["logits"] = _arrays(Path(logits).expanduser(), "logits")["logits"]
+        if len(arrays["logits"]) != len(values):
+            raise ValueError(
+                f"{logits} has {len(arrays['logits'])} rows, and {features} has {len(values)}: "
+                f"give the logits of the same rows"
+            )
+    scored = "logits" not in arrays and set(_SCORES) <= set(arrays)
+    pool = balal.pool(
+        values,
+        logits=arrays.get("logits"),
+        scores=balal.Scores(*(jnp.asarray(arrays[name]) for name in _SCORES)) if scored else None,
+    )
+    names = arrays.get("ids")
+    if ids is not None:
+        names = answers.read_text(Path(ids)).splitlines()
+    files = dict(features=str(features), logits=str(logits or ""), ids=str(ids or ""))
+    if names is None:
+        return FeatureFile(
+            features.name, [str(row) for row in range(len(values))], False, pool, files
+        )
+    names = [str(name) for name in names]
+    if len(names) != len(values):
+        raise ValueError(
+            f"{ids or features} has {len(names)} ids, and {features} has {len(values)} rows: give "
+            f"one for each row"
+        )
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = [name for name in names if name in seen or seen.add(name)]
+        raise ValueError(f"{ids or features} has ids more than once: {first_few(twice)}")
+    return FeatureFile(features.name, names, True, pool, files)
+
+
+def _arrays(path: Path, wanted: str) -> dict[str, Any]:
+    """The arrays of a file, the one that is wanted under its name among them; nothing is
+    unpickled. An .npy file is mapped, not loaded."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+        if start == b"\x93NUMPY":
+            arrays = {wanted: np.load(path, mmap_mode="r", allow_pickle=False)}
+        elif start[:4] != b"PK\x03\x04":
+            raise ValueError("it begins like neither")
+        else:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no .npy or .npz file of plain arrays: {error}") from error
+    if wanted not in arrays:
+        raise ValueError(
+            f"{path} has no array {wanted!r}; it has {first_few(list(arrays))}: save it under "
+            f"that name"
+        )
+    if arrays[wanted].ndim != 2:
+        raise ValueError(
+            f"{wanted} in {path} must be one row of numbers for each image, [N, "
+            f"{'D' if wanted == 'features' else 'K'}], got shape {arrays[wanted].shape}"
+        )
+    return arrays

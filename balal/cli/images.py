@@ -1,0 +1,248 @@
+"""Images for a program: the flags that name them and what sees them, and what these stand for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from absl import flags
+
+from balal import data, host, imbalance
+from balal.cli import progress
+from balal.data import paper_datasets
+from balal.feature_cache import Cache
+
+KINDS = ("folder", "arrays", *paper_datasets.NAMES)
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Which images, what sees them, and where what it saw is kept.
+
+    Attributes:
+      dataset: what is at `data_dir`, one of `KINDS`.
+      data_dir: the folder or file; None: no images.
+      test_dir: that of the images to test on, where they are not a part of the data set.
+      skip_damaged: leave out files that cannot be read.
+      source: the name of the source model.
+      weights: the file of its weights; None: that of an installed package.
+      crop: share of the shorter side that it sees; None: as it was trained, or all of CIFAR.
+      cache: the folder in which each set of images has a feature cache of its own.
+      batch_size: images on each device at a time.
+      dtype: of the stored features.
+    """
+
+    dataset: str
+    data_dir: Path | None
+    test_dir: Path | None
+    skip_damaged: bool
+    source: str
+    weights: Path | None
+    crop: float | None
+    cache: Path
+    batch_size: int
+    dtype: Literal["float16", "float32"]
+
+
+def define_flags(flag_values: flags.FlagValues, *, tests: bool = True) -> None:
+    """The flags behind `ImageOptions`. tests: whether there is one for images to test on."""
+    own: dict[str, Any] = dict(flag_values=flag_values)
+    flags.DEFINE_enum(
+        "dataset",
+        "folder",
+        KINDS,
+        "What is at --data_dir: images, an array file, or a data set of the paper.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "The folder or file with the images; of cifar100 and food101 the data directory of "
+        "TensorFlow Datasets.",
+        **own,
+    )
+    if tests:
+        flags.DEFINE_string(
+            "test_dir",
+            None,
+            "Images to test on, where --dataset is folder or arrays.",
+            **own,
+        )
+    flags.DEFINE_bool(
+        "skip_damaged", False, "Leave out damaged files, and list them, instead of stopping.", **own
+    )
+    flags.DEFINE_string(
+        "source", "efficientnet_lite0", "The source model that sees the images.", **own
+    )
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "Its weights, .safetensors or .pth. Default: those of an installed package.",
+        **own,
+    )
+    flags.DEFINE_float(
+        "crop",
+        None,
+        "Share of the shorter side that the source model sees. Default: as it was trained, or all "
+        "of CIFAR.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "cache",
+        "results/features",
+        "Folder for computed features; each model sees a set of images once.",
+        **own,
+    )
+    flags.DEFINE_integer("batch_size", 32, "Images on each device at a time.", lower_bound=1, **own)
+    flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the stored features.", **own)
+
+
+def read_options(flag_values: flags.FlagValues, *, words: Sequence[str] = ()) -> ImageOptions:
+    """The values of the flags.
+
+    Args:
+      words: the arguments that are no flags: at most one, in place of `--data_dir`.
+    """
+    if len(words) > 1:
+        raise ValueError(
+            f"only one folder or file of images can be named, got {host.first_few(words)}; lists "
+            f"are written with commas and without spaces"
+        )
+    if words and flag_values.data_dir not in (None, *words):
+        raise ValueError(
+            f"the images are named twice, {words[0]} and --data_dir={flag_values.data_dir}: give "
+            f"one of them"
+        )
+
+    def path(name: str) -> Path | None:
+        value = flag_values[name].value if name in flag_values else None
+        return None if value is None else Path(value).expanduser()
+
+    return ImageOptions(
+        dataset=flag_values.dataset,
+        data_dir=Path(words[0]) if words else path("data_dir"),
+        test_dir=path("test_dir"),
+        skip_damaged=flag_values.skip_damaged,
+        source=flag_values.source,
+        weights=path("weights"),
+        crop=flag_values.crop,
+        cache=Path(flag_values.cache).expanduser(),
+        batch_size=flag_values.batch_size,
+        dtype=flag_values.dtype,
+    )
+
+
+def read_pool(
+    options: ImageOptions, *, key: jax.Array | None = None, labelled: bool | None = None
+) -> data.Images:
+    """The images to choose from: all of a folder or file, the pool of a data set of the paper.
+
+    Args:
+      key: draws the images that make a data set of the paper as unbalanced as there; None: all its
+        images.
+      labelled: whether a folder's directories are classes; None: as it looks.
+    """
+    path = _data_dir(options)
+    if options.dataset not in paper_datasets.NAMES:
+        return _read(options, path, labelled=labelled)
+    known = data.info(options.dataset)
+    images = data.load(known, path, part="pool", skip_damaged=options.skip_damaged)
+    if key is None or known.pool is None:  # such a pool is as unbalanced as it comes
+        return images
+    return data.select(
+        images, np.asarray(imbalance.subsample(key, images.labels, np.array(known.counts)))
+    )
+
+
+def read_tests(
+    options: ImageOptions, *, class_names: tuple[str, ...] | None = None
+) -> data.Images | None:
+    """The balanced test images of a data set of the paper, or those that were named; None where
+    there are neither.
+
+    Args:
+      class_names: of the pool, which the test images that were named must have too; None: any.
+
+    Raises: ValueError where these have others.
+    """
+    path = _data_dir(options)
+    if options.dataset in paper_datasets.NAMES:
+        if options.test_dir is not None:
+            raise ValueError(f"{options.dataset} has test images of its own: leave out --test_dir")
+        info = data.info(options.dataset)
+        return data.load(info, path, part="test", skip_damaged=options.skip_damaged)
+    if options.test_dir is None:
+        return None
+    images = _read(options, options.test_dir, labelled=True)
+    if class_names is not None and images.class_names != class_names:
+        differ = sorted(set(images.class_names) ^ set(class_names))
+        how = (
+            f"these are in one of them only: {host.first_few(differ)}"
+            if differ
+            else "they come in another order"
+        )
+        raise ValueError(f"--test_dir must have the classes of --data_dir, but {how}")
+    return images
+
+
+def pretrained(options: ImageOptions) -> Any:
+    """The source model with its weights: a `balal.models.sources.Pretrained`."""
+    with host.Extra("photos"):
+        from balal.models import sources
+
+    crop = options.crop
+    if crop is None and options.dataset in paper_datasets.NAMES:
+        crop = 1.0 if data.info(options.dataset).crop == "whole" else None
+    return sources.pretrained(options.source, weights=options.weights, crop=crop)
+
+
+def extract(
+    images: data.Images, options: ImageOptions, *, folder: Path | None = None
+) -> tuple[Path, Cache]:
+    """What the source model sees in images, computed where it has not seen them yet, and the folder
+    where that is kept.
+
+    Args:
+      folder: None: one below `options.cache`, named after what it is made from.
+    """
+    model = pretrained(options)
+    from balal import features  # needs Flax, which is there
+
+    if folder is None:
+        folder = options.cache / features.folder_name(images, source=model, dtype=options.dtype)
+    with progress.bar(f"{model.name} sees {images.name}", unit="image") as tell:
+        found = features.extract(
+            images,
+            folder,
+            source=model,
+            batch_size=options.batch_size,
+            dtype=options.dtype,
+            progress=tell,
+        )
+    return folder, found
+
+
+def left_out(images: data.Images) -> str:
+    """A line on the files that were left out, empty where none was."""
+    if not images.skipped:
+        return ""
+    return (
+        f"\nLeft out as damaged or no image ({len(images.skipped)}): {', '.join(images.skipped)}."
+    )
+
+
+def _read(options: ImageOptions, path: Path, *, labelled: bool | None) -> data.Images:
+    if options.dataset == "arrays":
+        return data.arrays(path)
+    with progress.bar(f"checking {path.name}", unit="file", leave=False) as tell:
+        return data.folder(
+            path, labelled=labelled, skip_damaged=options.skip_damaged, progress=tell
+        )
+
+
+def _data_dir(options: ImageOptions) -> Path:
+    if options.data_dir is None:
+        raise ValueError("--data_dir is missing: the folder or file with the images")
+    return options.data_dir

@@ -1,0 +1,54 @@
+"""What there is to compute with: memory and devices."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+# Where a container is told what memory it may use: cgroups of version 2, and of version 1.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def memory() -> int | None:
+    """Bytes of memory that this process may use: the machine's, or its container's where that is
+    less; None where the system does not say."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+    return min([total, *(limit for path in _LIMITS if (limit := _number(Path(path))))])
+
+
+def device_memory() -> int | None:
+    """Bytes of memory of the device that selections run on: of an accelerator its own, else
+    `memory`."""
+    device: Any = jax.devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    return memory() if not stats else stats.get("bytes_limit")
+
+
+def devices() -> str:
+    """How many devices JAX sees, and of what kind.
+
+    >>> devices().endswith("x cpu")
+    True
+    """
+    found = jax.devices()
+    return f"{len(found)} x {found[0].device_kind}"
+
+
+def written(count: int) -> str:
+    """A number of bytes, for people.
+
+    >>> written(12_800_000_000), written(2_340_000)
+    ('12.80 GB', '2.34 MB')
+    """
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,314 @@
+"""Which of your photographs should a person label first?
+
+    balal pick photos/ --budget=50
+    balal pick photos/ --budget=200 --strategy=core_set --out=results/photos
+    balal pick photos/ --answers=results/pick/picks.csv --budget=50
+    balal pick --features=f.npy --logits=l.npy --ids=ids.txt --budget=50
+    balal pick --features=features/photos --strategy=posterior
+
+A network trained on ImageNet looks at every image once, and the strategy chooses among what it saw;
+`python -m pip install 'balal[photos]'` brings all that photographs need. With --features nothing is
+looked at: an .npy file [N, D], an .npz file with `features` and perhaps `logits` and `ids`, or a
+folder that `balal extract` made. Its rows are known by --ids, or by their numbers.
+
+Written to --out: picks.csv, the files in the order in which they should be labelled, each with its
+reason; contact_sheet.html, the same to look at in any browser; results.json. Fill in the column
+`label` of picks.csv and pass it as --answers for more: what was learnt from the answers then
+decides what is asked next. The new picks.csv begins with the answers so far, so that the same
+command goes on, round after round. A picks.csv with labels that were not passed is never written
+over.
+
+Files that are damaged, or no images at all, are listed, and left out under --skip_damaged. What the
+network saw is kept below --cache, so that a second run takes seconds; a run that was stopped goes
+on where it was.
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+import balal
+from balal import data
+from balal.cli import answers as answer_files
+from balal.cli import feature_files, images, output
+from balal.cli.contact_sheet import contact_sheet
+from balal.host import first_few
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is picked among, before it is known what a network sees in it.
+
+    Attributes:
+      name: for messages.
+      ids: of the rows: files, or whatever names they have.
+      photographs: what there is to look at, by the same ids in any order; None: nothing.
+      features: those that were given; None: the photographs are to be looked at.
+    """
+
+    name: str
+    ids: Sequence[str]
+    photographs: data.Images | None
+    features: feature_files.FeatureFile | None
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """The flags of the command."""
+    own: dict[str, Any] = dict(flag_values=flag_values)
+    images.define_flags(flag_values, tests=False)
+    flags.DEFINE_integer("budget", 50, "How many images to pick.", lower_bound=1, **own)
+    flags.DEFINE_string(
+        "strategy",
+        None,
+        "What picks: a name, or your own as mine.py:Largest or package.module:VALUE. Default: "
+        "ent_inv_div; posterior once there are answers, or without scores.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "answers",
+        None,
+        "A picks.csv whose column `label` has been filled in, in part or whole.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "features",
+        None,
+        "Features of your own, [N, D] in an .npy or .npz file, or a folder of balal extract.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "logits", None, "The source model's logits of the same rows, [N, K] in .npy or .npz.", **own
+    )
+    flags.DEFINE_string(
+        "ids", None, "A text file with the file or name of each row on a line.", **own
+    )
+    flags.DEFINE_string(
+        "source_classes",
+        None,
+        "A text file with the name of a source class on each line, for the reasons.",
+        **own,
+    )
+    flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0, **own)
+    flags.DEFINE_string("out", "results/pick", "Folder for everything that is written.", **own)
+
+
+def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
+    """Runs the command. words: the arguments that are no flags."""
+    out, budget, seed = Path(flag_values.out), flag_values.budget, flag_values.seed
+    if flag_values.strategy is not None:
+        balal.strategy(flag_values.strategy)  # before anything is read
+    answers = read_answers(flag_values.answers)
+    class_names = read_class_names(flag_values.source_classes)
+    answer_files.refuse_to_lose(out / "picks.csv", answers)
+    options = images.read_options(flag_values, words=words)
+    choice = read_choice(
+        options, flag_values.features, logits=flag_values.logits, ids=flag_values.ids
+    )
+    rows_of = {name: row for row, name in enumerate(choice.ids)}
+    check_answers(choice, answers, budget=budget)
+
+    if choice.features is None:
+        assert choice.photographs is not None
+        kept, cache = images.extract(choice.photographs, options)
+        pool, origin = balal.pool(cache.features, scores=cache.scores), cache.manifest
+        seen_by = f"what {origin['source']} saw"
+    else:
+        kept, pool, origin = None, choice.features.pool, choice.features.files
+        seen_by = f"the features in {choice.name}"
+    default = "ent_inv_div" if pool.scores is not None and not answers else "posterior"
+    name = flag_values.strategy or default
+    source_classes = name_source_classes(pool, class_names)
+    rows, reasons = pick(
+        name,
+        pool,
+        {rows_of[file]: label for file, label in answers.items()},
+        budget=budget,
+        key=jax.random.key(seed),
+        source_names=class_names,
+    )
+
+    picked = [
+        dict(
+            rank=rank, file=choice.ids[row], label="", reason=why, source_class=source_classes[row]
+        )
+        for rank, (row, why) in enumerate(zip(rows, reasons, strict=True), start=1)
+    ]
+    answered = [
+        dict(
+            rank=None,
+            file=file,
+            label=label,
+            reason="labelled",
+            source_class=source_classes[rows_of[file]],
+        )
+        for file, label in answers.items()
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    # Once more: somebody may have gone on labelling while the images were looked at.
+    answer_files.refuse_to_lose(out / "picks.csv", answers)
+    output.write_csv(out / "picks.csv", answered + picked)
+    if choice.photographs is not None:
+        page = contact_sheet(choice.photographs, picked, f"{name} on {seen_by}")
+        output.write_text(out / "contact_sheet.html", page)
+    configuration = dict(strategy=name, budget=budget, seed=seed, versions=versions())
+    results = dict(
+        experiment="pick",
+        configuration=configuration,
+        features=origin,
+        skipped=list(choice.photographs.skipped) if choice.photographs else [],
+        answers=answers,
+        picks=picked,
+    )
+    output.write_json(out / "results.json", results)
+    print(summary(choice, picked, name, answers=len(answers), out=out))
+    if kept is not None:
+        print(f"What the network saw is kept in {kept}.")
+
+
+def read_answers(path: str | None) -> dict[str, str]:
+    """Labels by file name; ValueError where a file is named and has none."""
+    if path is None:
+        return {}
+    answers = answer_files.read(Path(path))
+    if not answers:
+        raise ValueError(
+            f"{path} has no label yet: fill in the column label of some lines, with whatever words "
+            f"you like"
+        )
+    return answers
+
+
+def read_class_names(path: str | None) -> list[str]:
+    """The names of the source classes, none where no file is named."""
+    return [] if path is None else answer_files.read_text(Path(path)).splitlines()
+
+
+def read_choice(
+    options: images.ImageOptions,
+    features: str | None,
+    *,
+    logits: str | None = None,
+    ids: str | None = None,
+) -> Choice:
+    """What there is to choose among: photographs, features, or the features of photographs.
+
+    Raises: ValueError where there is neither, or it is not known which row belongs to which
+      photograph.
+    """
+    if features is None:
+        if logits or ids:
+            raise ValueError("--logits and --ids belong to rows of --features: name that file too")
+        if options.data_dir is None:
+            raise ValueError(
+                "--data_dir is missing: name the folder of photographs, or a file of --features"
+            )
+        photographs = images.read_pool(options, labelled=False)
+        return Choice(photographs.name, photographs.ids, photographs, None)
+    given = feature_files.read(features, logits=logits, ids=ids)
+    if options.data_dir is None:
+        return Choice(given.name, given.ids, None, given)
+    if not given.named:
+        raise ValueError(
+            f"{features} does not say which photograph each row is of: name the files in the order "
+            f"of its rows with --ids"
+        )
+    photographs = images.read_pool(options, labelled=False)
+    unknown = sorted(set(given.ids) - set(photographs.ids))
+    if unknown:
+        raise ValueError(
+            f"{features} has rows of files that are not in {photographs.name}: {first_few(unknown)}"
+        )
+    return Choice(photographs.name, given.ids, photographs, given)
+
+
+def check_answers(choice: Choice, answers: Mapping[str, str], *, budget: int) -> None:
+    """ValueError unless answers are of what there is to choose among, and enough is left."""
+    unknown = sorted(set(answers) - set(choice.ids))
+    if unknown:
+        raise ValueError(
+            f"--answers has labels of files that are not in {choice.name}: {first_few(unknown)}"
+        )
+    left = len(choice.ids) - len(answers)
+    if budget > left:
+        raise ValueError(
+            f"--budget asks for {budget} images, and {choice.name} has {left} that are not "
+            f"labelled: ask for fewer"
+        )
+
+
+def pick(
+    name: str,
+    pool: balal.Pool,
+    answers: Mapping[int, str],
+    *,
+    budget: int,
+    key: jax.Array,
+    source_names: Sequence[str] = (),
+) -> tuple[list[int], list[str]]:
+    """The rows to label, in order, and why each.
+
+    Args:
+      name: of the strategy.
+      answers: labels by row.
+      budget: how many rows.
+      key: of all chance.
+      source_names: of the source classes, for the reasons.
+    """
+    strategy, classes = balal.strategy(name), sorted(set(answers.values()))
+    labels = [classes.index(label) for label in answers.values()]
+    state = balal.init(
+        strategy,
+        pool,
+        budget=budget,
+        num_classes=len(classes) + 1,
+        key=key,
+        labelled=(np.array(list(answers)), np.array(labels)) if answers else None,
+    )
+    picks, state = balal.ask(strategy, pool, state, size=budget)
+    why = balal.reasons(strategy, pool, state, target_names=classes, source_names=source_names)
+    return np.asarray(picks).tolist(), why
+
+
+def name_source_classes(pool: balal.Pool, names: Sequence[str]) -> list[str]:
+    """What the source model takes each row for: one of the names, or the number of the class; empty
+    where that is not known."""
+    if pool.scores is None:
+        return [""] * pool.num_rows
+    numbers = np.asarray(pool.scores.predicted).tolist()
+    last = max(numbers)
+    if names and last >= len(names):
+        raise ValueError(
+            f"--source_classes has {len(names)} lines, and the source model has a class {last}: "
+            f"one name a line"
+        )
+    return [names[int(number)] if names else f"source class {number}" for number in numbers]
+
+
+def versions() -> dict[str, str]:
+    """The versions of what the picks depend on."""
+    packages = {name: version(name) for name in ("jax", "jaxlib", "numpy")}
+    return {"balal": balal.__version__, "python": platform.python_version(), **packages}
+
+
+def summary(
+    choice: Choice, picked: Sequence[Mapping[str, Any]], name: str, *, answers: int, out: Path
+) -> str:
+    """What is said at the end: the first picks with their reasons, and where everything is."""
+    after = f", after {answers} answers" if answers else ""
+    lines = [f"{len(picked)} of {len(choice.ids)} images of {choice.name}, by {name}{after}:", ""]
+    longest = max(len(line["file"]) for line in picked[:10])
+    for line in picked[:10]:
+        lines.append(f"{line['rank']:5}  {line['file']:{longest}}  {line['reason']}")
+    if len(picked) > 10:
+        lines.append(f"       and {len(picked) - 10} more")
+    look = "" if choice.photographs is None else f"Look at them in {out / 'contact_sheet.html'}. "
+    if choice.photographs is not None and choice.photographs.skipped:
+        lines.append(images.left_out(choice.photographs))
+    return "\n".join([*lines, "", f"{look}Label them in {out / 'picks.csv'}."])

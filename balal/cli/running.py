@@ -1,0 +1,86 @@
+"""What all programs have in common: help that teaches, and one sentence and exit code 2 for what
+the user got wrong."""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from absl import flags
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """The flag that every program has."""
+    flags.DEFINE_bool(
+        "traceback",
+        False,
+        "Show where in the code an error arose, not only what it says.",
+        flag_values=flag_values,
+    )
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether one of the arguments is `--help`, in any of its forms."""
+    return any(argument in ("-h", "--h", "-help", "--help") for argument in arguments)
+
+
+def help_text(description: str | None, flag_values: flags.FlagValues) -> str:
+    """What `--help` prints: the description of a program, with its examples, and its flags.
+
+    Those of the program itself stand first, those that it shares with others after them.
+    """
+    modules = list(flag_values.flags_by_module_dict())
+    return "\n".join(
+        [str(description).strip(), *(flag_values.module_help(name) for name in reversed(modules))]
+    )
+
+
+def parse(flag_values: flags.FlagValues, arguments: Sequence[str], *, program: str) -> list[str]:
+    """Gives the flags their values; returns the arguments that are none, wherever they stand."""
+    flag_values.set_gnu_getopt(True)
+    return flag_values([program, *arguments])[1:]
+
+
+@contextmanager
+def user_errors(
+    flag_values: flags.FlagValues, *, instead: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Ends the process with exit code 2 and one sentence where the block raises what the user can
+    put right: a `ValueError`, an `OSError`, or a package that is not installed.
+
+    Args:
+      flag_values: of the program.
+      instead: what there is for an option of the library that is no flag of the program.
+
+    Anything else is a bug and shows its traceback, as does everything under `--traceback`.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with what is finished", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, ModuleNotFoundError, flags.Error) as error:
+        if flag_values.is_parsed() and flag_values.traceback:
+            raise
+        here = {name: f"--{name}" for name in flag_values}
+        sentence = with_flags(" ".join(str(error).split()), {**(instead or {}), **here})
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(2)
+
+
+def with_flags(sentence: str, here: Mapping[str, str]) -> str:
+    """A sentence of the library with what a program has for the options of functions that it names:
+    flags are called as they are.
+
+    >>> with_flags("leave them out with skip_damaged=True", {"skip_damaged": "--skip_damaged"})
+    'leave them out with skip_damaged=True (here: --skip_damaged)'
+    """
+    options = re.findall(r"(?<![\w/-])([a-z]\w*)=(\w*)", sentence)
+    written = [_written(here[name], value) for name, value in options if name in here]
+    return f"{sentence} (here: {', '.join(dict.fromkeys(written))})" if written else sentence
+
+
+def _written(flag: str, value: str) -> str:
+    if not flag.startswith("--") or value in ("", "True"):
+        return flag
+    return flag.replace("--", "--no", 1) if value == "False" else f"{flag}={value}"

@@ -1,0 +1,651 @@
+"""The console script `balal`: picks, features and what the user is told."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+from small_network import photographs
+
+import balal
+from balal import data
+from balal.cli import answers as answer_files
+from balal.cli import doctor, estimate, images, main, running
+
+pytestmark = pytest.mark.xdist_group("photographs")
+ROOT = Path(__file__).parent.parent
+ROWS = 70
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return photographs(tmp_path_factory.mktemp("photographs") / "photos", ROWS)
+
+
+def run(command: str, network, out: Path, *arguments: str) -> None:
+    """A command on images in this process; what it raises is raised."""
+    own = [f"--out={out}", "--source=small", f"--weights={network}", "--batch_size=2"]
+    flag_values = flags.FlagValues()
+    main.COMMANDS[command].define_flags(flag_values)
+    words = running.parse(flag_values, [*own, *arguments], program="balal")
+    main.COMMANDS[command].main(flag_values, words)
+
+
+def balal_(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """`python -m balal` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "balal", *arguments],
+        env=os.environ | dict(PYTHONPATH=str(ROOT)) | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def label(path: Path, files: list[str]) -> None:
+    """Fills in the column label of some files, as a person would."""
+    lines = lines_of(path)
+    for line in lines:
+        if line["file"] in files:
+            line["label"] = "cat" if int(line["file"][:3]) % 2 else "dog"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_program_extracts_once_and_says_where(network, folder, tmp_path, capsys):
+    run("extract", network, tmp_path / "cache", f"--data_dir={folder}")
+    assert "70 images of photos: features [70, 1280] in float16" in capsys.readouterr().out
+    before = content(tmp_path / "cache")
+    run("extract", network, tmp_path / "cache", f"--data_dir={folder}")
+    assert content(tmp_path / "cache") == before
+    with pytest.raises(ValueError, match=r"preprocessing.crop was 0.875 and is 1.0"):
+        run("extract", network, tmp_path / "cache", f"--data_dir={folder}", "--crop=1")
+
+
+def test_wrong_weights_leave_no_folder_behind(network, folder, tmp_path):
+    (tmp_path / "wrong.safetensors").write_bytes(network.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"wrong\.safetensors cannot be read"):
+        run("extract", tmp_path / "wrong.safetensors", tmp_path / "cache", f"--data_dir={folder}")
+    run("extract", network, tmp_path / "cache", f"--data_dir={folder}")
+
+
+def test_test_images_are_seen_as_the_pool_is(network, folder, tmp_path, monkeypatch, capsys):
+    photographs(tmp_path / "tests", 12, classes=3)
+    run(
+        "extract",
+        network,
+        tmp_path / "named",
+        f"--data_dir={folder}",
+        "--split=test",
+        f"--test_dir={tmp_path / 'tests'}",
+    )
+    assert "12 images of tests: features [12, 1280]" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError,
+        match="--dataset=folder has no test split: name the folder or file of those images with "
+        "--test_dir",
+    ):
+        run("extract", network, tmp_path / "none", f"--data_dir={folder}", "--split=test")
+    loaded = []
+    chosen = data.folder(folder)
+    monkeypatch.setattr(
+        data,
+        "load",
+        lambda known, place, *, part, skip_damaged: loaded.append((known.name, part)) or chosen,
+    )
+    run(
+        "extract",
+        network,
+        tmp_path / "own",
+        "--dataset=cifar100",
+        f"--data_dir={folder}",
+        "--split=test",
+    )
+    assert loaded == [("cifar100", "test")]
+
+
+def test_picks_come_in_order_with_reasons_and_a_page_to_look_at(network, folder, tmp_path, capsys):
+    run(
+        "pick",
+        network,
+        tmp_path / "out",
+        f"--data_dir={folder}",
+        "--budget=12",
+        f"--cache={tmp_path / 'features'}",
+    )
+    out = capsys.readouterr().out
+    lines = lines_of(tmp_path / "out" / "picks.csv")
+    assert [line["rank"] for line in lines] == [str(rank) for rank in range(1, 13)]
+    assert len({line["file"] for line in lines} & {f"{row:03}.png" for row in range(ROWS)}) == 12
+    assert lines[0]["reason"].startswith(f"1st of {lines[0]['source_class']}; entropy")
+    assert lines[0]["reason"] in out
+    page = (tmp_path / "out" / "contact_sheet.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 12
+    assert all(line["file"] in page for line in lines)
+    assert [
+        line["file"]
+        for line in json.loads((tmp_path / "out" / "results.json").read_text())["picks"]
+    ] == [line["file"] for line in lines]
+    # Once more: nothing is seen again, and every file is the same.
+    before = content(tmp_path / "out")
+    run(
+        "pick",
+        network,
+        tmp_path / "out",
+        f"--data_dir={folder}",
+        "--budget=12",
+        f"--cache={tmp_path / 'features'}",
+    )
+    assert content(tmp_path / "out") == before
+
+
+def test_one_command_goes_on_round_after_round_and_keeps_every_label(
+    network, folder, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    begin = (f"--data_dir={folder}", "--budget=6", f"--cache={tmp_path / 'features'}")
+    further = (*begin, f"--answers={out / 'picks.csv'}")
+    run("pick", network, out, *begin)
+    typed = []
+    for answers in (3, 6, 9):
+        # Half of what is asked is labelled: none of it is asked again.
+        files = [line["file"] for line in lines_of(out / "picks.csv") if not line["label"]][::2]
+        label(out / "picks.csv", files)
+        typed += files
+        run("pick", network, out, *further)
+        assert f"by posterior, after {answers} answers" in capsys.readouterr().out
+        lines = lines_of(out / "picks.csv")
+        answered, asked = lines[:answers], lines[answers:]
+        assert [line["file"] for line in answered] == typed
+        assert {(line["label"], line["rank"]) for line in answered} == {("cat", ""), ("dog", "")}
+        assert {line["reason"] for line in answered} == {"labelled"}
+        assert [line["rank"] for line in asked] == [str(rank) for rank in range(1, 7)]
+        assert not {line["file"] for line in asked} & set(typed)
+        assert all(line["reason"].startswith("worth most now") for line in asked)
+        assert (out / "contact_sheet.html").read_text().count("data:image/jpeg;base64,") == 6
+        assert len(json.loads((out / "results.json").read_text())["picks"]) == 6
+    # Once more, with nothing labelled in between.
+    before = content(out)
+    run("pick", network, out, *further)
+    assert content(out) == before
+
+
+def test_labels_that_were_not_passed_are_never_written_over(network, folder, tmp_path, monkeypatch):
+    out, typed = tmp_path / "out", "file,label\n000.png,cat\n001.png,dog\n002.png,\n"
+    out.mkdir()
+    (out / "picks.csv").write_text(typed)
+    arguments = (f"--data_dir={folder}", "--budget=6", f"--cache={tmp_path / 'features'}")
+    answers = tmp_path / "answers.csv"
+    answers.write_text("file,label\n000.png,cat\n001.png,cat\n")
+    with pytest.raises(
+        ValueError,
+        match=r"labels that would be lost, of 000\.png, 001\.png: pass it as --answers, or give "
+        r"another --out",
+    ):
+        run("pick", network, out, *arguments)
+    with pytest.raises(ValueError, match=r"labels that would be lost, of 001\.png: "):
+        run("pick", network, out, *arguments, f"--answers={answers}")
+    assert not (tmp_path / "features").exists(), "told before anything is computed"
+
+    # Or typed while the network looks at the images.
+    extract = images.extract
+    monkeypatch.setattr(
+        images,
+        "extract",
+        lambda *given: (label(out / "picks.csv", ["002.png"]), extract(*given))[1],
+    )
+    with pytest.raises(ValueError, match=r"labels that would be lost, of 002\.png: "):
+        run("pick", network, out, *arguments, f"--answers={out / 'picks.csv'}")
+    assert [line["label"] for line in lines_of(out / "picks.csv")] == ["cat", "dog", "dog"]
+    assert [path.name for path in out.iterdir()] == ["picks.csv"]
+
+    # Or beside the labels; what a spreadsheet adds empty is nothing.
+    (out / "picks.csv").write_text("file,label,notes,\n000.png,cat,,\n001.png,,blurred,\n")
+    with pytest.raises(
+        ValueError, match=r"has columns that would be lost \(notes\): give another --out"
+    ):
+        run("pick", network, out, *arguments, f"--answers={out / 'picks.csv'}")
+
+
+def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folder, tmp_path):
+    start = balal.strategy("random+posterior").start
+    for answers, told in (
+        (start - 1, "what its first strategy asks next"),
+        (start, "worth most now; "),
+    ):
+        (tmp_path / "answers.csv").write_text(
+            "file,label\n" + "".join(f"{row:03}.png,cat\n" for row in range(answers))
+        )
+        arguments = (
+            "--budget=3",
+            f"--cache={tmp_path / 'features'}",
+            f"--answers={tmp_path / 'answers.csv'}",
+        )
+        run(
+            "pick",
+            network,
+            tmp_path / f"out{answers}",
+            f"--data_dir={folder}",
+            "--strategy=random+posterior",
+            *arguments,
+        )
+        asked = lines_of(tmp_path / f"out{answers}" / "picks.csv")[answers:]
+        assert len(asked) == 3
+        assert all(line["reason"].startswith(told) for line in asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("file,reason\n000.png,x\n", "the columns file and label"),
+        ("file,label\n000.png,\n", "has no label yet"),
+        ("file,label\nother.png,cat\n", "files that are not in photos: other.png"),
+        (
+            "file,label\n000.png,cat\n001.png,cat\n000.png,dog\n",
+            "different labels for 000.png: leave the right one",
+        ),
+        ('file,label\n000.png,"cat\n001.png,dog\n', "is no CSV"),
+    ],
+)
+def test_answers_that_cannot_be_meant_are_told(text, told, network, folder, tmp_path):
+    (tmp_path / "answers.csv").write_text(text)
+    with pytest.raises(ValueError, match=told):
+        run(
+            "pick",
+            network,
+            tmp_path / "out",
+            f"--data_dir={folder}",
+            f"--answers={tmp_path / 'answers.csv'}",
+        )
+
+
+def test_answers_may_come_from_a_spreadsheet_and_twice(tmp_path):
+    (tmp_path / "answers.csv").write_bytes(
+        "\ufefffile,label\r\n000.png, Käfer \r\n001.png\r\n000.png,Käfer\r\n".encode()
+    )
+    assert answer_files.read(tmp_path / "answers.csv") == {"000.png": "Käfer"}
+
+
+@pytest.mark.parametrize("flag", ["answers", "source_classes"])
+def test_a_file_that_is_missing_is_told_before_the_images_are_read(flag, network, tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"nowhere\.csv cannot be read \(No such file or directory\): give the name of a "
+        r"file that can",
+    ):
+        run(
+            "pick",
+            network,
+            tmp_path / "out",
+            f"--data_dir={tmp_path / 'no_folder'}",
+            f"--{flag}={tmp_path / 'nowhere.csv'}",
+        )
+
+
+def test_source_classes_have_their_names_in_the_reasons(network, folder, tmp_path):
+    names, arguments = (
+        tmp_path / "names.txt",
+        (f"--data_dir={folder}", "--budget=3", f"--cache={tmp_path / 'features'}"),
+    )
+    names.write_bytes(
+        "\ufeff".encode() + b"".join(b"thing %d\n" % number for number in range(1000))
+    )
+    run("pick", network, tmp_path / "out", *arguments, f"--source_classes={names}")
+    for line in lines_of(tmp_path / "out" / "picks.csv"):
+        assert line["source_class"].startswith("thing ")
+        assert f" of {line['source_class']}; " in line["reason"]
+    names.write_text("thing\n")
+    with pytest.raises(ValueError, match="has 1 lines, and the source model has a class"):
+        run("pick", network, tmp_path / "out", *arguments, f"--source_classes={names}")
+
+
+def features_of(folder: Path, rows: int = 40) -> tuple[Path, Path, np.ndarray]:
+    """Files of features and logits of so many rows, and the logits."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(rows, 7)).astype(np.float32)
+    np.save(folder / "f.npy", rng.normal(size=(rows, 5)).astype(np.float32))
+    np.save(folder / "l.npy", logits)
+    return folder / "f.npy", folder / "l.npy", logits
+
+
+def test_the_folder_may_be_named_without_a_flag(network, folder, tmp_path):
+    arguments = ("--budget=5", f"--cache={tmp_path / 'features'}")
+    run("pick", network, tmp_path / "flag", f"--data_dir={folder}", *arguments)
+    run("pick", network, tmp_path / "word", str(folder), *arguments)
+    assert content(tmp_path / "flag") == content(tmp_path / "word")
+    with pytest.raises(ValueError, match="only one folder or file of images can be named"):
+        run("pick", network, tmp_path / "out", str(folder), "more")
+    with pytest.raises(ValueError, match=r"named twice, .* and --data_dir=other: give one"):
+        run("pick", network, tmp_path / "out", str(folder), "--data_dir=other")
+
+
+def test_features_of_ones_own_are_picked_among_without_images(network, tmp_path, capsys):
+    features, logits, values = features_of(tmp_path)
+    arguments = (f"--features={features}", f"--logits={logits}", "--budget=6")
+    run("pick", network, tmp_path / "out", *arguments)
+    lines = lines_of(tmp_path / "out" / "picks.csv")
+    expected = balal.diversify(balal.entropy(values), values.argmax(axis=1), 6)
+    assert [int(line["file"]) for line in lines] == np.asarray(expected).tolist()
+    assert lines[0]["source_class"] == f"source class {values[int(expected[0])].argmax()}"
+    assert not (tmp_path / "out" / "contact_sheet.html").exists()
+    assert "6 of 40 images of f.npy, by ent_inv_div" in capsys.readouterr().out
+
+    # One .npz file with everything, and names.
+    names = [f"item {row}" for row in range(40)]
+    np.savez(tmp_path / "all.npz", features=np.load(features, allow_pickle=False), logits=values)
+    (tmp_path / "ids.txt").write_text("\n".join(names) + "\n")
+    run(
+        "pick",
+        network,
+        tmp_path / "named",
+        f"--features={tmp_path / 'all.npz'}",
+        f"--ids={tmp_path / 'ids.txt'}",
+        "--budget=6",
+    )
+    named = lines_of(tmp_path / "named" / "picks.csv")
+    assert [line["file"] for line in named] == [names[int(line["file"])] for line in lines]
+
+
+def test_without_scores_the_posterior_picks(network, tmp_path, capsys):
+    features, _, _ = features_of(tmp_path)
+    run("pick", network, tmp_path / "out", f"--features={features}", "--budget=4")
+    assert "by posterior:" in capsys.readouterr().out
+    assert {line["source_class"] for line in lines_of(tmp_path / "out" / "picks.csv")} == {""}
+    with pytest.raises(
+        ValueError, match=r"needs scores, .* balal\.pool\(features, logits=\.\.\.\)"
+    ):
+        run(
+            "pick",
+            network,
+            tmp_path / "more",
+            f"--features={features}",
+            "--strategy=ent",
+            "--budget=4",
+        )
+
+
+def test_what_extract_kept_is_picked_among_with_and_without_the_photographs(
+    network, folder, tmp_path
+):
+    kept = tmp_path / "kept"
+    run("extract", network, kept, str(folder))
+    common = ("--budget=5", f"--cache={tmp_path / 'features'}")
+    run("pick", network, tmp_path / "direct", str(folder), *common)
+    run("pick", network, tmp_path / "both", str(folder), f"--features={kept}", *common)
+    run("pick", network, tmp_path / "alone", f"--features={kept}", *common)
+    direct, both, alone = (
+        lines_of(tmp_path / name / "picks.csv") for name in ("direct", "both", "alone")
+    )
+    assert direct == both == alone
+    page = (tmp_path / "both" / "contact_sheet.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 5
+    assert not (tmp_path / "alone" / "contact_sheet.html").exists()
+
+
+def test_answers_of_rows_of_features_lead_to_the_next_picks(network, tmp_path):
+    features, logits, _ = features_of(tmp_path)
+    out, arguments = tmp_path / "out", (f"--features={features}", f"--logits={logits}")
+    run("pick", network, out, *arguments, "--budget=4")
+    lines = lines_of(out / "picks.csv")
+    typed = [line["file"] for line in lines]
+    (tmp_path / "answers.csv").write_text(
+        "file,label\n" + "".join(f"{name},{'ab'[int(name) % 2]}\n" for name in typed)
+    )
+    run("pick", network, out, *arguments, "--budget=4", f"--answers={tmp_path / 'answers.csv'}")
+    lines = lines_of(out / "picks.csv")
+    assert [line["file"] for line in lines[:4]] == typed
+    assert not {line["file"] for line in lines[4:]} & set(typed)
+
+
+BAD_FEATURES = {
+    "no file": (["--features=nowhere.npy"], "there is no file nowhere.npy"),
+    "a text": (["--features=ids.txt"], r"ids\.txt is no \.npy or \.npz file of plain arrays"),
+    "objects": (["--features=objects.npy"], r"objects\.npy is no \.npy or \.npz file of plain"),
+    "no features": (["--features=other.npz"], "has no array 'features'; it has other: save it"),
+    "one axis": (
+        ["--features=flat.npy"],
+        r"features in flat\.npy must be one .*, \[N, D\], got shape \(40,\)",
+    ),
+    "too few logits": (
+        ["--features=f.npy", "--logits=few.npy"],
+        r"few\.npy has 3 rows, and f\.npy has 40",
+    ),
+    "too few ids": (["--features=f.npy", "--ids=ids.txt"], r"has 2 ids, and .* has 40 rows"),
+    "an id twice": (["--features=two.npy", "--ids=twice.txt"], "ids more than once: a"),
+    "logits alone": (["--logits=l.npy"], "belong to rows of --features"),
+    "rows of nobody knows what": (["--features=f.npy", "PHOTOS"], "name the files .* with --ids"),
+    "rows of other files": (
+        ["--features=two.npy", "--ids=ids.txt", "PHOTOS"],
+        r"rows of files that are not in photos: a, b",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), BAD_FEATURES.values(), ids=BAD_FEATURES)
+def test_features_that_cannot_be_meant_are_told(
+    arguments, told, network, folder, tmp_path, monkeypatch
+):
+    features_of(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    np.save("flat.npy", np.zeros(40, np.float32))
+    np.save("few.npy", np.zeros((3, 7), np.float32))
+    np.save("two.npy", np.eye(2, dtype=np.float32))
+    np.save("objects.npy", np.array([dict()]), allow_pickle=True)
+    np.savez("other.npz", other=np.zeros(3))
+    Path("ids.txt").write_text("a\nb\n")
+    Path("twice.txt").write_text("a\na\n")
+    given = [str(folder) if word == "PHOTOS" else word for word in arguments]
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        run("pick", network, tmp_path / "out", *given, "--budget=1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_files_and_directories_is_extracted_once_it_is_said_what_they_are(
+    network, tmp_path, capsys
+):
+    photographs(tmp_path / "photos", 9, classes=3)
+    photographs(tmp_path / "photos", 2)
+    arguments = (network, tmp_path / "seen", str(tmp_path / "photos"))
+    with pytest.raises(ValueError, match="where nothing is labelled, use labelled=False"):
+        run("extract", *arguments)
+    run("extract", *arguments, "--nolabelled")
+    assert "11 images of photos" in capsys.readouterr().out
+
+
+def test_an_estimate_is_a_line_for_each_strategy(network, capsys):
+    flag_values = flags.FlagValues()
+    estimate.define_flags(flag_values)
+    words = ["--rows=500", "--features=4", "--budget=10", "--classes=5", "--source_classes=0"]
+    estimate.main(flag_values, running.parse(flag_values, words, program="balal"))
+    told = capsys.readouterr().out
+    assert "500 rows, 4 features, 0 source classes, 5 classes, a budget of 10, on" in told
+    lines = [line for line in told.splitlines() if line.startswith("| ")]
+    assert [line.split()[1] for line in lines] == ["strategy", "random", "core_set", "posterior"]
+    cost = balal.estimate(balal.strategy("core_set"), 500, 4, 0, 5, 10)
+    assert f"{cost.bytes / 1e6:.2f} MB" in lines[2]
+    assert lines[2].split()[-2] == "yes"
+
+
+def test_an_estimate_says_what_does_not_fit():
+    costs = dict(small=balal.cost.Cost(1, 0.0), large=balal.cost.Cost(10**10, 2e9))
+    lines = estimate.table(costs, limit=10**9).splitlines()[2:]
+    assert [line.split()[-2] for line in lines] == ["yes", "no"]
+
+
+def test_the_doctor_lists_versions_weights_and_what_each_extra_adds(monkeypatch, tmp_path):
+    requirements = [
+        "jax>=0.8.1",
+        "flax>=0.12.1; extra == 'models'",
+        "balal[models]; extra == 'photos'",
+        "no-such-package==0.1.0; extra == 'photos'",
+    ]
+    monkeypatch.setattr(doctor, "requirements_of_balal", lambda: requirements)
+    monkeypatch.setattr(doctor.weights, "INSTALLABLE", {"efficientnet_lite0": "57934424"})
+    monkeypatch.setattr(doctor.weights, "installed", lambda name: tmp_path / f"{name}.pth")
+    found = doctor.sections()
+    assert found["balal"][0].startswith(f"version {balal.__version__} in ")
+    assert found["packages"] == [f"jax {doctor.installed('jax')}"]
+    assert any(re.fullmatch(r"memory: [\d.]+ GB", line) for line in found["machine"])
+    assert found["weights"] == [f"efficientnet_lite0 in {tmp_path / 'efficientnet_lite0.pth'}"]
+    assert found["extras"][:2] == [
+        "photos (all that picking among photographs needs): no-such-package missing; python -m pip "
+        "install 'balal[photos]'",
+        "models (source models and fine-tuning): installed",
+    ]
+
+
+def test_the_doctor_knows_every_extra_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert list(doctor.EXTRAS) == list(project["optional-dependencies"])
+
+
+def test_the_doctor_prints_plain_text():
+    done = balal_("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    headings = [line for line in done.stdout.splitlines() if not line.startswith("  ")]
+    assert headings == ["balal:", "packages:", "machine:", "weights:", "extras:"]
+
+
+COMMANDS = [
+    pytest.param(name, line, id=line)
+    for name, module in [("main", main), *main.COMMANDS.items()]
+    for line in re.findall(r"^    balal (.*?)(?:   .*)?$", module.__doc__ or "", re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("name", "line"), COMMANDS)
+def test_every_command_in_a_description_is_understood(name, line):
+    command, *arguments = shlex.split(line)
+    assert name in ("main", command)
+    flag_values = flags.FlagValues()
+    main.COMMANDS[command].define_flags(flag_values)
+    words = running.parse(flag_values, arguments, program="balal")
+    assert len(words) <= 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["help"], [], *([name, "--help"] for name in main.COMMANDS)]
+)
+def test_help_teaches_by_example(arguments, capsys):
+    main.run(arguments)
+    told = capsys.readouterr().out
+    assert re.search(r"^    balal \w", told, re.MULTILINE)
+    if len(arguments) == 2:
+        assert "traceback: Show where in the code" in told
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    main.run(["--version"])
+    assert capsys.readouterr().out == f"balal {balal.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["pik"], "there is no command 'pik': the nearest is pick"),
+        (
+            ["pick", "photos", "--bugdet=3"],
+            "Unknown command line flag 'bugdet'. Did you mean: budget",
+        ),
+        (["pick", "--budget=none"], "budget"),
+        (["pick", "--features=nowhere.npy"], "there is no file nowhere.npy"),
+        (["pick"], "--data_dir is missing"),
+        (["estimate"], "--rows is missing"),
+        (["estimate", "100"], "there is an argument without a flag, '100'"),
+        (["doctor", "now"], "there is an argument without a flag, 'now'"),
+    ],
+)
+def test_what_the_user_got_wrong_is_told_in_one_sentence(arguments, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.run(arguments)
+    found = capsys.readouterr()
+    assert ended.value.code == 2
+    assert found.out == ""
+    assert found.err.startswith("error: ")
+    assert told in found.err
+    assert found.err.count("\n") == 1
+
+
+def test_a_bug_shows_its_traceback_and_so_does_everything_on_request(monkeypatch):
+    with pytest.raises(FileNotFoundError):
+        main.run(["pick", "--features=nowhere.npy", "--traceback"])
+    monkeypatch.setattr(main.COMMANDS["doctor"], "sections", lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        main.run(["doctor"])
+
+
+def test_control_c_says_that_the_command_goes_on(monkeypatch, capsys):
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.COMMANDS["doctor"], "sections", stopped)
+    with pytest.raises(SystemExit) as ended:
+        main.run(["doctor"])
+    assert ended.value.code == 130
+    assert "goes on with what is finished" in capsys.readouterr().err
+
+
+def test_an_option_of_the_library_is_told_with_the_flag_that_a_program_has_for_it():
+    here = {"skip_damaged": "--skip_damaged", "labelled": "--labelled", "dtype": "--dtype"}
+    for told, added in (
+        ("use labelled=False", "--nolabelled"),
+        ("use dtype=float32", "--dtype=float32"),
+        ("pass logits=... and skip_damaged=True", "--skip_damaged"),
+    ):
+        assert running.with_flags(told, here) == f"{told} (here: {added})"
+    for told in ("pass logits=...", "--dtype=float32 is wrong", "no file photos/dtype=1/a.png"):
+        assert running.with_flags(told, here) == told
+    assert running.with_flags("use labelled=False", {"labelled": "balal pick"}).endswith(
+        "(here: balal pick)"
+    )
+
+
+def test_a_missing_package_is_told_with_the_one_command_for_photographs(tmp_path):
+    photographs(tmp_path / "photos", 3)
+    (tmp_path / "flax").mkdir()
+    (tmp_path / "flax" / "__init__.py").write_text(
+        "raise ModuleNotFoundError('No module named flax', name='flax')"
+    )
+    done = balal_(
+        "pick",
+        str(tmp_path / "photos"),
+        "--budget=1",
+        PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}",
+    )
+    assert done.returncode == 2
+    assert done.stderr == ("error: flax is not installed: python -m pip install 'balal[photos]'\n")
+
+
+def test_a_process_ends_in_one_sentence_where_something_is_missing(tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    for arguments, told in (
+        ((), "--data_dir is missing"),
+        ((f"--data_dir={tmp_path / 'nowhere'}",), "there is no folder"),
+        (
+            (f"--data_dir={tmp_path}",),
+            "leave them out with skip_damaged=True (here: --skip_damaged)",
+        ),
+    ):
+        done = balal_("pick", f"--out={tmp_path / 'out'}", *arguments)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert done.stderr.count("\n") == 1
