@@ -46,7 +46,7 @@ def append(
     labelled: Labelled,
     index: Int[Array, ""],
     label: Int[Array, ""],
-    wanted: Int[Array, ""] | int = -1,
+    wanted: Int[Array, ""] | int,
 ) -> Labelled:
     """One more row at the end; index -1 (nothing was left to pick) leaves everything as it is."""
     end = jnp.where(index >= 0, labelled.count, labelled.indices.shape[0])

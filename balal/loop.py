@@ -58,7 +58,7 @@ def init(
     >>> indices.tolist(), state.labelled.labels.tolist()
     ([0, 1], [1, 0])
     """
-    start = checked_start(strategy, pool, budget, num_classes, key, labelled)
+    start = checked_start(strategy, pool, labelled, budget=budget, num_classes=num_classes, key=key)
     start = labelled_set.extend(start, budget)
     pool = preparation.prepare_missing(strategy, preparation.fresh(strategy, pool))
     nothing = jnp.full(budget, -1, jnp.int32)
@@ -348,7 +348,7 @@ def _tell(strategy, pool, memory, labelled, pending, answers):
 # Book-keeping.
 
 
-def checked_start(strategy, pool, budget, num_classes, key, labelled) -> Labelled:
+def checked_start(strategy, pool, labelled, *, budget, num_classes, key) -> Labelled:
     """The labelled start, after a check of all that `init` and `simulate` are given."""
     check.strategy(strategy)
     check.pool(pool, needs=strategy.needs)

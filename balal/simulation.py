@@ -69,7 +69,9 @@ def simulate(
     """
     check.capacity(budget, capacity)
     most = budget if capacity is None else capacity
-    start = loop.checked_start(strategy, pool, most, num_classes, key, labelled)
+    start = loop.checked_start(
+        strategy, pool, labelled, budget=most, num_classes=num_classes, key=key
+    )
     labels = check.labels(
         "labels",
         labels,

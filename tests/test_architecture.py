@@ -1,4 +1,5 @@
-"""The house as DESIGN draws it: which way imports run, how signatures read, what `import balal` loads."""
+"""The house as it is drawn: which way imports run, how signatures read, what `import balal`
+loads."""
 
 import ast
 import inspect
@@ -17,15 +18,18 @@ import balal
 PACKAGE = Path(balal.__file__).parent
 # Each imports from itself and from those above it only.
 LAYERS = [
-    {"host"},
+    {"host", "xla"},
     {"types"},
-    {"sharding"},
+    {"sharding", "array_file"},
     {"check"},
     {"labelled_set"},
     {"kernels"},
     {"imbalance", "metrics", "random_sampling"},
     {"strategies"},
+    {"pools"},
+    {"preparation"},
     {"loop"},
+    {"simulation"},
     {"state_file", "cost"},
     {"testing"},
     {"cli", "__main__"},

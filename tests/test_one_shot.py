@@ -238,7 +238,7 @@ def test_another_seed_gives_other_picks(small, tmp_path):
 def test_finished_cells_are_neither_selected_nor_fitted_again(small, monkeypatch, tmp_path):
     out, _ = small
     again = Path(shutil.copytree(out, tmp_path / "again"))
-    for module, name in ((one_shot, "simulate"), (svm, "fit")):
+    for module, name in ((buying, "one_shot"), (svm, "fit")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("done before"))
     run(again, *SMALL)
     assert written(again) == written(out)
@@ -246,20 +246,21 @@ def test_finished_cells_are_neither_selected_nor_fitted_again(small, monkeypatch
 
 def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
     out, _ = small
-    asked, simulate = [], one_shot.simulate
+    asked, simulate = [], buying.one_shot
 
-    def interrupted(name, *arguments, **options):
-        asked.append(name)
+    def interrupted(strategy, *arguments, **options):
+        asked.append(strategy)
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return simulate(name, *arguments, **options)
+        return simulate(strategy, *arguments, **options)
 
-    monkeypatch.setattr(one_shot, "simulate", interrupted)
+    monkeypatch.setattr(buying, "one_shot", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, *SMALL)
     run(tmp_path, *SMALL)
     first = ["random", "random+balance", "random+balance", "random+balance", "random+posterior"]
-    assert asked == [*first, "ent_inv_div", *["ent_inv_div+balance"] * 2, "ent_inv_div+posterior"]
+    second = ["ent_inv_div", *["ent_inv_div+balance"] * 2, "ent_inv_div+posterior"]
+    assert asked == [balal.strategy(name) for name in (*first, *second)]
     assert written(tmp_path) == written(out)
 
 

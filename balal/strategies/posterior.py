@@ -246,7 +246,7 @@ class Posterior(Strategy):
         first = self.first.tell(memory.first, pool, index, label) if self.first else None
         told = jnp.where(label >= 0, index, -1)
         return replace(
-            memory, first=first, answers=labelled_set.append(memory.answers, told, label)
+            memory, first=first, answers=labelled_set.append(memory.answers, told, label, -1)
         )
 
     def grow(self, memory: Memory, num_classes: int) -> Memory | None:
