@@ -17,7 +17,7 @@ import balal
 PACKAGE = Path(balal.__file__).parent
 # Each imports from itself and from those above it only.
 LAYERS = [
-    {"types"},
+    {"types", "xla"},
     {"sharding"},
     {"check"},
     {"labelled_set"},

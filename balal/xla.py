@@ -1,0 +1,138 @@
+"""Detours around the compiler, each once: plain operations, in the form that XLA makes fast.
+
+Every one was seen to be needed with jaxlib 0.10.2 on CPUs, where it saves a copy of a large array
+or work that is thrown away; on accelerators it does no harm. None changes a result, and where a
+later XLA needs one no more, its function can become the plain operation that its docstring names.
+All run inside jit.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def run_if(
+    condition: Bool[Array, ""], function: Callable[..., Any], carry: Any, *inputs: Any
+) -> Any:
+    """`function(carry, *inputs)` where the condition holds, else the carry: a branch that copies
+    nothing and works nothing out ahead. Plainly: `jax.lax.cond`.
+
+    Why: a branch of `cond` hands on what it does not change by copying it. A loop of one round or
+    none changes large arrays in place. But XLA moves whatever does not depend on the turn out of a
+    loop, and would always work it out: `inputs` reach the function as if they did depend on it.
+
+    Args:
+      carry: a pytree, like the result. inputs: arrays that the function's costly work begins with.
+
+    >>> run_if(jnp.array(True), lambda table, one: table + one, jnp.zeros(2), jnp.ones(2)).tolist()
+    [1.0, 1.0]
+    >>> run_if(jnp.array(False), lambda table, one: table + one, jnp.zeros(2), jnp.ones(2)).tolist()
+    [0.0, 0.0]
+    """
+
+    def turn(number, carry):
+        return function(carry, *(after(value, number) for value in inputs))
+
+    return jax.lax.fori_loop(0, condition.astype(jnp.int32), turn, carry)
+
+
+def after(value: Array | float, known: Float[Array, ""] | Int[Array, ""]) -> Array:
+    """The value, but not before another one is known. Plainly: the value.
+
+    Why: XLA begins whatever it can begin at once. A table that is filled before its time needs room
+    beside what is dropped by then; work that does not depend on a loop's turn is moved out of the
+    loop. Adding 0 makes it wait, where only we know that it is 0.
+
+    Args:
+      known: a number that is never below 0.
+
+    >>> float(after(2.5, jnp.float32(7)))
+    2.5
+    """
+    value = jnp.asarray(value)
+    return value + jnp.where(known < 0, 1, 0).astype(value.dtype)
+
+
+def opaque(value: Array) -> Array:
+    """The value, of which the compiler sees nothing. Plainly: the value.
+
+    Why: XLA works out whatever follows from constants by itself, which takes it ten seconds for a
+    mask of a million rows; and it merges operations that are slower together, such as a product and
+    the transposition after it.
+
+    >>> opaque(jnp.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    return jax.lax.optimization_barrier(value)
+
+
+def map_tiles(function: Callable[..., Any], *arrays: Array, height: int, axis: int = 0) -> Any:
+    """`function(*arrays)`, a tile of `height` rows after another. Plainly: the call.
+
+    Why: on CPUs a chain of operations runs as several passes over memory, which is many times
+    faster on tiles that stay in the cache. The last tile ends with the last row and shares some
+    rows with the one before: to pad the arrays or to cut off their rest would copy them.
+
+    Args:
+      function: treats each row for itself; its result is a pytree of arrays with rows along `axis`.
+      arrays: [N, ...] each, N at least 1. height: at least 1; fewer rows are one tile.
+
+    >>> map_tiles(lambda rows: rows.sum(axis=1), jnp.arange(6.0).reshape(3, 2), height=2).tolist()
+    [1.0, 5.0, 9.0]
+    """
+    num_rows = arrays[0].shape[0]
+    height = min(height, num_rows)
+
+    def tile(number, results):
+        begin = jnp.minimum(number * height, num_rows - height)
+        found = function(*(_slice(array, begin, height) for array in arrays))
+        return jax.tree.map(
+            lambda result, part: jax.lax.dynamic_update_slice_in_dim(result, part, begin, axis),
+            results,
+            found,
+        )
+
+    def empty(part):
+        shape = list(part.shape)
+        shape[axis] = num_rows
+        return jnp.zeros(shape, part.dtype)
+
+    tiles = (jax.ShapeDtypeStruct((height, *array.shape[1:]), array.dtype) for array in arrays)
+    results = jax.tree.map(empty, jax.eval_shape(function, *tiles))
+    return jax.lax.fori_loop(0, -(-num_rows // height), tile, results)
+
+
+def update_tiles(
+    function: Callable[..., Array], table: Array, *arrays: Array, height: int
+) -> Array:
+    """`function(table, *arrays)` in place of the table, a tile of `height` rows after another.
+    Plainly: the call.
+
+    Why: what a product adds to a whole table is another table of that size, and of tiles in their
+    turn only one tile. Rows of the last tile that had their turn already stay as they are.
+
+    Args:
+      function: treats each row for itself. table: [N, ...], N at least 1. arrays: [N, ...] each.
+
+    >>> update_tiles(jnp.add, jnp.zeros(3), jnp.arange(3.0), height=2).tolist()
+    [0.0, 1.0, 2.0]
+    """
+    num_rows = table.shape[0]
+    height = min(height, num_rows)
+
+    def tile(number, table):
+        begin = jnp.minimum(number * height, num_rows - height)
+        rows = _slice(table, begin, height)
+        changed = function(rows, *(_slice(array, begin, height) for array in arrays))
+        turn = begin + jnp.arange(height) >= number * height
+        turn = turn.reshape(height, *[1] * (table.ndim - 1))
+        return jax.lax.dynamic_update_slice_in_dim(table, jnp.where(turn, changed, rows), begin, 0)
+
+    return jax.lax.fori_loop(0, -(-num_rows // height), tile, table)
+
+
+def _slice(array: Array, begin: Int[Array, ""], height: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(array, begin, height)
