@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from balal import xla
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -97,11 +99,7 @@ def askable(candidates: Bool[Array, " N"] | None, size: int) -> Bool[Array, " N"
     >>> askable(None, 2).tolist()
     [True, True]
     """
-    if candidates is not None:
-        return candidates
-    # Behind a barrier: or the compiler would work out what follows from so plain a mask itself, in
-    # ten seconds for a million rows.
-    return jax.lax.optimization_barrier(jnp.ones(size, bool))
+    return xla.opaque(jnp.ones(size, bool)) if candidates is None else candidates
 
 
 def available(pool: Pool, labelled: Labelled) -> Bool[Array, " N"]:

@@ -17,7 +17,8 @@ import balal
 PACKAGE = Path(balal.__file__).parent
 # Each imports from itself and from those above it only.
 LAYERS = [
-    {"types", "xla"},
+    {"xla"},
+    {"types"},
     {"sharding"},
     {"check"},
     {"labelled_set"},
