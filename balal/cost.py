@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from balal import check, loop
-from balal.kernels import gaussian_process
+from balal.kernels import typicality
 from balal.strategies import Balanced, Ordered, Posterior, Strategy
 from balal.strategies.core_set import CoreSet
 from balal.types import Pool, Scores
@@ -144,7 +144,7 @@ def _flops(strategy: Strategy, rows: int, size: int, num_classes: int, budget: i
 def _posterior(strategy: Posterior, rows: int, size: int, num_classes: int, budget: int) -> float:
     """Operations of the posterior: neighbours once, columns and means for every label, utilities
     for every look."""
-    neighbours = 2.0 * rows * min(rows, gaussian_process.AMONG) * size
+    neighbours = 2.0 * rows * min(rows, typicality.AMONG) * size
     looks = math.ceil(budget / strategy.every) + math.ceil(math.log2(strategy.every + 1))
     landmarks = strategy.landmarks_for(rows, budget)
 

@@ -23,7 +23,7 @@ from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from balal import check, labelled_set, metrics, sharding
-from balal.kernels import gaussian_process
+from balal.kernels.typicality import typicality_ranks
 from balal.kernels.uncertainty import score
 from balal.strategies.base import Budget, Strategy
 from balal.types import Labelled, Pool, Scores, State
@@ -50,7 +50,7 @@ def pool(
       logits: [N, K], or probs: [N, K], or ready scores; none of them where the strategy needs none.
       candidates: bool [N], the rows that may be asked (None: all).
       keep_logits: keep [N, K] as well, for strategies that need more than the scores.
-      typicality: work out `balal.kernels.gaussian_process.typicality` now, once, instead of each
+      typicality: work out `balal.kernels.typicality.typicality_ranks` now, once, instead of each
         time the `posterior` strategy begins.
 
     Raises: ValueError as `balal.check.pool` does, naming the rows at fault.
@@ -86,9 +86,7 @@ def pool(
     if typicality:
         if made.features is None:
             raise ValueError("typicality=True needs features, and none were passed")
-        made = replace(
-            made, typicality=gaussian_process.typicality(made.features, candidates=made.candidates)
-        )
+        made = replace(made, typicality=typicality_ranks(made.features, candidates=made.candidates))
     return made
 
 

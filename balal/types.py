@@ -37,7 +37,7 @@ class Pool:
 
     features: [N, D]. scores: of the source model. logits: [N, K], kept only where a strategy needs
     them. candidates: bool [N], the rows that may be asked now (None: all). typicality: [N], of
-    `balal.kernels.gaussian_process.typicality`, kept where it has been worked out; with other
+    `balal.kernels.typicality.typicality_ranks`, kept where it has been worked out; with other
     features or candidates it must be left out or made anew.
     """
 

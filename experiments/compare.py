@@ -157,7 +157,7 @@ class Draw:
         """For the posterior: worked out once for all its runs."""
         return dataclasses.replace(
             self.pool,
-            typicality=balal.kernels.gaussian_process.typicality(
+            typicality=balal.kernels.typicality.typicality_ranks(
                 self.pool.features, candidates=self.pool.candidates
             ),
         )

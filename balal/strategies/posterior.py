@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from balal import check, sharding
 from balal.kernels import gaussian_process, sampling
 from balal.kernels.ordering import argmax
+from balal.kernels.typicality import typicality_ranks
 from balal.strategies.base import Budget, Strategy, largest_budget
 from balal.types import Labelled, Pool, available
 
@@ -136,7 +137,7 @@ class Posterior:
             raise ValueError(f"target has {len(self.target)} weights for {num_classes} classes")
         places = max(labelled.indices.shape[0], largest_budget(labelled, budget))
         typicality = (
-            gaussian_process.typicality(pool.features, candidates=pool.candidates)
+            typicality_ranks(pool.features, candidates=pool.candidates)
             if pool.typicality is None
             else pool.typicality
         )
