@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Key
 
-from balal import host, sharding
+from balal import host, sharding, xla
 from balal.types import Labelled, Pool, State
 
 _SUM_TOLERANCE = 1e-3
@@ -548,15 +548,9 @@ def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
 def _feature_faults(features):
     sizes = jnp.abs(features.astype(jnp.float32))
     largest = jnp.max(jnp.where(jnp.isnan(sizes), jnp.inf, sizes), axis=1)
-    # Most pools differ in their first rows already: then no pass over all of them is made. A loop
-    # of one round or none, as a branch would copy the features.
+    # Most pools differ in their first rows already: then no pass over all of them is made.
     same = jnp.all(features[:8] == features[:1])
-    same = jax.lax.fori_loop(
-        0,
-        same.astype(jnp.int32),
-        lambda number, _: jnp.all(features + number == features[:1]),
-        same,
-    )
+    same = xla.run_if(same, lambda _, rows: jnp.all(rows == rows[:1]), same, features)
     return largest < jnp.inf, largest <= _LARGEST, same
 
 

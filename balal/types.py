@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from balal import xla
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -145,11 +147,7 @@ def askable(candidates: Bool[Array, " N"] | None, num_rows: int) -> Bool[Array, 
     >>> askable(None, 2).tolist()
     [True, True]
     """
-    if candidates is not None:
-        return candidates
-    # Behind a barrier: or the compiler would work out what follows from so plain a mask itself, in
-    # ten seconds for a million rows.
-    return jax.lax.optimization_barrier(jnp.ones(num_rows, bool))
+    return xla.opaque(jnp.ones(num_rows, bool)) if candidates is None else candidates
 
 
 def available(pool: Pool, labelled: Labelled) -> Bool[Array, " N"]:

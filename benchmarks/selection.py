@@ -424,7 +424,9 @@ def k_means(points: np.ndarray, k: int, rounds: int = 20) -> Workload:
 
     def quality(result, _):
         inertia, done = (
-            (result.inertia, result.rounds) if isinstance(result, neighbours.Clusters) else result
+            (result.inertia, result.rounds)
+            if isinstance(result, balal.kernels.k_means.Clusters)
+            else result
         )
         return f"inertia {float(inertia):.6g} after {int(done)} rounds"
 
@@ -433,7 +435,7 @@ def k_means(points: np.ndarray, k: int, rounds: int = 20) -> Workload:
         Rival("faiss Kmeans", faiss, "faiss"),
     ]
     title = f"Lloyd, {len(points):,} x {points.shape[1]:,}, k = {k}, at most {rounds} rounds"
-    ours = partial(neighbours.k_means, rounds=rounds, tolerance=0.0)
+    ours = partial(balal.kernels.k_means.k_means, rounds=rounds, tolerance=0.0)
     return Workload(title, ours, (jnp.asarray(points), jnp.asarray(begin)), rivals, quality)
 
 
@@ -444,7 +446,7 @@ def k_means_plus_plus(points: np.ndarray, k: int) -> Workload:
         return kmeans_plusplus(points, k, random_state=0, n_local_trials=1)[1]
 
     def quality(result, _):
-        clusters = neighbours.k_means(points, points[np.asarray(result)], rounds=0)
+        clusters = balal.kernels.k_means.k_means(points, points[np.asarray(result)], rounds=0)
         return f"inertia {float(clusters.inertia):.5g}"
 
     title = f"k-means++, one draw a centre, {len(points):,} x {points.shape[1]:,}, k = {k}"
@@ -452,7 +454,7 @@ def k_means_plus_plus(points: np.ndarray, k: int) -> Workload:
     rivals = [Rival("scikit-learn kmeans_plusplus, n_local_trials=1", sklearn, "sklearn")]
     return Workload(
         title,
-        lambda key, points: neighbours.k_means_plus_plus(key, points, k),
+        lambda key, points: balal.kernels.k_means.k_means_plus_plus(key, points, k),
         arguments,
         rivals,
         quality,

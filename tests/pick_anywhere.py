@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 import balal
-from balal.kernels import neighbours
-from balal.kernels.k_center import greedy
+from balal.kernels import k_means
+from balal.kernels.k_center import greedy, lazy
 from balal.strategies import RULES, STRATEGIES
 
 # Large enough for the compiler to share the work out among threads.
@@ -40,13 +40,19 @@ def kernels(pool: balal.Pool, key: jax.Array) -> dict[str, jax.Array]:
     start = balal.labelled_set.extend(start, BUDGET)
     ordered = {name: one for name, one in STRATEGIES.items() if not one.adaptive}
     picks = {name: one.order(pool, start, BUDGET, key) for name, one in ordered.items()}
-    begin = neighbours.k_means_plus_plus(key, pool.features, 20)
+    begin = k_means.k_means_plus_plus(key, pool.features, 20)
     return picks | dict(
-        lazily=greedy._k_center(
-            pool.features, BUDGET, None, None, None, key, greedy._SIZES
+        lazily=greedy.search(
+            pool.features,
+            BUDGET,
+            labelled=None,
+            candidates=None,
+            start=None,
+            key=key,
+            sizes=lazy.SIZES,
         ).indices,
         k_means_plus_plus=begin,
-        k_means=neighbours.k_means(pool.features, pool.features[begin], rounds=5).assigned,
+        k_means=k_means.k_means(pool.features, pool.features[begin], rounds=5).assigned,
     )
 
 

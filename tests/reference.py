@@ -201,7 +201,7 @@ def k_means(points, centers, candidates, *, rounds):
     return centers, assigned, distances[candidates].sum()
 
 
-def typicality(features, candidates):
+def typicality_ranks(features, candidates):
     """The share of the candidates that are at most as typical of their three nearest neighbours as
     every row."""
     typical = np.round(relative_typicality(directions(features, candidates), 3, candidates), 3)
@@ -252,7 +252,7 @@ def posterior_picks(
     ... labels, and after every `every`.
     """
     candidates = np.ones(len(features), bool) if candidates is None else candidates
-    free, preference = candidates.copy(), 1 - typical * (1 - typicality(features, candidates))
+    free, preference = candidates.copy(), 1 - typical * (1 - typicality_ranks(features, candidates))
     rows, told, picks = list(start[0]), list(start[1]), []
     free[rows] = False
 

@@ -36,7 +36,7 @@ LAYERS = [
 ]
 # The same inside the room of the kernels: what several stand on, the kernels (the default), and
 # what is built of two.
-KERNELS = [{"ordering", "sampling"}, {"neighbours"}, set(), {"class_means"}]
+KERNELS = [{"ordering", "sampling"}, {"distances"}, {"neighbours"}, set(), {"class_means"}]
 # What stands beside the kernels, and what each may import beside itself. `import balal` and all but
 # the command line do without them.
 COMMON = {"host", "types", "check"}
@@ -101,7 +101,7 @@ def test_no_import_runs_against_the_layers(path):
 
 
 def kernel_layer(name: str) -> int:
-    return next((number for number, layer in enumerate(KERNELS) if name in layer), 2)
+    return next((number for number, layer in enumerate(KERNELS) if name in layer), 3)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as draws
 
 import balal
 from balal.kernels import balancing, class_means
-from balal.kernels.k_center import squared_distances
+from balal.kernels.distances import squared_distances
 
 ROWS, CLASSES = 60, 7
 KINDS = {

@@ -13,7 +13,7 @@ import pytest
 from measure_memory import JOBS
 
 import balal
-from balal.kernels import balancing, gaussian_process, k_center
+from balal.kernels import balancing, distances, gaussian_process
 
 
 @pytest.mark.skipif(
@@ -61,7 +61,7 @@ def test_operations_of_a_label_are_those_the_compiler_counts():
 
 def test_operations_of_a_pass_and_of_a_choice_are_those_the_compiler_counts():
     rows, size, num_classes = 1000, 64, 40
-    a_pass = flops(k_center.squared_distances, jnp.ones((rows, size)), jnp.ones(size))
+    a_pass = flops(distances.squared_distances, jnp.ones((rows, size)), jnp.ones(size))
     assert balal.estimate(
         balal.strategy("core_set"), rows, size, 0, num_classes, 20
     ).flops == pytest.approx(20 * a_pass, rel=0.1)

@@ -10,19 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as draws
 
 import balal
-from balal.kernels import k_center
-from balal.kernels.k_center import greedy
+from balal.kernels.k_center import greedy, lazy
 
 # So small that a pool of a few dozen rows goes through every branch of the lazy search.
-SMALL = greedy._Sizes(pool=12, tile=5, block=6, chunk=3, early=4)
+SMALL = lazy.Sizes(pool=12, tile=5, block=6, chunk=3, early=4)
 # From a millionth to a million, so that nothing is rounded on the way and ties stay ties.
 SCALES = [2.0**-20, 2.0**-10, 1.0, 2.0**10, 2.0**20]
 
 
 @partial(jax.jit, static_argnames=("budget", "sizes"))
-def lazy(features, budget, labelled=None, candidates=None, start=None, key=None, sizes=SMALL):
+def lazily(features, budget, labelled=None, candidates=None, start=None, key=None, sizes=SMALL):
     """`k_center` with a search that is lazy however small the pool."""
-    return greedy._k_center(features, budget, labelled, candidates, start, key, sizes)
+    return greedy.search(
+        features,
+        budget,
+        labelled=labelled,
+        candidates=candidates,
+        start=start,
+        key=key,
+        sizes=sizes,
+    )
 
 
 def check_replay(features, found, labelled=(), candidates=None, start=None, share=1e-5):
@@ -116,7 +123,7 @@ def test_the_radius_is_at_most_twice_the_best_possible(sizes, seed, spread, mask
     candidates = rng.random(11) < 0.7 if masked else np.ones(11, bool)
     rows = np.flatnonzero(candidates)
     distances = np.linalg.norm(features[rows, None] - features[None, rows], axis=2)
-    radii = lazy(
+    radii = lazily(
         jnp.asarray(features), 4, None, jnp.asarray(candidates), int(rng.integers(11)), sizes=sizes
     ).radii
     for budget in range(1, min(4, len(rows)) + 1):
@@ -130,9 +137,9 @@ def test_the_radius_is_at_most_twice_the_best_possible(sizes, seed, spread, mask
 )
 def test_a_smaller_budget_buys_the_first_picks_of_a_larger_one(sizes, budgets):
     features = jnp.asarray(features_of(7, 40, 3))
-    whole = lazy(features, 40, start=5, sizes=sizes)
+    whole = lazily(features, 40, start=5, sizes=sizes)
     for budget in budgets:
-        part = lazy(features, budget, start=5, sizes=sizes)
+        part = lazily(features, budget, start=5, sizes=sizes)
         np.testing.assert_array_equal(part.indices, whole.indices[:budget])
         np.testing.assert_allclose(part.radii, whole.radii[:budget], rtol=1e-6)
 
@@ -238,7 +245,7 @@ def test_either_search_picks_what_exact_arithmetic_picks(
     centres, start = rng.permutation(40)[:labelled], int(rng.integers(-1, 40))
     candidates = rng.random(40) < 0.7 if masked else np.ones(40, bool)
     padded = rng.permutation(np.concatenate([centres, np.full(30 - labelled, -1)])).astype(np.int32)
-    found = lazy(
+    found = lazily(
         jnp.asarray(features), 40, jnp.asarray(padded), jnp.asarray(candidates), start, sizes=sizes
     )
     check_replay(features, found, centres, candidates, start)
@@ -265,7 +272,7 @@ def test_either_search_picks_what_exact_arithmetic_picks(
 def test_the_lazy_search_compares_half_precision_in_float32(dtype, offset):
     # Half precision leaves few different values far from zero: many ties.
     features = jnp.asarray(features_of(6, 90, 4, offset=offset), dtype)
-    found = lazy(features, 60, start=3)
+    found = lazily(features, 60, start=3)
     assert (
         found.indices.tolist() == reference.k_center(features.astype(jnp.float32), 60, first=3)[0]
     )
@@ -274,7 +281,7 @@ def test_the_lazy_search_compares_half_precision_in_float32(dtype, offset):
 @pytest.mark.parametrize("rows", [1, 5, 6, 12, 13, 25])
 def test_the_lazy_search_is_right_where_a_pool_just_fills_its_blocks(rows):
     features = features_of(rows, rows, 4)
-    found = lazy(jnp.asarray(features), rows, start=0)
+    found = lazily(jnp.asarray(features), rows, start=0)
     assert found.indices.tolist() == reference.k_center(features, rows, first=0)[0]
     check_replay(features, found, start=0)
 
@@ -283,11 +290,11 @@ def test_the_lazy_search_is_right_where_a_pool_just_fills_its_blocks(rows):
 def test_how_much_the_search_looks_at_changes_no_pick(size):
     features = jnp.asarray(clustered(300, 5))
     expected = balal.k_center(features, 200, start=3)
-    found = lazy(
+    found = lazily(
         features,
         200,
         start=3,
-        sizes=greedy._Sizes(pool=size, tile=size, block=size, chunk=size, early=size),
+        sizes=lazy.Sizes(pool=size, tile=size, block=size, chunk=size, early=size),
     )
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_allclose(found.radii, expected.radii, rtol=1e-6)
@@ -305,14 +312,14 @@ def clustered(rows, size, clusters=20):
 @pytest.mark.parametrize("offset", [0, 1_000])
 def test_a_pool_of_many_blocks_is_searched_exactly(offset):
     features = clustered(12_000, 48) + np.float32(offset)
-    found = lazy(jnp.asarray(features), 400, start=7, sizes=greedy._SIZES)
+    found = lazily(jnp.asarray(features), 400, start=7, sizes=lazy.SIZES)
     check_replay(features, found, start=7)
     assert set(found.indices.tolist()) == set(reference.k_center(features, 400, first=7)[0])
 
 
 def test_a_whole_pool_is_picked_lazily_then_plainly():
     features = np.repeat(clustered(1_100, 6), 2, axis=0)
-    found = lazy(jnp.asarray(features), 2_200, start=0, sizes=greedy._SIZES)
+    found = lazily(jnp.asarray(features), 2_200, start=0, sizes=lazy.SIZES)
     assert sorted(found.indices.tolist()) == list(range(2_200))
     check_replay(features, found, start=0, share=2e-5)
     assert found.radii[1_100:].tolist() == [0.0] * 1_100, (
@@ -324,7 +331,7 @@ def test_ties_beyond_a_pool_go_to_the_lowest_row():
     # 9,000 rows at ten places: every choice is among hundreds at once, most of them outside the
     # block and the pool.
     features = clustered(10, 8)[np.arange(9_000) % 10]
-    found = lazy(jnp.asarray(features), 80, start=0, sizes=greedy._SIZES)
+    found = lazily(jnp.asarray(features), 80, start=0, sizes=lazy.SIZES)
     assert found.indices.tolist() == reference.k_center(features, 80, first=0)[0]
 
 
@@ -337,7 +344,7 @@ def test_a_radius_that_collapses_is_followed_exactly(labelled):
         50 * rng.normal(size=(30, 8))[np.arange(600) % 30] + rng.normal(size=(600, 8))
     ).astype(np.float32)
     centres = rng.permutation(600)[:labelled]
-    found = lazy(
+    found = lazily(
         jnp.asarray(features),
         90,
         jnp.asarray(np.append(centres, -1), jnp.int32),
@@ -351,7 +358,7 @@ def test_a_long_record_that_is_mostly_padding_changes_nothing():
     features = jnp.asarray(clustered(100, 8))
     rows = jnp.array([5, 77, 30], jnp.int32)
     padded = jnp.full(1_000, -1, jnp.int32).at[jnp.array([0, 500, 999])].set(rows)
-    short, long = (lazy(features, 70, labelled) for labelled in (rows, padded))
+    short, long = (lazily(features, 70, labelled) for labelled in (rows, padded))
     np.testing.assert_array_equal(short.indices, long.indices)
     np.testing.assert_array_equal(short.radii, long.radii)
 
@@ -359,9 +366,9 @@ def test_a_long_record_that_is_mostly_padding_changes_nothing():
 def test_the_lazy_search_is_the_same_vmapped():
     features = jnp.asarray(features_of(8, 60, 4))
     starts = jnp.array([0, 17, 59])
-    together = jax.vmap(lambda start: lazy(features, 50, start=start))(starts)
+    together = jax.vmap(lambda start: lazily(features, 50, start=start))(starts)
     for start, picks, radii in zip(starts, together.indices, together.radii, strict=True):
-        alone = lazy(features, 50, start=start)
+        alone = lazily(features, 50, start=start)
         np.testing.assert_array_equal(picks, alone.indices)
         np.testing.assert_allclose(radii, alone.radii, rtol=1e-6)
 
@@ -370,7 +377,7 @@ def test_the_lazy_search_is_the_same_vmapped():
 def test_values_that_have_no_distance_end_nevertheless(bad):
     features = features_of(9, 40, 3)
     features[11] = bad
-    assert lazy(
+    assert lazily(
         jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.ones(40, bool), 0
     ).indices.shape == (40,)
 
@@ -378,11 +385,13 @@ def test_values_that_have_no_distance_end_nevertheless(bad):
 def test_rows_that_may_not_be_picked_do_not_matter():
     features = features_of(10, 40, 3)
     candidates = np.arange(40) % 4 != 0
-    expected = lazy(
+    expected = lazily(
         jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.asarray(candidates), 1
     )
     features[~candidates] = np.nan
-    found = lazy(jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.asarray(candidates), 1)
+    found = lazily(
+        jnp.asarray(features), 40, jnp.full(30, -1, jnp.int32), jnp.asarray(candidates), 1
+    )
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.radii, expected.radii)
 
@@ -401,14 +410,3 @@ def test_only_large_work_is_searched_lazily():
 
     assert products(17_168, 100) == 0
     assert products(17_168, 2_000) > 0
-
-
-@pytest.mark.parametrize("rows", [1, 7, 8, 37])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_large_pool_is_measured_in_tiles_of_which_the_last_overlaps(monkeypatch, dtype, rows):
-    features = jnp.array(np.random.default_rng(0).integers(-9, 9, (37, 5)), dtype)
-    expected = k_center.squared_distances(features, features[3])
-    monkeypatch.setattr(greedy, "_WHOLE", 0)
-    monkeypatch.setattr(greedy, "_TILE", rows * 5)
-    assert k_center.squared_distances(features, features[3]).tolist() == expected.tolist()
-    assert float(expected[3]) == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as draws
 
 import balal
 from balal import strategies
-from balal.kernels import gaussian_process
+from balal.kernels import gaussian_process, typicality
 
 
 def told(process, rows, labels):
@@ -341,8 +341,8 @@ def test_the_scale_of_the_features_changes_nothing(landmarks):
     jax.tree.map(np.testing.assert_array_equal, *map(jax.tree.leaves, (plain, small)))
     jax.tree.map(np.testing.assert_array_equal, *map(jax.tree.leaves, (plain, large)))
     np.testing.assert_array_equal(
-        gaussian_process.typicality(features),
-        gaussian_process.typicality(features * np.float32(2**20)),
+        typicality.typicality_ranks(features),
+        typicality.typicality_ranks(features * np.float32(2**20)),
     )
 
 
@@ -505,11 +505,11 @@ def test_typicality_ranks_the_candidates():
     rng = np.random.default_rng(8)
     features, candidates = rng.normal(size=(60, 4)), rng.random(60) < 0.7
     features[~candidates] *= 50
-    found = gaussian_process.typicality(
+    found = typicality.typicality_ranks(
         jnp.array(features, jnp.float32), candidates=jnp.array(candidates)
     )
     np.testing.assert_allclose(
-        found[candidates], reference.typicality(features, candidates)[candidates], atol=0.05
+        found[candidates], reference.typicality_ranks(features, candidates)[candidates], atol=0.05
     )
     assert np.all((found >= 0) & (found <= 1))
 
@@ -521,20 +521,20 @@ def test_large_pools_look_for_neighbours_among_some_candidates(monkeypatch):
         np.concatenate([features, rng.normal(size=(900, 2)).astype(np.float32)]),
         np.arange(990) < 90,
     )
-    whole = gaussian_process.typicality(features)
-    monkeypatch.setattr(gaussian_process, "AMONG", 60)
-    gaussian_process.typicality.clear_cache()
+    whole = typicality.typicality_ranks(features)
+    monkeypatch.setattr(typicality, "AMONG", 60)
+    typicality.typicality_ranks.clear_cache()
     thinned, masked = (
-        gaussian_process.typicality(features),
-        gaussian_process.typicality(padded, candidates=some),
+        typicality.typicality_ranks(features),
+        typicality.typicality_ranks(padded, candidates=some),
     )
-    few = gaussian_process.typicality(padded, candidates=np.arange(990) < 40)
-    gaussian_process.typicality.clear_cache()
+    few = typicality.typicality_ranks(padded, candidates=np.arange(990) < 40)
+    typicality.typicality_ranks.clear_cache()
     assert 0.4 < np.corrcoef(whole, thinned)[0, 1] < 1
     # One place of ninety: neighbours are rounded around another mean.
     np.testing.assert_allclose(thinned, masked[:90], atol=0.012)
     # Fewer candidates than are looked among: all of them are.
-    np.testing.assert_allclose(few[:40], gaussian_process.typicality(features[:40]), atol=0.026)
+    np.testing.assert_allclose(few[:40], typicality.typicality_ranks(features[:40]), atol=0.026)
 
 
 def test_a_small_budget_gets_the_first_picks_of_a_large_one_and_a_prepared_pool_the_same():

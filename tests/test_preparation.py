@@ -9,7 +9,7 @@ import pytest
 
 import balal
 from balal import preparation
-from balal.kernels import gaussian_process
+from balal.kernels import typicality
 from balal.strategies import prepared
 
 KEY = jax.random.key(0)
@@ -81,7 +81,7 @@ def test_every_strategy_in_a_strategy_is_prepared():
     pool = balal.prepare(balal.Posterior(Middle()), balal.pool(features))
     assert set(pool.prepared) == {"typicality", "Middle()"}
     np.testing.assert_array_equal(
-        pool.prepared["typicality"].value, gaussian_process.typicality(features)
+        pool.prepared["typicality"].value, typicality.typicality_ranks(features)
     )
 
 

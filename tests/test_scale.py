@@ -16,7 +16,7 @@ import pick_anywhere
 import pytest
 
 import balal
-from balal.kernels import class_means, gaussian_process, neighbours
+from balal.kernels import class_means, gaussian_process, k_means, neighbours, typicality
 
 # Sizes of which no two are alike, so that an array of b x N is no array of C x N or N x D.
 ROWS, SIZE, SOURCE_CLASSES, CLASSES, BUDGET, CLUSTERS = 1_000_000, 512, 300, 100, 2_000, 400
@@ -99,13 +99,13 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
         SIZE,
     ),
     "typicality": (
-        lambda features, mask: gaussian_process.typicality(features, candidates=mask),
+        lambda features, mask: typicality.typicality_ranks(features, candidates=mask),
         (FEATURES, MASK),
         SIZE,
     ),
-    "k_means": (neighbours.k_means, (FEATURES, shaped(CLUSTERS, SIZE)), SIZE),
+    "k_means": (k_means.k_means, (FEATURES, shaped(CLUSTERS, SIZE)), SIZE),
     "k_means_plus_plus": (
-        lambda key, features: neighbours.k_means_plus_plus(key, features, CLUSTERS),
+        lambda key, features: k_means.k_means_plus_plus(key, features, CLUSTERS),
         (KEY, FEATURES),
         SIZE,
     ),
@@ -190,8 +190,8 @@ def test_that_all_rows_may_be_asked_is_hidden_from_the_compiler(name):
     programs = {
         "k_center": lambda features: balal.k_center(features, 9, start=0),
         "nearest": lambda features: neighbours.nearest(features, 3),
-        "typicality": gaussian_process.typicality,
-        "k_means_plus_plus": lambda features: neighbours.k_means_plus_plus(
+        "typicality": typicality.typicality_ranks,
+        "k_means_plus_plus": lambda features: k_means.k_means_plus_plus(
             jax.random.key(0), features, 9
         ),
     }

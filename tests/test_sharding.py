@@ -16,7 +16,7 @@ from reference import imbalanced_pool
 
 import balal
 from balal import sharding
-from balal.kernels import gaussian_process, neighbours
+from balal.kernels import k_means, neighbours, typicality
 from balal.types import Pool, Prepared, Scores
 
 DEVICES = 8
@@ -36,13 +36,13 @@ KERNELS = {
     "nearest among some": lambda pool: neighbours.nearest(
         pool.features, 90, candidates=pool.candidates, among=jnp.arange(0, ROWS, 9)
     ),
-    "typicality": lambda pool: gaussian_process.typicality(
+    "typicality": lambda pool: typicality.typicality_ranks(
         pool.features, candidates=pool.candidates
     ),
-    "k_means_plus_plus": lambda pool: neighbours.k_means_plus_plus(
+    "k_means_plus_plus": lambda pool: k_means.k_means_plus_plus(
         jax.random.key(0), pool.features, 20, candidates=pool.candidates
     ),
-    "k_means": lambda pool: neighbours.k_means(
+    "k_means": lambda pool: k_means.k_means(
         pool.features, pool.features[jnp.arange(20)], candidates=pool.candidates
     ),
     "top_k": lambda pool: sharding.top_k(jnp.round(pool.features[:, 0]), 300),

@@ -118,7 +118,7 @@ def test_an_offset_common_to_the_classes_of_a_row_changes_nothing():
 @pytest.mark.parametrize("rows", [1, 7, 64, 1_000])
 def test_any_number_of_rows_in_a_tile_gives_the_same_scores(rows):
     logits = jnp.asarray(random_logits(5, 130, 9))
-    whole, tiled = balal.score(logits), uncertainty._tiled(logits, numbers=rows * 9)
+    whole, tiled = balal.score(logits), uncertainty._tiled(logits, tile=rows * 9)
     for name in NAMES:
         np.testing.assert_allclose(getattr(whole, name), getattr(tiled, name), rtol=1e-6)
     np.testing.assert_array_equal(whole.predicted, tiled.predicted)

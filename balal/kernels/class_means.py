@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from balal import sharding
 from balal.kernels.balancing import Denominator, ratios
-from balal.kernels.k_center import middle, product_error, squared_distances
+from balal.kernels.distances import middle, product_error, squared_distances
 from balal.kernels.ordering import first_true
 from balal.types import askable
 

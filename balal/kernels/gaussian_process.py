@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from balal import sharding
-from balal.kernels import neighbours
+from balal.kernels.distances import directions, mean
 from balal.types import askable
 
 # Columns lie in up to so many parts of at least so many. Those not filled yet are not read, and a
@@ -29,8 +29,6 @@ _PARTS, _PART = 4, 64
 _TOGETHER = 20
 # The means of all classes are moved along in so many groups of them.
 _GROUPS = 8
-# Rows that `typicality` asks for neighbours, and how many each has.
-AMONG, _NEIGHBOURS = 2**16, 3
 # The noise of a landmark: far below that of a label, and far above what float32 cannot tell.
 _LANDMARK_NOISE = 1e-4
 
@@ -127,8 +125,8 @@ def begin(
         )
     size = features.shape[0]
     candidates = askable(candidates, size)
-    units = _directions(features, candidates)
-    middle = neighbours.mean(units, candidates)
+    units = directions(features, candidates)
+    middle = mean(units, candidates)
     # Rows that all coincide have no distances: any bandwidth relates them fully.
     bandwidth = jnp.float32(scale) * jnp.maximum(1 - jnp.sum(jnp.square(middle)), 1e-3)
     places = capacity if landmarks is None else min(landmarks, size)
@@ -321,62 +319,6 @@ def utility(
     return (
         worthy * explained / jnp.where(power > 0, power, 1) + (1 - explained) * unseen
     ) * process.variance
-
-
-@jax.jit
-def typicality(
-    features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None
-) -> Float[Array, " N"]:
-    """How typical each row is of its surroundings: [N], the share of the candidates that are at
-    most as typical.
-
-    Near 1 for rows in the middle of their nearest neighbours, near 0 for odd ones, in rare classes
-    as in frequent ones: ranks of `balal.kernels.neighbours.relative_typicality`, with three
-    neighbours by the angle around the mean of the candidates. `O(N^2 D)` time; above 65,536 rows,
-    neighbours are looked for among so many candidates, evenly spaced.
-
-    Args:
-      features: [N, D], float32, bfloat16 or float16. candidates: bool [N], the rows that count
-        (None: all).
-
-    Source: this library.
-
-    >>> typicality(jnp.array([[0.0, 1.0], [0.3, 1.0], [0.6, 1.0], [-1.0, -1.0], [-1.0, -3.0]])).argmax().tolist()
-    1
-    """
-    size = features.shape[0]
-    candidates = askable(candidates, size)
-    among = None if size <= AMONG else _spread(candidates, AMONG)
-    found = neighbours.nearest(
-        _directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates
-    )
-    # Rounded, so that rows which are equally typical but for the last digits of float32 are level.
-    typical = jnp.round(neighbours.relative_typicality(found), 3)
-    rising = jnp.sort(jnp.where(candidates, typical, jnp.inf))
-    return jnp.searchsorted(rising, typical, side="right") / jnp.maximum(jnp.sum(candidates), 1)
-
-
-def _spread(candidates: Bool[Array, " N"], number: int) -> Int[Array, " number"]:
-    """Candidates at even distances from each other, each once, in fewer than N places; those left
-    over hold a row that is none."""
-    running = jnp.cumsum(candidates)
-    ranks = jnp.ceil(jnp.linspace(0, 1, number) * (running[-1] - 1)).astype(jnp.int32) + 1
-    rows = jnp.searchsorted(running, ranks).astype(jnp.int32)
-    twice = jnp.concatenate([jnp.zeros(1, bool), rows[1:] == rows[:-1]])
-    return jnp.where(twice, jnp.argmin(candidates), rows)
-
-
-def _directions(
-    features: Float[Array, "N D"], candidates: Bool[Array, " N"]
-) -> Float[Array, "N D"]:
-    """Unit rows of the features, centred by the mean of the candidates."""
-    points, squares, _ = neighbours.centred(features, candidates=candidates)
-    length = jnp.sqrt(squares)[:, None]
-    # A row at the very mean has no direction, and all such rows get the same one.
-    # Of the features as they are: to take absolute values of them all needs room for as many.
-    reach = jnp.maximum(jnp.max(features, axis=1), -jnp.min(features, axis=1))
-    directed = length > 1e-6 * jnp.max(jnp.where(candidates, reach, 0), initial=0)
-    return jnp.where(directed, points / jnp.where(directed, length, 1), features.shape[1] ** -0.5)
 
 
 def _covariance(

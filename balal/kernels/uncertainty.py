@@ -18,12 +18,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from balal import sharding
+from balal import sharding, xla
 from balal.types import Scores
 
-# Numbers in a tile. XLA's CPU backend runs these expressions as several passes over memory: so
-# small a tile stays in the cache of one core between them. An accelerator fuses the passes, and a
-# step of a loop costs it more than a tile.
+# Numbers in a tile: on CPUs it stays in the cache of one core; on accelerators, which need no
+# tiles, a step of a loop costs more than a tile.
 _TILE = 2**15
 _TILE_ON_ACCELERATORS = 2**27
 
@@ -43,7 +42,8 @@ def score(logits: Float[Array, "N K"]) -> Scores:
 
     Raises: ValueError if `logits` is not [N, K] with K >= 1.
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 1 to 3 (there as probabilities).
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 1 to 3 (there as probabilities). Twin:
+      `scores` in tests/reference.py.
 
     >>> scores = score(jnp.log(jnp.array([[0.5, 0.5, 0.0], [0.8, 0.1, 0.1]])))
     >>> [round(float(value), 3) for value in scores.entropy], scores.predicted.tolist()
@@ -59,8 +59,8 @@ def score(logits: Float[Array, "N K"]) -> Scores:
     def tiled(logits):
         return jax.lax.platform_dependent(
             logits,
-            cpu=partial(_tiled, numbers=_TILE),
-            default=partial(_tiled, numbers=_TILE_ON_ACCELERATORS),
+            cpu=partial(_tiled, tile=_TILE),
+            default=partial(_tiled, tile=_TILE_ON_ACCELERATORS),
         )
 
     return sharding.by_rows(tiled, (0,), 0)(logits)
@@ -99,35 +99,17 @@ def least_confidence(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
     return score(logits).least_confidence
 
 
-def _tiled(logits: Float[Array, "N K"], *, numbers: int) -> Scores:
+def _tiled(logits: Float[Array, "N K"], *, tile: int) -> Scores:
     """The scores, a tile of about so many numbers after another."""
-    size, num_classes = logits.shape
-    height = min(size, max(1, numbers // num_classes))
-
-    def tile(number, scores):
-        # The last tile overlaps the one before it: to pad the logits, or to cut off their rest,
-        # would copy them all.
-        begin = jnp.minimum(number * height, size - height)
-        found = _score_rows(jax.lax.dynamic_slice_in_dim(logits, begin, height))
-        return jax.tree.map(
-            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, begin, 0),
-            scores,
-            found,
-        )
-
-    zeros = jnp.zeros(size, jnp.promote_types(logits.dtype, jnp.float32))
-    nothing = Scores(
-        entropy=zeros, margin=zeros, least_confidence=zeros, predicted=zeros.astype(jnp.int32)
-    )
-    return jax.lax.fori_loop(0, -(-size // height), tile, nothing)
+    return xla.map_tiles(_score_rows, logits, height=max(1, tile // logits.shape[1]))
 
 
 def _score_rows(logits: Float[Array, "n K"]) -> Scores:
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     num_classes, lowest = logits.shape[1], jnp.finfo(logits.dtype).min
-    # Class numbers as floats, exact up to 2^24, and two passes (max, then the first place that
-    # holds it) are many times faster on CPUs than argmax. A NaN equals nothing: the `min` then
-    # gives the last class.
+    # Class numbers as floats, exact up to 2^24, and two passes (max, then the first class that has
+    # it) are many times faster on CPUs than argmax. A NaN equals nothing: the `min` then gives the
+    # last class.
     classes = jnp.arange(num_classes, dtype=logits.dtype)[None, :]
     largest = jnp.max(logits, axis=1, keepdims=True)
     predicted = jnp.min(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from balal import check, labelled_set, sharding, xla
-from balal.kernels import gaussian_process, sampling
+from balal.kernels import gaussian_process, sampling, typicality
 from balal.kernels.ordering import argmax
 from balal.strategies.base import (
     Budget,
@@ -157,7 +157,7 @@ class Posterior(Strategy):
         return _LANDMARKS if self.landmarks is None and too_many else self.landmarks
 
     def prepare(self, pool: Pool) -> Float[Array, " N"]:
-        return gaussian_process.typicality(_features(pool), candidates=pool.candidates)
+        return typicality.typicality_ranks(_features(pool), candidates=pool.candidates)
 
     def init(
         self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]
@@ -195,7 +195,7 @@ class Posterior(Strategy):
         )
 
     def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Pick, Memory]:
-        free, typicality, answers = available(pool, labelled), prepared(self, pool), memory.answers
+        free, typical, answers = available(pool, labelled), prepared(self, pool), memory.answers
         number = jnp.arange(len(answers.indices), dtype=jnp.int32)
         chooses = jnp.bool_(self.first is None) | (answers.count >= self.start)
         looked_at = self._look_before(answers.count)
@@ -216,7 +216,7 @@ class Posterior(Strategy):
         if not self._all_near(pool):
             memory = xla.run_if(
                 chooses & stale,
-                lambda memory: self._look(memory, pool, typicality, looked_at, free),
+                lambda memory: self._look(memory, pool, typical, looked_at, free),
                 memory,
             )
         memory = jax.lax.while_loop(
@@ -224,7 +224,7 @@ class Posterior(Strategy):
         )
 
         def choose():
-            values = self._values(memory.key, memory.nearby, typicality, memory.near)
+            values = self._values(memory.key, memory.nearby, typical, memory.near)
             best = argmax(values, free[memory.near] & (memory.near >= 0), tolerance=_TIE)
             index = jnp.where(best >= 0, memory.near[best], -1)
             wanted = jnp.where(best >= 0, self._wanted(memory.nearby, best), -1)
@@ -287,7 +287,7 @@ class Posterior(Strategy):
         if first is None:
             return None
         near = min(self.near, num_rows)
-        neighbours = 2.0 * num_rows * min(num_rows, gaussian_process.AMONG) * num_features
+        neighbours = 2.0 * num_rows * min(num_rows, typicality.AMONG) * num_features
         looks = math.ceil(budget / self.every) + math.ceil(math.log2(self.every + 1))
         landmarks = self.landmarks_for(num_rows, budget)
 
@@ -332,7 +332,7 @@ class Posterior(Strategy):
             jnp.where(answers < self.every, power, answers // self.every * self.every),
         ).astype(jnp.int32)
 
-    def _look(self, memory: Memory, pool: Pool, typicality, looked_at, free) -> Memory:
+    def _look(self, memory: Memory, pool: Pool, typical, looked_at, free) -> Memory:
         """The memory with a process of the first `looked_at` answers, the rows that are worth most
         by it, and those answered since, near.
 
@@ -360,7 +360,7 @@ class Posterior(Strategy):
         candidates = candidates.at[jnp.where(learnt, answers.indices, pool.num_rows)].set(
             False, mode="drop"
         )
-        values = self._values(memory.key, process, typicality)
+        values = self._values(memory.key, process, typical)
 
         def best(among):
             among = jnp.where(among, values, -jnp.inf)
@@ -386,7 +386,7 @@ class Posterior(Strategy):
         self,
         key: Key[Array, ""],
         process: gaussian_process.GaussianProcess,
-        typicality: Float[Array, " N"],
+        typical: Float[Array, " N"],
         rows: Int[Array, " n"] | None = None,
     ) -> Float[Array, " n"]:
         """What asking each of some rows is worth, by the process on them (None: all)."""
@@ -397,11 +397,11 @@ class Posterior(Strategy):
         def expected():
             worth, unseen = self._worth(process.counts)
             values = gaussian_process.utility(process, worth, unseen, sharpness=self.sharpness)
-            return values * (1 - self.typical * (1 - of(typicality)))
+            return values * (1 - self.typical * (1 - of(typical)))
 
         def drawn():
             # Before any label all rows are worth the same: the first one is drawn.
-            return of(sampling.random_bits(key, len(typicality))).astype(jnp.float32)
+            return of(sampling.random_bits(key, len(typical))).astype(jnp.float32)
 
         return jax.lax.cond(process.count > 0, expected, drawn)
 

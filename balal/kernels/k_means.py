@@ -1,0 +1,195 @@
+"""K-means: Lloyd's algorithm, and the rows to begin it with."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from balal import sharding
+from balal.kernels.distances import centred, squared_lengths, told_apart
+from balal.kernels.ordering import argmax, first_true
+from balal.types import askable
+
+# Rows that are compared with all centres together.
+_BLOCK = 512
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Clusters:
+    """What `k_means` finds.
+
+    centers: [k, D].
+    assigned: int32 [N], the nearest centre of every row.
+    inertia: the sum of the candidates' squared distances to theirs.
+    rounds: how often the centres moved.
+    """
+
+    centers: Float[Array, "*S k D"]
+    assigned: Int[Array, "*S N"]
+    inertia: Float[Array, "*S"]
+    rounds: Int[Array, "*S"]
+
+
+@partial(jax.jit, static_argnames="rounds")
+def k_means(
+    features: Float[Array, "N D"],
+    centers: Float[Array, "k D"],
+    *,
+    candidates: Bool[Array, " N"] | None = None,
+    rounds: int = 100,
+    tolerance: float | Float[Array, ""] = 1e-4,
+) -> Clusters:
+    """Lloyd's algorithm: rows go to their nearest centre, centres to the mean of their rows, until
+    they rest. `O(N k D)` time a round.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16.
+      centers: [k, D], to begin with; `features[k_means_plus_plus(key, features, k)]` is good.
+      candidates: bool [N], the rows that count (None: all); the others are assigned but move
+        nothing.
+      rounds: how many at most.
+      tolerance: it ends when the squared moves of all centres add up to less than this share of the
+        mean variance of a feature.
+
+    A centre without rows begins anew at the candidate that is farthest from its centre. Ties go to
+    the lowest centre.
+
+    Raises: ValueError when shapes disagree, or there is no centre or more of them than rows.
+
+    Source: Lloyd 1982; tolerance as in scikit-learn. Twin: `k_means` in tests/reference.py.
+
+    >>> points = jnp.array([[0.0], [1.0], [8.0], [9.0]])
+    >>> clusters = k_means(points, points[:2])
+    >>> clusters.centers[:, 0].tolist(), clusters.assigned.tolist(), float(clusters.inertia)
+    ([0.5, 8.5], [0, 0, 1, 1], 1.0)
+    """
+    if (
+        features.ndim != 2
+        or centers.ndim != 2
+        or features.shape[1] != centers.shape[1]
+        or not 1 <= len(centers) <= len(features)
+    ):
+        raise ValueError(
+            f"features must be [N, D] and centers [k, D] with k between 1 and N, got "
+            f"{features.shape} and {centers.shape}"
+        )
+    points, lengths, (row, way) = centred(features, candidates=candidates)
+    num_rows, k = len(points), len(centers)
+    candidates = askable(candidates, num_rows)
+    variance = jnp.sum(jnp.where(candidates, lengths, 0)) / jnp.maximum(
+        jnp.sum(candidates) * points.shape[1], 1
+    )
+    assign_rows = sharding.by_rows(_assign, (0, 0, None), (None, None, 0, 0))
+
+    def assign(centers):
+        *found, least = assign_rows(points, candidates, centers)
+        return *found, jnp.maximum(least + lengths, 0)
+
+    def move(carry):
+        centers, _, done, *_ = carry
+        sums, counts, assigned, distances = assign(centers)
+        moved = jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], centers)
+
+        def reseeded():
+            farthest = sharding.top_k(jnp.where(candidates, distances, -1), k)[1]
+            lone = counts == 0
+            return jnp.where(lone[:, None], points[farthest[jnp.cumsum(lone) - 1]], moved)
+
+        moved = jax.lax.cond(jnp.any(counts == 0), reseeded, lambda: moved)
+        return moved, jnp.sum(jnp.square(moved - centers)), done + 1, assigned, distances
+
+    def goes_on(carry):
+        _, moves, done, *_ = carry
+        return (done < rounds) & (moves > tolerance * variance)
+
+    seen = centers.astype(jnp.float32) - row[None, :] - way[None, :]
+    carry = seen, jnp.float32(jnp.inf), jnp.int32(0), jnp.zeros(num_rows, jnp.int32), lengths
+    centers, moves, done, *last = jax.lax.while_loop(goes_on, move, carry)
+    # Centres that rest have their rows already.
+    assigned, distances = jax.lax.cond(moves > 0, lambda: assign(centers)[2:], lambda: tuple(last))
+    inertia = jnp.sum(jnp.where(candidates, distances, 0))
+    return Clusters(centers + way[None, :] + row[None, :], assigned, inertia, done)
+
+
+@partial(jax.jit, static_argnames="k")
+def k_means_plus_plus(
+    key: Key[Array, ""],
+    features: Float[Array, "N D"],
+    k: int,
+    *,
+    candidates: Bool[Array, " N"] | None = None,
+) -> Int[Array, " k"]:
+    """Rows to begin k-means with: int32 [k], each drawn in proportion to its squared distance from
+    those before it. `O(N D)` a row.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16.
+      k: how many, between 1 and N.
+      candidates: bool [N], the rows that count (None: all). Where fewer than k differ, rows come
+        twice.
+
+    Raises: ValueError when `features` is not [N, D] or k is out of range.
+
+    Source: Arthur, Vassilvitskii, *k-means++*, SODA 2007, one draw a centre; drawn as Efraimidis,
+      Spirakis, IPL 2006, so that the order in which distances are added up does not matter. Twin:
+      `k_means_plus_plus` in tests/reference.py.
+
+    >>> sorted(k_means_plus_plus(jax.random.key(0), jnp.array([[0.0], [0.0], [9.0]]), 2).tolist())[1]
+    2
+    """
+    if features.ndim != 2 or not 1 <= k <= len(features):
+        raise ValueError(
+            f"features must be [N, D] and k between 1 and N, got shape {features.shape} and k={k}"
+        )
+    points, lengths, _ = centred(features, candidates=candidates)
+    candidates = askable(candidates, len(points))
+
+    def draw(number, carry):
+        nearest, rows = carry
+        # A race: the clock of each row runs as fast as its distance is large, and the first to ring
+        # is drawn. Of all 32 bits, as the first of many clocks rings very early.
+        bits = jax.random.bits(jax.random.fold_in(key, number), nearest.shape)
+        waiting = -jnp.log1p(-(bits.astype(jnp.float32) + 0.5) * 2.0**-32)
+        row = argmax(nearest / waiting, candidates)
+        point, length = sharding.fetch(points, row), sharding.fetch(lengths, row)
+        products = jnp.matmul(points, point, precision="highest")
+        distances = told_apart(lengths + length, products, num_features=points.shape[1])
+        distances = jnp.where(candidates, distances, 0)
+        nearest = jnp.where(number == 0, distances, jnp.minimum(nearest, distances))
+        return nearest, rows.at[number].set(row.astype(jnp.int32))
+
+    # Before the first draw all candidates are level.
+    begin = candidates.astype(jnp.float32), jnp.zeros(k, jnp.int32)
+    return jax.lax.fori_loop(0, k, draw, begin)[1]
+
+
+def _assign(points: Float[Array, "n D"], candidates: Bool[Array, " n"], centers):
+    """The sum and number of the candidates of every centre; of every row its nearest centre, and
+    the squared distance to it, less the squared length of the row."""
+    num_rows, k = len(points), len(centers)
+    lengths = squared_lengths(centers)
+    blocks = -(-num_rows // _BLOCK)
+    padding = blocks * _BLOCK - num_rows
+    parts = jnp.pad(points, ((0, padding), (0, 0))), jnp.pad(candidates, (0, padding))
+
+    def block(carry, part):
+        sums, counts = carry
+        rows, count = part
+        table = lengths[None, :] - 2 * jnp.matmul(rows, centers.T, precision="highest")
+        least = jnp.min(table, axis=1, keepdims=True)
+        assigned = first_true(table == least)
+        sums = sums.at[assigned].add(jnp.where(count[:, None], rows, 0))
+        counts = counts.at[assigned].add(count.astype(jnp.float32))
+        return (sums, counts), (assigned, least[:, 0])
+
+    nothing = jnp.zeros_like(centers), jnp.zeros(k, jnp.float32)
+    parts = tuple(part.reshape(blocks, _BLOCK, *part.shape[1:]) for part in parts)
+    sums, (assigned, least) = jax.lax.scan(block, nothing, parts)
+    return (
+        *sharding.summed(sums),
+        assigned.reshape(-1)[:num_rows],
+        least.reshape(-1)[:num_rows],
+    )

@@ -1,0 +1,85 @@
+"""The detours around the compiler: each gives what the plain operation does, without copies."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from balal import xla
+
+
+def extra_memory(function, *arguments) -> int:
+    """Bytes beside arguments and results that the compiled function needs."""
+    compiled = jax.jit(function).lower(*arguments).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("condition", [False, True])
+def test_run_if_is_a_branch(condition):
+    table = {"a": jnp.arange(3.0), "b": jnp.int32(4)}
+
+    def change(table, step):
+        return {"a": table["a"] + step, "b": table["b"] + 1}
+
+    found = jax.jit(lambda condition: xla.run_if(condition, change, table, jnp.ones(3)))(
+        jnp.array(condition)
+    )
+    expected = change(table, jnp.ones(3)) if condition else table
+    assert jax.tree.map(np.array_equal, found, expected) == {"a": True, "b": True}
+
+
+def test_work_that_begins_with_the_inputs_stays_inside_run_if():
+    table, values = jnp.zeros(1000), jnp.ones(1000)
+
+    def run(condition, table, values):
+        return xla.run_if(condition, lambda table, values: table + jnp.exp(values), table, values)
+
+    room = extra_memory(run, jnp.array(False), table, values)
+    assert room < values.nbytes, "what is worked out ahead needs room of its own"
+
+
+def test_after_changes_no_value():
+    for value in (2.5, jnp.float16(0.1), jnp.arange(3), -jnp.inf, jnp.nan):
+        found = xla.after(value, jnp.float32(3))
+        np.testing.assert_array_equal(found, value)
+        assert found.dtype == jnp.asarray(value).dtype
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 7, 8])
+def test_map_tiles_is_the_call_however_the_last_tile_lies(num_rows):
+    table, weights = jnp.arange(4.0 * num_rows).reshape(num_rows, 4), jnp.arange(num_rows) + 1.0
+
+    def weighted(rows, weights):
+        return {"sum": jnp.sum(rows, axis=1) * weights, "max": jnp.max(rows, axis=1)}
+
+    found = jax.jit(lambda table: xla.map_tiles(weighted, table, weights, height=3))(table)
+    expected = weighted(table, weights)
+    assert jax.tree.map(np.array_equal, found, expected) == {"sum": True, "max": True}
+    np.testing.assert_array_equal(
+        xla.map_tiles(jnp.transpose, table, height=3, axis=1), jnp.transpose(table)
+    )
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 7, 8])
+def test_update_tiles_changes_every_row_once(num_rows):
+    table, steps = jnp.zeros((num_rows, 2)), jnp.arange(2.0 * num_rows).reshape(num_rows, 2)
+    found = jax.jit(lambda table: xla.update_tiles(jnp.add, table, steps, height=3))(table)
+    np.testing.assert_array_equal(found, steps)
+
+
+def test_update_tiles_makes_no_second_table():
+    table, left, right = jnp.zeros((64, 4096)), jnp.ones((64, 3)), jnp.ones((3, 4096))
+
+    def again(table):
+        def add(_, table):
+            return xla.update_tiles(
+                lambda rows, left: rows + jnp.matmul(left, right), table, left, height=8
+            )
+
+        return jax.lax.fori_loop(0, 2, add, table)
+
+    assert extra_memory(again, table) < table.nbytes / 4
+
+
+def test_opaque_changes_no_value():
+    np.testing.assert_array_equal(jax.jit(xla.opaque)(jnp.arange(3)), jnp.arange(3))
