@@ -488,7 +488,10 @@ class flagsaver_of:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--strategies=random,entropi"], "--strategies knows no 'entropi'; the nearest are ent"),
+        (
+            ["--strategies=random,entropi"],
+            "--strategies: no strategy is called 'entropi'; the nearest known names are ent",
+        ),
         (["--rules=balanced"], "--rules knows no 'balanced'; the nearest are balance"),
         (["--pools=digit"], "--pools knows no 'digit'; the nearest are digits"),
         (["--pools="], "there is no pool to compare on"),

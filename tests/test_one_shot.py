@@ -394,8 +394,10 @@ def test_equal_sets_of_rows_are_fitted_once(toy, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--strategies=random,entropi"], "--strategies knows no 'entropi'; the nearest are ent"),
-        (["--strategies=ent+balance"], "--strategies knows no 'ent.balance'"),
+        (
+            ["--strategies=random,entropi"],
+            "--strategies: no strategy is called 'entropi'; the nearest known names are ent",
+        ),
         (["--strategies=ent,ent"], "each once, got 'ent,ent'"),
         (["--strategies="], "names at least one"),
         (["--rules=balanced"], "--rules knows no 'balanced'; the nearest are balance"),

@@ -90,7 +90,7 @@ def table(costs: dict[str, balal.cost.Cost], *, limit: int | None) -> str:
         [
             name,
             machine.written(cost.bytes),
-            f"{cost.flops:.2g}",
+            "not known" if cost.flops is None else f"{cost.flops:.2g}",
             "?" if limit is None else "yes" if cost.bytes <= limit else "no",
         ]
         for name, cost in costs.items()
