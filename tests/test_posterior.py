@@ -380,8 +380,13 @@ def test_any_number_of_parts_and_groups_says_the_same(monkeypatch, landmarks, si
 
     expected = said()
     for size in sizes:
-        for name in ("_PARTS", "_PART", "_GROUPS", "_TOGETHER"):
-            monkeypatch.setattr(gaussian_process, name, size)
+        for module, name in (
+            (gaussian_process.columns, "_PARTS"),
+            (gaussian_process.columns, "_PART"),
+            (gaussian_process.process, "_GROUPS"),
+            (gaussian_process.predictions, "_TOGETHER"),
+        ):
+            monkeypatch.setattr(module, name, size)
         # The features of landmarks are all but noiseless looks, which magnify the last digit.
         jax.tree.map(
             partial(np.testing.assert_allclose, atol=2e-5 if landmarks is None else 2e-3),
