@@ -78,10 +78,11 @@ def begin(
 
     Source: Rasmussen, Williams, Gaussian Processes for Machine Learning, 2006, chapter 2; the
       bounded form is the fully independent conditional of its section 8.3.4, landmarks chosen by
-      largest remaining variance (pivoted Cholesky). Twins: `posterior` and `bounded_posterior` in
-      tests/reference.py, by one solve.
+      largest remaining variance (pivoted Cholesky). Twin: `posterior` in tests/reference.py, by one
+      solve.
 
-    >>> process = begin(jnp.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]), capacity=2, num_classes=2, noise=0.0)
+    >>> features = jnp.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    >>> process = begin(features, capacity=2, num_classes=2, noise=0.0)
     >>> process = update(process, 0, 1)
     >>> process.mean[:, :2].T.round(3).tolist(), process.variance[:2].tolist()
     ([[0.0, 1.0], [0.0, 1.0]], [0.0, 0.0])
@@ -131,8 +132,8 @@ def update(
     Source: Rasmussen, Williams, 2006, the conditional of equation 2.19, some labels at a time.
       Twin: `posterior` in tests/reference.py, by one solve.
 
-    >>> process = update(begin(jnp.eye(3), capacity=2, num_classes=2), jnp.array([0, 1, 2]), jnp.array([-1, 0, 1]))
-    >>> int(process.count)
+    >>> process = begin(jnp.eye(3), capacity=2, num_classes=2)
+    >>> int(update(process, jnp.array([0, 1, 2]), jnp.array([-1, 0, 1])).count)
     2
     """
     rows, labels = jnp.atleast_1d(rows), jnp.atleast_1d(labels)
@@ -179,7 +180,8 @@ def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProces
       `posterior` in tests/reference.py.
 
     >>> process = update(begin(jnp.eye(3), capacity=2, num_classes=2), 0, 1)
-    >>> bool(jnp.all(restrict(process, jnp.array([2, 0])).mean == process.mean[:, jnp.array([2, 0])]))
+    >>> rows = jnp.array([2, 0])
+    >>> bool(jnp.all(restrict(process, rows).mean == process.mean[:, rows]))
     True
     """
     return replace(
