@@ -99,9 +99,21 @@ def choice_ratio(features, means, wanted, over, denominator):
 
 
 def balanced(
-    first, features, labels, budget, num_classes, *, start=(), candidates=None, denominator="min", patience=3, latch=True,
-    ties="lowest", at_mean="nowhere", known_classes="found",
-):  # fmt: skip
+    first,
+    features,
+    labels,
+    budget,
+    num_classes,
+    *,
+    start=(),
+    candidates=None,
+    denominator="min",
+    patience=3,
+    latch=True,
+    ties="lowest",
+    at_mean="nowhere",
+    known_classes="found",
+):
     """A whole balancing simulation: `first` is the order of the first strategy. Returns picks,
     wanted classes, switch."""
     features = np.asarray(features, np.float64)
@@ -137,10 +149,50 @@ def balanced(
     return picks, hopes, switched_at
 
 
+def misses(labels, wanted, num_classes):
+    """How often in a row each class was wanted and another one came."""
+    missed = [0] * num_classes
+    for label, hope in zip(labels, wanted, strict=True):
+        if hope >= 0 and label >= 0:
+            missed[hope] = 0 if label == hope else missed[hope] + 1
+    return missed
+
+
+def wanted_class(counts, missed, rank, patience):
+    """The known class with the fewest labels, behind the others where it was missed too often; -1
+    where none is known."""
+    known = [c for c in range(len(counts)) if counts[c]]
+    level = [miss // patience if patience else 0 for miss in missed]
+    return min(known, key=lambda c: (level[c], counts[c], rank[c], c), default=-1)
+
+
+def argmax(values, candidates):
+    """The largest candidate, the lowest row of equals; -1 without candidates."""
+    return max(np.flatnonzero(candidates), key=lambda row: (values[row], -row), default=-1)
+
+
 def ordered(values, budget, candidates):
     """Rows by value, then by index."""
     rows = sorted(np.flatnonzero(candidates), key=lambda row: (values[row], row))
     return [*rows, *[-1] * budget][:budget]
+
+
+def squared_distances(features, point):
+    """Of every row to one point."""
+    return np.square(np.float64(features) - np.float64(point)).sum(axis=1)
+
+
+def middle(features, candidates):
+    """The mean of up to 1,024 rows spread over the pool, the first candidate in place of those that
+    are none."""
+    rows = np.linspace(0, len(features) - 1, min(1024, len(features))).astype(int)
+    rows = np.where(candidates[rows], rows, np.argmax(candidates))
+    return np.float64(features)[rows].mean(axis=0)
+
+
+def centred(features, candidates):
+    """The rows seen from the mean of the candidates."""
+    return np.float64(features) - np.float64(features)[candidates].mean(axis=0)
 
 
 def nearest(points, k, candidates):
@@ -169,10 +221,20 @@ def relative_typicality(points, k, candidates):
     )
 
 
+def typicality(points, k, candidates):
+    """One over the mean distance from every row to its neighbours; 0 without any."""
+    return np.array(
+        [
+            1 / np.linalg.norm(points[rows] - points[row], axis=1).mean() if rows else 0
+            for row, rows in enumerate(nearest(points, k, candidates))
+        ]
+    )
+
+
 def directions(features, candidates):
     """Unit rows of the features, centred by the mean of the candidates."""
-    centred = np.float64(features) - np.float64(features)[candidates].mean(axis=0)
-    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    points = centred(features, candidates)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def k_means(points, centers, candidates, *, rounds):
@@ -201,6 +263,17 @@ def k_means(points, centers, candidates, *, rounds):
     return centers, assigned, distances[candidates].sum()
 
 
+def k_means_plus_plus(points, clocks, candidates):
+    """A row from each line of `clocks` [k, N], waiting times that are shortened in proportion to
+    the squared distance from the rows before: the first to ring."""
+    nearest, rows = candidates.astype(float), []
+    for waiting in clocks:
+        rows.append(int(argmax(nearest / waiting, candidates)))
+        distances = squared_distances(points, points[rows[-1]])
+        nearest = np.minimum(nearest, distances) if len(rows) > 1 else distances
+    return rows
+
+
 def typicality_ranks(features, candidates):
     """The share of the candidates that are at most as typical of their three nearest neighbours as
     every row."""
@@ -208,15 +281,29 @@ def typicality_ranks(features, candidates):
     return np.array([np.mean(typical[candidates] <= value) for value in typical])
 
 
-def posterior(features, rows, labels, num_classes, *, noise=0.1, scale=1.0, candidates=None):
-    """Mean [N, C] and variance [N] of the Gaussian process by one solve."""
+def posterior(
+    features, rows, labels, num_classes, *, noise=0.1, scale=1.0, candidates=None, landmarks=None
+):
+    """Mean [N, C] and variance [N] of the Gaussian process by one solve; with landmarks not those
+    of the labelled rows."""
     candidates = np.ones(len(features), bool) if candidates is None else candidates
     units = directions(features, candidates)
     bandwidth = scale * (1 - np.square(units[candidates].mean(axis=0)).sum())
     kernel = np.exp((units @ units.T - 1) / bandwidth)
+    kernel = kernel if landmarks is None else through_landmarks(kernel, candidates, landmarks)
     among = kernel[np.ix_(rows, rows)] + noise * np.eye(len(rows))
     weights = np.linalg.solve(among, kernel[rows])
     return weights.T @ np.eye(num_classes)[labels], 1 - np.sum(weights * kernel[rows], axis=0)
+
+
+def through_landmarks(kernel, candidates, number):
+    """The kernel as far as some landmarks explain it, and whole on the diagonal: each of them is
+    the candidate of which most is unexplained."""
+    left = kernel.copy()
+    for _ in range(number):
+        row = np.argmax(np.where(candidates, np.diag(left), -1))
+        left = left - np.outer(left[row], left[row]) / (left[row, row] + 1e-4)
+    return kernel - left + np.diag(np.diag(left))
 
 
 def explain(mean, sharpness):
@@ -228,6 +315,12 @@ def explain(mean, sharpness):
         if values.sum() > 0:
             probabilities[row] = values**sharpness / (values**sharpness).sum() * explained
     return probabilities, unexplained
+
+
+def utility(mean, variance, worth, unseen, sharpness):
+    """The worth of every row's label that is to be expected, times the variance left."""
+    probabilities, unexplained = explain(mean, sharpness)
+    return (probabilities @ worth + unexplained * unseen) * variance
 
 
 def posterior_picks(
@@ -259,12 +352,10 @@ def posterior_picks(
     def worth_asking(number):
         known, seen = np.array(rows[:number], int), np.array(told[:number], int)
         mean, variance = posterior(features, known, seen, num_classes, candidates=candidates)
-        probabilities, unexplained = explain(mean, sharpness)
         worth = 1 / (np.bincount(seen, minlength=num_classes) + 1)
         among = candidates & ~np.isin(np.arange(len(features)), known)
-        return np.where(
-            among, (probabilities @ worth + unexplained) * variance * preference, -np.inf
-        )
+        values = utility(mean, variance, worth, 1, sharpness) * preference
+        return np.where(among, values, -np.inf)
 
     def best(values):
         return np.isin(np.arange(len(features)), np.argsort(-values, kind="stable")[:near])

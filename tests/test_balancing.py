@@ -59,24 +59,19 @@ def test_budgets_beyond_int32_are_refused_with_a_sentence():
     ),
 )
 def test_misses_are_counted_since_the_last_hit(events):
-    expected = [0] * 4
-    for label, wanted in events:
-        if wanted >= 0 and label >= 0:
-            expected[wanted] = 0 if label == wanted else expected[wanted] + 1
-    labels, wanted = (jnp.array(column) for column in zip(*events, strict=True))
-    assert balancing.misses(labels, wanted, num_classes=4).tolist() == expected
+    labels, wanted = zip(*events, strict=True)
+    found = balancing.misses(jnp.array(labels), jnp.array(wanted), num_classes=4)
+    assert found.tolist() == reference.misses(labels, wanted, 4)
 
 
-@given(counts=COUNTS, missed=COUNTS, patience=draws.sampled_from([None, 1, 3]))
-def test_the_wanted_class_is_the_smallest_by_level_count_and_id(counts, missed, patience):
-    found = int(
-        balancing.wanted_class(
-            jnp.array(counts), jnp.array(missed), jnp.zeros(5, int), patience=patience
-        )
+@given(counts=COUNTS, missed=COUNTS, rank=COUNTS, patience=draws.sampled_from([None, 1, 3]))
+def test_the_wanted_class_is_the_smallest_by_level_count_rank_and_id(
+    counts, missed, rank, patience
+):
+    found = balancing.wanted_class(
+        jnp.array(counts), jnp.array(missed), jnp.array(rank), patience=patience
     )
-    level = [0] * 5 if patience is None else [miss // patience for miss in missed]
-    known = [c for c in range(5) if counts[c]]
-    assert found == min(known, key=lambda c: (level[c], counts[c], c), default=-1)
+    assert int(found) == reference.wanted_class(counts, missed, rank, patience)
 
 
 def test_ties_between_classes_go_by_the_rule_that_was_asked_for():

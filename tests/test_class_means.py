@@ -9,6 +9,7 @@ from hypothesis import strategies as draws
 
 import balal
 from balal.kernels import balancing, class_means
+from balal.kernels.class_means import bounds, choice
 from balal.kernels.distances import squared_distances
 
 ROWS, CLASSES = 60, 7
@@ -74,14 +75,20 @@ def test_whatever_the_bounds_hold_the_pick_is_that_of_all_measured_distances(
             found = class_means.move(found, jnp.int32(label), jnp.sqrt(jnp.sum(jnp.square(step))))
 
 
+def set_sizes(monkeypatch, **sizes):
+    """Of the blocks, wherever there is a size of that name."""
+    for name, size in sizes.items():
+        for module in (choice, bounds):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, size)
+
+
 @pytest.mark.parametrize("size", [1, 7, 1_000])
 def test_any_number_of_rows_and_classes_in_a_block_gives_the_same_pick(monkeypatch, size):
     rng = np.random.default_rng(size)
     features = jnp.asarray(KINDS["normal"](rng), jnp.float32)
     candidates, over = jnp.asarray(rng.random(ROWS) < 0.7), jnp.arange(CLASSES) % 2 > 0
-    for name in ("_ROWS", "_CLASSES"):
-        monkeypatch.setattr(class_means, name, size)
-    monkeypatch.setattr(class_means, "_FEW", 1)
+    set_sizes(monkeypatch, _ROWS=size, _CLASSES=size, _FEW=1)
     # Apart from the programs of the other tests, which have blocks of other sizes.
     choose = jax.jit(partial(class_means.choose, denominator="min"))
     found = class_means.begin(features, num_classes=CLASSES)
@@ -150,8 +157,7 @@ def test_how_much_is_brought_up_to_date_at_once_changes_no_pick(
 
     start = balal.labelled_set.make(np.zeros(0, int), np.zeros(0, int))
     expected = picks()
-    for name, size in sizes.items():
-        monkeypatch.setattr(class_means, name, size)
+    set_sizes(monkeypatch, **sizes)
     found = picks()
     assert int(expected.switched_at) > 0
     np.testing.assert_array_equal(expected.indices, found.indices)
@@ -208,7 +214,7 @@ def test_where_products_cannot_tell_rows_apart_all_are_measured_at_once(monkeypa
     features[:, 0] += rng.choice([-30_000, 30_000], 200)
     features = jnp.asarray(features)
     means, over = features[:CLASSES], jnp.arange(CLASSES) % 2 > 0
-    monkeypatch.setattr(class_means, "_MOST", 5)
+    set_sizes(monkeypatch, _MOST=5)
     found = class_means.begin(features, num_classes=CLASSES)
     for label in range(CLASSES):
         found = class_means.move(found, jnp.int32(label), jnp.float32(np.inf))
@@ -230,7 +236,7 @@ def test_what_is_rarely_needed_is_not_worked_out_beforehand(monkeypatch):
     for label in range(CLASSES):
         found = class_means.move(found, jnp.int32(label), jnp.inf)
     # So many classes have moved that a block of them is brought up to date, and no single one.
-    assert CLASSES > class_means._FEW
+    assert CLASSES > bounds._FEW
     passes = []
 
     def noted(rows, point, *_):
@@ -243,8 +249,9 @@ def test_what_is_rarely_needed_is_not_worked_out_beforehand(monkeypatch):
     def distances(rows, point):
         return noted(rows, point) if len(rows) == 200 else squared_distances(rows, point)
 
-    monkeypatch.setattr(class_means, "_measured", noted)
-    monkeypatch.setattr(class_means, "squared_distances", distances)
+    monkeypatch.setattr(choice, "_measured", noted)
+    for module in (choice, bounds):
+        monkeypatch.setattr(module, "squared_distances", distances)
     # Apart from the programs of other tests, which know nothing of the notes.
     jax.jit(partial(class_means.choose, denominator="min"))(
         found, features, means, jnp.int32(0), over, candidates
@@ -303,7 +310,7 @@ def test_distances_brought_up_to_date_together_are_bounds_and_close_ones(dtype, 
     assert bool(jnp.any(begun.middle != 0)) == (offset > 0)
     for label in range(8):
         begun = class_means.move(begun, jnp.int32(label), jnp.inf)
-    found = class_means._refreshed(
+    found = bounds.refresh(
         begun, jnp.asarray(features), jnp.asarray(means), jnp.int32(0), jnp.ones(8, bool)
     )
     exact = np.linalg.norm(

@@ -380,8 +380,13 @@ def test_any_number_of_parts_and_groups_says_the_same(monkeypatch, landmarks, si
 
     expected = said()
     for size in sizes:
-        for name in ("_PARTS", "_PART", "_GROUPS", "_TOGETHER"):
-            monkeypatch.setattr(gaussian_process, name, size)
+        for module, name in (
+            (gaussian_process.columns, "_PARTS"),
+            (gaussian_process.columns, "_PART"),
+            (gaussian_process.process, "_GROUPS"),
+            (gaussian_process.predictions, "_TOGETHER"),
+        ):
+            monkeypatch.setattr(module, name, size)
         # The features of landmarks are all but noiseless looks, which magnify the last digit.
         jax.tree.map(
             partial(np.testing.assert_allclose, atol=2e-5 if landmarks is None else 2e-3),
@@ -434,6 +439,45 @@ def test_landmarks_that_are_all_rows_give_the_exact_form():
     )
     np.testing.assert_allclose(exact.mean, bounded.mean, atol=2e-3)
     np.testing.assert_allclose(exact.variance, bounded.variance, atol=2e-3)
+
+
+@pytest.mark.parametrize("number", [1, 3, 12])
+def test_the_bounded_form_is_that_of_the_twin(number):
+    rng = np.random.default_rng(number)
+    features, candidates = rng.normal(size=(40, 3)), rng.random(40) < 0.8
+    rows, labels = rng.permutation(40)[:9], rng.integers(0, 3, 9)
+    process = gaussian_process.begin(
+        features.astype(np.float32),
+        capacity=9,
+        num_classes=3,
+        candidates=candidates,
+        landmarks=number,
+    )
+    process = told(process, rows, labels)
+    mean, variance = reference.posterior(
+        features, rows, labels, 3, candidates=candidates, landmarks=number
+    )
+    others = np.setdiff1d(np.arange(40), rows)
+    np.testing.assert_allclose(process.mean.T[others], mean[others], atol=2e-3)
+    np.testing.assert_allclose(process.variance[others], variance[others], atol=2e-3)
+
+
+@given(seed=draws.integers(0, 2**31 - 1), sharpness=draws.integers(1, 4))
+def test_the_utility_is_that_of_the_twin(seed, sharpness):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(9, 2)).astype(np.float32)
+    process = told(
+        gaussian_process.begin(features, capacity=6, num_classes=23),
+        range(6),
+        rng.integers(0, 23, 6),
+    )
+    worth, unseen = rng.random(23), rng.random()
+    found = gaussian_process.utility(
+        process, jnp.asarray(worth, jnp.float32), jnp.float32(unseen), sharpness=sharpness
+    )
+    mean, variance = np.float64(process.mean.T), np.float64(process.variance)
+    expected = reference.utility(mean, variance, worth, unseen, sharpness)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_more_landmarks_come_nearer_to_the_exact_form():
@@ -499,42 +543,6 @@ def test_a_batch_does_not_ask_the_same_question_twice():
     state = balal.init(strategy, pool, budget=9, num_classes=5, key=jax.random.key(0))
     rows, state = balal.ask(strategy, pool, state, size=3)
     assert sorted(np.asarray(rows) // 5) == [0, 1, 2]
-
-
-def test_typicality_ranks_the_candidates():
-    rng = np.random.default_rng(8)
-    features, candidates = rng.normal(size=(60, 4)), rng.random(60) < 0.7
-    features[~candidates] *= 50
-    found = typicality.typicality_ranks(
-        jnp.array(features, jnp.float32), candidates=jnp.array(candidates)
-    )
-    np.testing.assert_allclose(
-        found[candidates], reference.typicality_ranks(features, candidates)[candidates], atol=0.05
-    )
-    assert np.all((found >= 0) & (found <= 1))
-
-
-def test_large_pools_look_for_neighbours_among_some_candidates(monkeypatch):
-    rng = np.random.default_rng(9)
-    features = rng.normal(size=(90, 2)).astype(np.float32)
-    padded, some = (
-        np.concatenate([features, rng.normal(size=(900, 2)).astype(np.float32)]),
-        np.arange(990) < 90,
-    )
-    whole = typicality.typicality_ranks(features)
-    monkeypatch.setattr(typicality, "AMONG", 60)
-    typicality.typicality_ranks.clear_cache()
-    thinned, masked = (
-        typicality.typicality_ranks(features),
-        typicality.typicality_ranks(padded, candidates=some),
-    )
-    few = typicality.typicality_ranks(padded, candidates=np.arange(990) < 40)
-    typicality.typicality_ranks.clear_cache()
-    assert 0.4 < np.corrcoef(whole, thinned)[0, 1] < 1
-    # One place of ninety: neighbours are rounded around another mean.
-    np.testing.assert_allclose(thinned, masked[:90], atol=0.012)
-    # Fewer candidates than are looked among: all of them are.
-    np.testing.assert_allclose(few[:40], typicality.typicality_ranks(features[:40]), atol=0.026)
 
 
 def test_a_small_budget_gets_the_first_picks_of_a_large_one_and_a_prepared_pool_the_same():

@@ -1,4 +1,16 @@
-"""Kernels: arrays in, arrays out. None of them knows a strategy."""
+"""Kernels: arrays in, arrays out; none of them knows a strategy.
+
+uncertainty: how uncertain the source model is of each row.
+diversity: predicted source classes take turns.
+k_center: rows far from every row picked before.
+balancing: when balancing takes over, whom it aims at and which row it asks.
+class_means: that row, found without a pass over the features a pick.
+neighbours: the nearest rows of each row.
+typicality: how central a row lies among them.
+k_means: clusters.
+gaussian_process: what the labels so far say about every row.
+distances, ordering, sampling: what these stand on.
+"""
 
 from balal.kernels import (
     balancing,

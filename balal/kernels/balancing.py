@@ -43,7 +43,8 @@ def represented(
       known_classes: "found" looks at the classes that have a label, "all" at the whole capacity
         `C`.
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3.
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3. Twin: `represented` in
+      tests/reference.py.
 
     >>> under, over = represented(jnp.array([1, 2, 3, 0]), 6)
     >>> under.tolist(), over.tolist()
@@ -75,13 +76,13 @@ def switches(
     Without an under- or an over-represented class nothing is switched.
 
     Args:
-      counts, m, at_mean, known_classes: as in `represented`.
+      counts: int32 [C], m, at_mean, known_classes: as in `represented`.
       left: labels still to be bought, `b - m` in the paper.
 
     Raises: nothing; `fits` says whether a budget and a number of classes keep the products inside
     int32.
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 8.
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 8. Twin: `switches` in tests/reference.py.
 
     >>> bool(switches(jnp.array([1, 1, 7]), 9, 12)), bool(switches(jnp.array([1, 1, 7]), 9, 13))
     (True, False)
@@ -102,8 +103,7 @@ def fits(labels: int, num_classes: int) -> None:
     if labels * num_classes >= 2**31:
         raise ValueError(
             f"the switch rule multiplies {labels} labels by {num_classes} classes, which is more "
-            f"than int32 holds; "
-            "lower the budget or num_classes"
+            f"than int32 holds; lower the budget or num_classes"
         )
 
 
@@ -120,24 +120,20 @@ def misses(
       labels: int [B], the answers in their order, -1 = padding or not answered yet.
       wanted: int [B], the class each of them was asked in the hope of, -1 = none.
 
+    Source: this library. Twin: `misses` in tests/reference.py.
+
     >>> misses(jnp.array([0, 1, 1, 0]), jnp.array([2, 1, 2, 1]), num_classes=3).tolist()
     [0, 1, 2]
     """
-    place = jnp.arange(labels.shape[0])
+    number = jnp.arange(labels.shape[0])
     aimed = (wanted >= 0) & (labels >= 0)
     # Padding goes to class `num_classes`, which does not exist, and is dropped.
     target = jnp.where(aimed, wanted, num_classes)
-    last_hit = (
-        jnp.full(num_classes, -1)
-        .at[jnp.where(labels == wanted, target, num_classes)]
-        .max(place, mode="drop")
-    )
-    since = aimed & (place > last_hit[jnp.clip(wanted, 0, num_classes - 1)])
-    return (
-        jnp.zeros(num_classes, jnp.int32)
-        .at[jnp.where(since, target, num_classes)]
-        .add(1, mode="drop")
-    )
+    hit = jnp.where(labels == wanted, target, num_classes)
+    last_hit = jnp.full(num_classes, -1).at[hit].max(number, mode="drop")
+    since = aimed & (number > last_hit[jnp.clip(wanted, 0, num_classes - 1)])
+    missed = jnp.where(since, target, num_classes)
+    return jnp.zeros(num_classes, jnp.int32).at[missed].add(1, mode="drop")
 
 
 @partial(jax.jit, static_argnames="patience")
@@ -154,19 +150,23 @@ def wanted_class(
     `(missed // patience, count, rank, class id)`, smallest first.
 
     Args:
-      counts: int [C]. missed: int [C], as `misses` counts them. rank: int [C], breaks ties between
-        equal counts; see `tie_rank`.
+      counts: int [C], labels of each class.
+      missed: int [C], as `misses` counts them.
+      rank: int [C], breaks ties between equal counts; see `tie_rank`.
       patience: misses in a row before a class steps back; None: it never does, as printed.
 
     Raises: ValueError for a patience below 1.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3. Differs from the paper in the
       patience: its rule, taken literally, keeps asking the same wrong neighbourhood, because a miss
-      changes neither the wanted class's count nor its mean.
+      changes neither the wanted class's count nor its mean. Twin: `wanted_class` in
+      tests/reference.py.
 
-    >>> zeros = jnp.zeros(3, int)
-    >>> int(wanted_class(jnp.array([2, 1, 1]), zeros, zeros)), int(wanted_class(jnp.array([2, 1, 1]), jnp.array([0, 3, 0]), zeros))
-    (1, 2)
+    >>> counts, none = jnp.array([2, 1, 1]), jnp.zeros(3, int)
+    >>> int(wanted_class(counts, none, none))
+    1
+    >>> int(wanted_class(counts, jnp.array([0, 3, 0]), none))
+    2
     """
     patient(patience)
     level = jnp.zeros_like(missed) if patience is None else missed // patience
@@ -199,21 +199,19 @@ def tie_rank(
     "lowest" leaves it to the class id, "first_found" prefers the class whose first label came
     first, "random" draws by `key`.
 
-    >>> tie_rank(jnp.array([2, 0, 2]), num_classes=3, key=jax.random.key(0), ties="first_found").tolist()
+    >>> key = jax.random.key(0)
+    >>> tie_rank(jnp.array([2, 0, 2]), num_classes=3, key=key, ties="first_found").tolist()
     [1, 3, 0]
     """
     check.option("ties", ties, Ties)
     if ties == "random":
         return (sampling.random_bits(key, num_classes) >> 1).astype(jnp.int32)
-    rank = jnp.zeros(num_classes, jnp.int32)
-    if ties == "first_found":
-        place = jnp.arange(labels.shape[0], dtype=jnp.int32)
-        rank = (
-            (rank + labels.shape[0])
-            .at[jnp.where(labels >= 0, labels, num_classes)]
-            .min(place, mode="drop")
-        )
-    return rank
+    if ties == "lowest":
+        return jnp.zeros(num_classes, jnp.int32)
+    number = jnp.arange(labels.shape[0], dtype=jnp.int32)
+    found = jnp.where(labels >= 0, labels, num_classes)
+    never = jnp.full(num_classes, labels.shape[0], jnp.int32)
+    return never.at[found].min(number, mode="drop")
 
 
 @partial(jax.jit, static_argnames="denominator")
@@ -238,10 +236,13 @@ def choose(
     Args:
       distances: [C, N], *squared* distances of the rows to the class means; rows of classes that
         are neither wanted nor over-represented are not looked at.
-      wanted: the wanted class. over: bool [C]. candidates: bool [N].
+      wanted: the wanted class.
+      over: bool [C], the over-represented classes.
+      candidates: bool [N].
       denominator: "max" is Eq. 9 as printed; "min" is what the sentence under the equation says.
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 9. `O(N C)`.
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 9. `O(N C)`. Twin: the least `choice_ratio`
+      in tests/reference.py.
 
     >>> distances = jnp.array([[1.0, 4.0, 9.0], [9.0, 1.0, 4.0]])
     >>> int(choose(distances, 0, jnp.array([False, True]), jnp.array([True, True, True])))
@@ -265,7 +266,10 @@ def ratios(
 
     Args: as in `choose`.
 
-    >>> ratios(jnp.array([[1.0, 4.0, 9.0], [9.0, 1.0, 4.0]]), 0, jnp.array([False, True]), denominator="max").tolist()[1:]
+    Source: as in `choose`. Twin: `choice_ratio` in tests/reference.py.
+
+    >>> distances = jnp.array([[1.0, 4.0, 9.0], [9.0, 1.0, 4.0]])
+    >>> ratios(distances, 0, jnp.array([False, True]), denominator="max").tolist()[1:]
     [4.0, 2.25]
     """
     check.option("denominator", denominator, Denominator)
@@ -278,8 +282,7 @@ def ratios(
         }[denominator]
         transform = jnp.sqrt if denominator == "mean" else lambda squares: squares
         bottom = reduce(jnp.where(over[:, None], transform(distances), nothing), axis=0)
-        over_bottom = jnp.where(
-            bottom > 0, transform(ratio) / jnp.where(bottom > 0, bottom, 1), jnp.inf
-        )
-        ratio = jnp.where(jnp.any(over), over_bottom, ratio)
+        divided = transform(ratio) / jnp.where(bottom > 0, bottom, 1)
+        divided = jnp.where(bottom > 0, divided, jnp.inf)
+        ratio = jnp.where(jnp.any(over), divided, ratio)
     return jnp.where(jnp.isnan(ratio), jnp.inf, ratio)

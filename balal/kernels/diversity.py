@@ -33,39 +33,39 @@ def diversify(
 
     Raises: ValueError when shapes disagree or the budget is not in [0, N].
 
-    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 4 to 6. Two or three sorts, `O(N log N)`;
-    nothing it makes is larger than [N, 2].
+    Two or three sorts, `O(N log N)`; nothing it makes is larger than [N, 2].
+
+    Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 4 to 6. Twin: `diversify` in
+      tests/reference.py.
 
     >>> diversify(jnp.array([0.1, 0.2, 0.3, 0.4]), jnp.array([7, 7, 7, 3]), 3).tolist()
     [0, 3, 1]
     """
-    size = values.shape[0]
+    num_rows = values.shape[0]
     if values.shape != predicted.shape or values.ndim != 1:
         raise ValueError(
             f"values and predicted must both be [N], got shapes {values.shape} and "
             f"{predicted.shape}"
         )
-    if not 0 <= budget <= size:
-        raise ValueError(f"budget must lie between 0 and the {size} rows of the pool, got {budget}")
+    if not 0 <= budget <= num_rows:
+        raise ValueError(
+            f"budget must lie between 0 and the {num_rows} rows of the pool, got {budget}"
+        )
     # Rows that may not be asked are a class of their own behind all others, so they take nobody's
     # turn and sort last.
     behind = jnp.iinfo(jnp.int32).max
-    classes = (
-        predicted.astype(jnp.int32)
-        if candidates is None
-        else jnp.where(candidates, predicted.astype(jnp.int32), behind)
-    )
-    by_value = argsort(values, size)
-    by_class = argsort(classes[by_value], size)  # places in by_value, as all that follow
+    classes = predicted.astype(jnp.int32)
+    if candidates is not None:
+        classes = jnp.where(candidates, classes, behind)
+    by_value = argsort(values, num_rows)
+    # From here on rows are known by their index in `by_value`.
+    by_class = argsort(classes[by_value], num_rows)
     grouped = classes[by_value[by_class]]
-    position = jnp.arange(size, dtype=jnp.int32)
-    opens_class = jnp.concatenate([jnp.ones(min(size, 1), bool), grouped[1:] != grouped[:-1]])
-    first_of_class = jax.lax.cummax(jnp.where(opens_class, position, 0))
-    turn = (
-        jnp.zeros(size, jnp.int32)
-        .at[by_class]
-        .set(jnp.where(grouped < behind, position - first_of_class, behind))
-    )
+    index = jnp.arange(num_rows, dtype=jnp.int32)
+    opens_class = jnp.concatenate([jnp.ones(min(num_rows, 1), bool), grouped[1:] != grouped[:-1]])
+    first_of_class = jax.lax.cummax(jnp.where(opens_class, index, 0))
+    turn = jnp.where(grouped < behind, index - first_of_class, behind)
+    turn = jnp.zeros(num_rows, jnp.int32).at[by_class].set(turn)
     # Turns from the budget on are never reached. As floats, exact up to 2^24, the first of many are
     # found without a sort.
     turns = jnp.minimum(turn, budget).astype(jnp.float32) if budget <= 2**24 else turn

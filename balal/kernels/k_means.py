@@ -137,7 +137,8 @@ def k_means_plus_plus(
       Spirakis, IPL 2006, so that the order in which distances are added up does not matter. Twin:
       `k_means_plus_plus` in tests/reference.py.
 
-    >>> sorted(k_means_plus_plus(jax.random.key(0), jnp.array([[0.0], [0.0], [9.0]]), 2).tolist())[1]
+    >>> features = jnp.array([[0.0], [0.0], [9.0]])
+    >>> max(k_means_plus_plus(jax.random.key(0), features, 2).tolist())
     2
     """
     if features.ndim != 2 or not 1 <= k <= len(features):

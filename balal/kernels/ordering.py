@@ -1,4 +1,4 @@
-"""Ties: which of several rows that are equally good is picked, and which comes first."""
+"""Order: which row is picked, and which of several that are equally good."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,12 @@ def argmax(
     candidates. Runs inside jit.
 
     Args:
-      values: [N], not NaN. candidates: bool [N].
+      values: [N], not NaN.
+      candidates: bool [N].
       tolerance: values that fall short of the largest by no more than this share of it are level
         with it.
+
+    Source: plain arithmetic. Twin: `argmax` in tests/reference.py.
 
     >>> int(argmax(jnp.array([3.0, 1.0, 3.0]), jnp.array([True, True, True])))
     0
@@ -34,25 +37,23 @@ def argmax(
 
 
 def first_true(mask: Bool[Array, "*S n"]) -> Int[Array, "*S"]:
-    """The lowest true place of the last axis, int32, the last place where none is; many times
+    """The lowest true index of the last axis, int32, the last index where none is true; many times
     faster than argmax on a CPU.
 
     >>> int(first_true(jnp.array([False, True, True])))
     1
     """
-    places = jnp.arange(mask.shape[-1], dtype=jnp.int32)
-    return jnp.min(
-        jnp.where(mask, jnp.broadcast_to(places, mask.shape), mask.shape[-1] - 1), axis=-1
-    )
+    index = jnp.broadcast_to(jnp.arange(mask.shape[-1], dtype=jnp.int32), mask.shape)
+    return jnp.min(jnp.where(mask, index, mask.shape[-1] - 1), axis=-1)
 
 
 def argsort(values: Real[Array, " N"], k: int) -> Int[Array, " k"]:
-    """The places of the `k` smallest in their order, the lowest place first of equals: int32 [k]
+    """The rows of the `k` smallest values in their order, the lowest row first of equals: int32 [k]
     from [N]. Runs inside jit.
 
     On CPUs XLA sorts a single array of integers four to six times as fast as floats or two arrays,
     and without memory besides. So each number, as an integer of the same order, becomes the upper
-    half of a 64-bit integer whose lower half is its place; the mode in which JAX has such integers
+    half of a 64-bit integer whose lower half is its row; the mode in which JAX has such integers
     is on for the sort alone. Up to a tenth of the floats is found without a sort.
 
     Args:
@@ -61,21 +62,23 @@ def argsort(values: Real[Array, " N"], k: int) -> Int[Array, " k"]:
         one.
       k: at most N.
 
+    Source: this library. Twin: `ordered` in tests/reference.py.
+
     >>> argsort(jnp.array([0.5, -1.0, 0.5]), 3).tolist()
     [1, 0, 2]
     """
     if values.dtype.itemsize > 4:
         return jnp.argsort(values)[:k].astype(jnp.int32)
-    size, sign = values.shape[0], jnp.uint32(1 << 31)
+    num_rows, sign = values.shape[0], jnp.uint32(1 << 31)
     if jnp.issubdtype(values.dtype, jnp.floating):
         values = jnp.where(values == 0, 0, values).astype(jnp.float32)
-        if k <= size // 10:
+        if k <= num_rows // 10:
             return sharding.top_k(-values, k)[1]
         bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
         keys = jnp.where(bits < sign, bits | sign, ~bits)
     else:
         keys = jax.lax.bitcast_convert_type(values.astype(jnp.int32), jnp.uint32) ^ sign
-    halves = jnp.stack([jax.lax.iota(jnp.uint32, size), keys], axis=1)
+    halves = jnp.stack([jax.lax.iota(jnp.uint32, num_rows), keys], axis=1)
     with jax.enable_x64(True):
         joined = jax.lax.bitcast_convert_type(halves, jnp.uint64)
         halves = jax.lax.bitcast_convert_type(jax.lax.sort(joined, is_stable=False), jnp.uint32)

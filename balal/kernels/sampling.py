@@ -5,12 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, UInt32
 
 
-def random_bits(key: Key[Array, ""], size: int) -> UInt32[Array, " size"]:
-    """One uniform 32-bit number for each of `size` rows; row `n` gets the same one whatever `size`
-    is.
+def random_bits(key: Key[Array, ""], num_rows: int) -> UInt32[Array, " num_rows"]:
+    """One uniform 32-bit number for each row; row `n` gets the same one however many there are.
 
     >>> key = jax.random.key(0)
     >>> bool((random_bits(key, 5) == random_bits(key, 9)[:5]).all())
     True
     """
-    return jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(key, row)))(jnp.arange(size))
+    return jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(key, row)))(jnp.arange(num_rows))

@@ -1,4 +1,5 @@
-"""Typicality: how central a row lies among its nearest rows, in rare classes as in frequent ones."""
+"""Typicality: how central a row lies among its nearest rows, in a rare class as in a frequent
+one."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,8 @@ def typicality_ranks(
 
     Source: this library. Twin: `typicality_ranks` in tests/reference.py.
 
-    >>> typicality_ranks(jnp.array([[0.0, 1.0], [0.3, 1.0], [0.6, 1.0], [-1.0, -1.0], [-1.0, -3.0]])).argmax().tolist()
+    >>> features = jnp.array([[0.0, 1.0], [0.3, 1.0], [0.6, 1.0], [-1.0, -1.0], [-1.0, -3.0]])
+    >>> int(typicality_ranks(features).argmax())
     1
     """
     num_rows = features.shape[0]

@@ -1,0 +1,24 @@
+"""The posterior over target classes: what the labels so far say about every row of the pool, and
+how much they leave unexplained.
+
+Gaussian-process regression of one-hot labels with prior mean 0. Far from every label all class
+means are near 0: the mass that is missing there belongs to something no label has shown yet, so
+that no list of classes is needed. Labels enter by one exact step, one or several at a time; nothing
+is ever solved anew.
+
+    process = gaussian_process.begin(features, capacity=500, num_classes=100)
+    process = gaussian_process.update(process, row, label)
+    probabilities, unexplained = gaussian_process.explain(process)
+
+`process` has the steps, `predictions` what is read from a process; `exact` and `bounded` are
+the two ways to know how rows are related, with the same functions; both keep `columns`.
+"""
+
+from balal.kernels.gaussian_process.bounded import Landmarks as Landmarks
+from balal.kernels.gaussian_process.exact import Exact as Exact
+from balal.kernels.gaussian_process.predictions import explain as explain
+from balal.kernels.gaussian_process.predictions import utility as utility
+from balal.kernels.gaussian_process.process import GaussianProcess as GaussianProcess
+from balal.kernels.gaussian_process.process import begin as begin
+from balal.kernels.gaussian_process.process import restrict as restrict
+from balal.kernels.gaussian_process.process import update as update

@@ -1,0 +1,83 @@
+"""What a Gaussian process says of every row: how probable each class is, and what its label is
+expected to be worth."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from balal.kernels.gaussian_process.process import GaussianProcess
+
+# Classes that are summed over in one go.
+_TOGETHER = 20
+
+
+@partial(jax.jit, static_argnames="sharpness")
+def explain(
+    process: GaussianProcess, *, sharpness: int = 2
+) -> tuple[Float[Array, "N C"], Float[Array, " N"]]:
+    """How probable each class is for each row, and the mass that the labels leave unexplained: [N,
+    C] and [N], together 1.
+
+    The explained mass is the sum of the positive class means, at most 1. It is shared out in
+    proportion to their `sharpness`-th powers, 1 to 8: larger ones underflow.
+
+    Source: this library. Twin: `explain` in tests/reference.py.
+
+    >>> from balal.kernels.gaussian_process import begin, update
+    >>> process = update(begin(jnp.eye(2), capacity=1, num_classes=2, noise=0.25), 0, 1)
+    >>> probabilities, unexplained = explain(process)
+    >>> probabilities[0].round(3).tolist(), unexplained[:1].round(3).tolist()
+    ([0.0, 0.800000011920929], [0.20000000298023224])
+    """
+    positive = jnp.maximum(process.mean.T, 0)
+    explained = jnp.minimum(jnp.sum(positive, axis=1), 1)
+    powers = positive**sharpness
+    total = jnp.sum(powers, axis=1)
+    return powers * (explained / jnp.where(total > 0, total, 1))[:, None], 1 - explained
+
+
+@partial(jax.jit, static_argnames="sharpness")
+def utility(
+    process: GaussianProcess,
+    worth: Float[Array, " C"],
+    unseen: Float[Array, ""] | float,
+    *,
+    sharpness: int = 2,
+) -> Float[Array, " N"]:
+    """What the label of each row is expected to be worth, times what is still to be learnt about
+    the row: [N].
+
+    `(sum_c P_c worth_c + unexplained * unseen) * variance`, with the probabilities of `explain`.
+
+    Args:
+      worth: [C], of one more label of each class.
+      unseen: of a label of a class not seen yet.
+
+    Source: this library. Twin: `utility` in tests/reference.py.
+
+    >>> from balal.kernels.gaussian_process import begin, update
+    >>> process = update(begin(jnp.eye(2), capacity=1, num_classes=2, noise=0.0), 0, 1)
+    >>> utility(process, jnp.array([0.0, 0.5]), 1.0).argmax().tolist()
+    1
+    """
+
+    def add(begin, sums, number):
+        mass, power, worthy = sums
+        for label in range(number):
+            positive = jnp.maximum(process.mean[begin + label], 0)
+            raised = positive**sharpness
+            mass, power = mass + positive, power + raised
+            worthy = worthy + raised * worth[begin + label]
+        return mass, power, worthy
+
+    # Many classes at a time and all three sums at once: reductions would not be vectorised.
+    sums, groups = (jnp.zeros_like(process.variance),) * 3, len(worth) // _TOGETHER
+    sums = jax.lax.fori_loop(
+        0, groups, lambda group, sums: add(group * _TOGETHER, sums, _TOGETHER), sums
+    )
+    mass, power, worthy = add(groups * _TOGETHER, sums, len(worth) % _TOGETHER)
+    explained = jnp.minimum(mass, 1)
+    expected = worthy * explained / jnp.where(power > 0, power, 1) + (1 - explained) * unseen
+    return expected * process.variance

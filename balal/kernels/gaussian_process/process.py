@@ -1,0 +1,230 @@
+"""The steps of a Gaussian process over the pool: before any label, after some more, and on a part
+of the rows."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from balal import xla
+from balal.kernels.distances import directions, mean
+from balal.kernels.gaussian_process import bounded, exact
+from balal.kernels.gaussian_process.bounded import Landmarks
+from balal.kernels.gaussian_process.columns import take
+from balal.kernels.gaussian_process.exact import Exact
+from balal.types import askable
+
+# The means of all classes are moved along in so many groups of them.
+_GROUPS = 8
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GaussianProcess:
+    """What `begin` makes and `update` carries on.
+
+    mean: [C, N], of the one-hot label of every row.
+    variance: [N], 1 before the first label.
+    counts: int32 [C], labels of each class.
+    count: labels so far.
+    noise: variance of a label around its mean.
+    relation: how rows are related, exactly or through landmarks.
+    """
+
+    mean: Float[Array, "*S C N"]
+    variance: Float[Array, "*S N"]
+    counts: Int[Array, "*S C"]
+    count: Int[Array, "*S"]
+    noise: Float[Array, "*S"]
+    relation: Exact | Landmarks
+
+
+@partial(jax.jit, static_argnames=("capacity", "num_classes", "landmarks"))
+def begin(
+    features: Float[Array, "N D"],
+    *,
+    capacity: int,
+    num_classes: int,
+    candidates: Bool[Array, " N"] | None = None,
+    scale: float | Float[Array, ""] = 1.0,
+    noise: float | Float[Array, ""] = 0.1,
+    landmarks: int | None = None,
+) -> GaussianProcess:
+    """The process before any label.
+
+    The kernel is `exp(-|z - z'|^2 / (2 bandwidth))` on the unit rows `z` of the centred features.
+    Its bandwidth is half the mean squared distance of two rows of the pool, which is 1 less the
+    squared length of their mean: it needs no label.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16.
+      capacity: how many labels there will be at most.
+      num_classes: room for target classes, `C`.
+      candidates: bool [N], the rows that say what the pool's mean and bandwidth are (None: all);
+        the others may be padding.
+      scale: multiplies the bandwidth.
+      noise: variance of a label around the mean of its row.
+      landmarks: None for the exact form, `O(N (D + C + capacity))` memory and `O(N (D + C + m))`
+        time for label m. A number r of landmarks for the bounded form, `O(N (C + r))` memory and
+        time, `O(r^2)` more: rows are related through the r rows of the pool that explain most of
+        it, and what these leave out is taken for independent from row to row. Exact where they
+        leave out nothing.
+
+    Raises: ValueError when `features` is not [N, D], the capacity is negative or the number of
+    landmarks below 1.
+
+    Source: Rasmussen, Williams, Gaussian Processes for Machine Learning, 2006, chapter 2; the
+      bounded form is the fully independent conditional of its section 8.3.4, landmarks chosen by
+      largest remaining variance (pivoted Cholesky). Twin: `posterior` in tests/reference.py, by one
+      solve.
+
+    >>> features = jnp.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    >>> process = begin(features, capacity=2, num_classes=2, noise=0.0)
+    >>> process = update(process, 0, 1)
+    >>> process.mean[:, :2].T.round(3).tolist(), process.variance[:2].tolist()
+    ([[0.0, 1.0], [0.0, 1.0]], [0.0, 0.0])
+    """
+    if features.ndim != 2:
+        raise ValueError(f"features must be [N, D], got shape {features.shape}")
+    if capacity < 0 or (landmarks is not None and landmarks < 1):
+        raise ValueError(
+            f"capacity must be at least 0, and landmarks at least 1 or None; got {capacity} and "
+            f"{landmarks}"
+        )
+    num_rows = features.shape[0]
+    candidates = askable(candidates, num_rows)
+    units = directions(features, candidates)
+    # Rows that all coincide have no distances: any bandwidth relates them fully.
+    spread = jnp.maximum(1 - jnp.sum(jnp.square(mean(units, candidates))), 1e-3)
+    bandwidth = jnp.float32(scale) * spread
+    if landmarks is None:
+        relation, known = exact.begin(units, bandwidth, capacity), bandwidth
+    else:
+        relation = bounded.begin(units, bandwidth, candidates, min(landmarks, num_rows))
+        known = jnp.max(jnp.square(relation.columns[0]))
+    return GaussianProcess(
+        # Not before the relation is known: until then copies of the features need the room.
+        mean=xla.after(jnp.zeros((num_classes, num_rows), jnp.float32), known),
+        variance=jnp.ones(num_rows, jnp.float32),
+        counts=jnp.zeros(num_classes, jnp.int32),
+        count=jnp.int32(0),
+        noise=jnp.float32(noise),
+        relation=relation,
+    )
+
+
+@jax.jit
+def update(
+    process: GaussianProcess, rows: Int[Array, "*p"] | int, labels: Int[Array, "*p"] | int
+) -> GaussianProcess:
+    """The process after one more label, or after p of them, by one exact step of rank p.
+
+    Args:
+      rows: [p], the rows that were labelled, or one.
+      labels: [p], their classes; -1 changes nothing (padding).
+
+    The exact form has no room for more labels than its capacity: what it says after more of them is
+    wrong. The bounded form does not carry on what a label says of its own row beyond the landmarks.
+
+    Source: Rasmussen, Williams, 2006, the conditional of equation 2.19, some labels at a time.
+      Twin: `posterior` in tests/reference.py, by one solve.
+
+    >>> process = begin(jnp.eye(3), capacity=2, num_classes=2)
+    >>> int(update(process, jnp.array([0, 1, 2]), jnp.array([-1, 0, 1])).count)
+    2
+    """
+    rows, labels = jnp.atleast_1d(rows), jnp.atleast_1d(labels)
+    # Those that say something come first: their columns lie without gaps.
+    order = jnp.argsort(labels < 0, stable=True)
+    rows, labels = rows[order], labels[order]
+    told = labels >= 0
+    form = _form_of(process)
+
+    def learn():
+        covariance, weights = form.covariance(process.relation, process.count, rows)
+        among = jnp.where(told[:, None] & told[None, :], covariance[:, rows], 0)
+        whitener = _whitener(among, process.noise)
+        surprise = jax.nn.one_hot(labels, len(process.counts)) - process.mean[:, rows].T
+        return tuple(
+            jnp.matmul(whitener, table, precision="highest")
+            for table in (covariance, weights, surprise)
+        )
+
+    # A branch, so that what is learnt is worked out once: in a single fused loop it would be worked
+    # out anew for each of its uses.
+    nothing = partial(jax.tree.map, jnp.zeros_like, jax.eval_shape(learn))
+    steps, weights, surprise = jax.lax.cond(jnp.any(told), learn, nothing)
+    explained = jnp.matmul(jnp.ones(len(rows)), jnp.square(steps))
+    return replace(
+        process,
+        mean=_move(process.mean, surprise, steps),
+        variance=jnp.maximum(process.variance - explained, 0),
+        counts=process.counts.at[jnp.where(told, labels, len(process.counts))].add(1, mode="drop"),
+        count=process.count + jnp.sum(told, dtype=jnp.int32),
+        relation=form.learn(process.relation, process.count, steps, weights),
+    )
+
+
+@jax.jit
+def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProcess:
+    """The same process on some rows of the pool only: exact there, and as much cheaper as they are
+    fewer.
+
+    Args:
+      rows: [n], which are 0 to n - 1 from now on; a row may come twice.
+
+    Source: a Gaussian process on a part of the rows is the part of the process. Twin: the rows of
+      `posterior` in tests/reference.py.
+
+    >>> process = update(begin(jnp.eye(3), capacity=2, num_classes=2), 0, 1)
+    >>> rows = jnp.array([2, 0])
+    >>> bool(jnp.all(restrict(process, rows).mean == process.mean[:, rows]))
+    True
+    """
+    return replace(
+        process,
+        mean=take(process.mean, rows),
+        variance=process.variance[rows],
+        relation=_form_of(process).restrict(process.relation, process.count, rows),
+    )
+
+
+def _form_of(process: GaussianProcess) -> Any:
+    """The module with the functions of its relation."""
+    return exact if isinstance(process.relation, Exact) else bounded
+
+
+def _whitener(covariance: Float[Array, "p p"], noise: Float[Array, ""]) -> Float[Array, "p p"]:
+    """The matrix that makes steps, one label after another, of covariances with rows that have
+    these among themselves."""
+    number = len(covariance)
+
+    def eliminate(row, carry):
+        left, whitener = carry
+        variance = left[row, row] + noise
+        # Where a duplicate was labelled without noise there is nothing left to learn.
+        share = jnp.where(left[row, row] > 0, 1 / jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
+        step, weights = share * left[row], share * whitener[row]
+        left -= step[:, None] * step[None, :]
+        later = jnp.where(jnp.arange(number) > row, step, 0)
+        return left, (whitener - later[:, None] * weights[None, :]).at[row].set(weights)
+
+    begin = covariance, jnp.eye(number, dtype=covariance.dtype)
+    return jax.lax.fori_loop(0, number, eliminate, begin)[1]
+
+
+def _move(
+    mean: Float[Array, "C N"], surprise: Float[Array, "p C"], steps: Float[Array, "p N"]
+) -> Float[Array, "C N"]:
+    """The mean of every row along some steps, each times its surprise; some classes at a time, as
+    the product of all is as large as the means."""
+    if not len(mean):
+        return mean
+
+    def along(mean, surprise):
+        return mean + jnp.matmul(surprise, steps, precision="highest")
+
+    return xla.update_tiles(along, mean, surprise.T, height=-(-len(mean) // _GROUPS))
