@@ -20,7 +20,7 @@ _FORMAT = 1
 _RECORDS = ("labelled", "pending", "start")
 
 
-def save(state: State, path: str | os.PathLike) -> None:
+def save(state: State, path: str | os.PathLike[str]) -> None:
     """Writes the ordered answers, the pending rows, the key and the sizes; the memory is not
     written, `load` rebuilds it.
 
@@ -49,7 +49,7 @@ def save(state: State, path: str | os.PathLike) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def load(strategy: Strategy, pool: Pool, path: str | os.PathLike) -> State:
+def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
     """The state that `save` wrote; it goes on as if nothing had happened.
 
     The memory is rebuilt from the pool that is given here by telling the strategy every answer

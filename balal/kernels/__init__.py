@@ -11,3 +11,15 @@ from balal.kernels import (
     sampling,
     uncertainty,
 )
+
+__all__ = [
+    "balancing",
+    "class_means",
+    "diversity",
+    "gaussian_process",
+    "k_center",
+    "neighbours",
+    "ordering",
+    "sampling",
+    "uncertainty",
+]

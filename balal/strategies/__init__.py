@@ -5,6 +5,7 @@ A name is a first strategy, optionally followed by `+` and a rule that takes ove
 """
 
 import difflib
+from collections.abc import Callable
 
 from balal.strategies.balanced import Balanced
 from balal.strategies.base import Order, Ordered, Strategy
@@ -34,7 +35,7 @@ STRATEGIES: dict[str, Strategy] = {
     "posterior": Posterior(),
 }
 
-RULES = {
+RULES: dict[str, Callable[[Strategy], Strategy]] = {
     "balance": lambda first: Balanced(first),
     "balance_printed": lambda first: Balanced(first, denominator="max", patience=None),
     "posterior": lambda first: Posterior(first),
