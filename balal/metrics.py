@@ -8,6 +8,7 @@ no label at all there is nothing to compare: what divides by the number of label
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Int, Integer, Real
 _Labels = Integer[Array | np.ndarray, " B"]
 _Predicted = Integer[Array | np.ndarray, " P"]
 _Counts = Real[Array | np.ndarray, "*batch C"]
-_Percent = Real[Array | np.ndarray, "..."] | Sequence | float | int
+_Percent = Real[Array | np.ndarray, "..."] | Sequence[Any] | float | int
 
 
 @partial(jax.jit, static_argnames="num_classes")

@@ -132,12 +132,13 @@ def test_picks_come_in_order_with_reasons_and_a_page_to_look_at(network, folder,
         "--budget=12",
         f"--cache={tmp_path / 'features'}",
     )
-    out = capsys.readouterr().out
+    out = capsys.readouterr()
     lines = lines_of(tmp_path / "out" / "picks.csv")
     assert [line["rank"] for line in lines] == [str(rank) for rank in range(1, 13)]
     assert len({line["file"] for line in lines} & {f"{row:03}.png" for row in range(ROWS)}) == 12
     assert lines[0]["reason"].startswith(f"1st of {lines[0]['source_class']}; entropy")
-    assert lines[0]["reason"] in out
+    assert lines[0]["reason"] in out.out
+    assert out.err == "", "progress is for those who watch"
     page = (tmp_path / "out" / "contact_sheet.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 12
     assert all(line["file"] in page for line in lines)
@@ -477,7 +478,7 @@ def test_an_estimate_is_a_line_for_each_strategy(network, capsys):
     words = ["--rows=500", "--features=4", "--budget=10", "--classes=5", "--source_classes=0"]
     estimate.main(flag_values, running.parse(flag_values, words, program="balal"))
     told = capsys.readouterr().out
-    assert "500 rows, 4 features, 0 source classes, 5 classes, a budget of 10, on" in told
+    assert "500 rows, 4 features, 0 source classes, 5 classes, a budget of 10. Device: " in told
     lines = [line for line in told.splitlines() if line.startswith("| ")]
     assert [line.split()[1] for line in lines] == ["strategy", "random", "core_set", "posterior"]
     cost = balal.estimate(balal.strategy("core_set"), 500, 4, 0, 5, 10)

@@ -69,11 +69,11 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
                 dtype=flag_values.dtype,
             )
     limit = machine.device_memory()
+    there_is = "unknown" if limit is None else machine.written(limit)
     print(
         f"{flag_values.rows:,} rows, {flag_values.features:,} features, "
         f"{flag_values.source_classes:,} source classes, {flag_values.classes:,} classes, a budget "
-        f"of {flag_values.budget:,}, on {machine.devices()}"
-        f"{'' if limit is None else f' with {machine.written(limit)} of memory'}:\n"
+        f"of {flag_values.budget:,}. Device: {machine.devices()}. Memory: {there_is}.\n"
     )
     print(table(costs, limit=limit))
 

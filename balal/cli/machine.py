@@ -23,19 +23,19 @@ def memory() -> int | None:
 def device_memory() -> int | None:
     """Bytes of memory of the device that selections run on: of an accelerator its own, else
     `memory`."""
-    device: Any = jax.devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    return memory() if not stats else stats.get("bytes_limit")
+    own = _accelerator_memory()
+    return memory() if own is None else own
 
 
 def devices() -> str:
-    """How many devices JAX sees, and of what kind.
+    """How many devices JAX sees, of what kind, and the memory of an accelerator.
 
     >>> devices().endswith("x cpu")
     True
     """
-    found = jax.devices()
-    return f"{len(found)} x {found[0].device_kind}"
+    found, own = jax.devices(), _accelerator_memory()
+    each = "" if own is None else f" with {written(own)} for JAX"
+    return f"{len(found)} x {found[0].device_kind}{each}"
 
 
 def written(count: int) -> str:
@@ -45,6 +45,13 @@ def written(count: int) -> str:
     ('12.80 GB', '2.34 MB')
     """
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
+
+
+def _accelerator_memory() -> int | None:
+    """Bytes that JAX may use on one accelerator, where there is one that says."""
+    device: Any = jax.devices()[0]
+    stats = None if device.platform == "cpu" else device.memory_stats()
+    return stats.get("bytes_limit") if stats else None
 
 
 def _number(path: Path) -> int | None:

@@ -18,7 +18,7 @@ _CLASS_NAMES = "class_names"
 
 
 def arrays(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     images: str | None = None,
     labels: str | None = None,

@@ -19,7 +19,7 @@ _LARGEST_FILE = 512 * 2**20
 
 
 def folder(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     labelled: bool | None = None,
     check: bool = True,

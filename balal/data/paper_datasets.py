@@ -70,7 +70,7 @@ def info(name: str) -> DatasetInfo:
 
 
 def load(
-    info: DatasetInfo, path: str | os.PathLike, *, part: Part, skip_damaged: bool = False
+    info: DatasetInfo, path: str | os.PathLike[str], *, part: Part, skip_damaged: bool = False
 ) -> Images:
     """The pool, before it is made unbalanced, or the test set of a data set, as `Images`.
 

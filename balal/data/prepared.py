@@ -18,7 +18,7 @@ def tfds(
     name: str,
     *,
     split: str,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     image: str = "image",
     label: str | None = "label",
     ids: str | None = "id",

@@ -26,3 +26,15 @@ from balal.kernels import (
     typicality,
     uncertainty,
 )
+
+__all__ = [
+    "balancing",
+    "class_means",
+    "diversity",
+    "gaussian_process",
+    "k_center",
+    "neighbours",
+    "ordering",
+    "sampling",
+    "uncertainty",
+]

@@ -13,3 +13,13 @@ read without PyTorch and without running anything that a file says (`weights`, o
 `checkpoint`, `unpickling` and `arrays`). The networks need the extra `balal[models]`, the reading
 of weights does not. Nothing here is imported by `import balal`.
 """
+
+from typing import TYPE_CHECKING
+
+from balal.models import weights
+
+if TYPE_CHECKING:
+    # They need the extra `balal[models]`, and are imported where they are asked for.
+    from balal.models import preprocessing, sources
+
+__all__ = ["preprocessing", "sources", "weights"]

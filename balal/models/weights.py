@@ -34,7 +34,7 @@ INSTALLABLE = {
 }
 
 
-def read(path: str | os.PathLike, *, entry: str | None = None) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str], *, entry: str | None = None) -> dict[str, np.ndarray]:
     """The tensors of a file by their state-dict names, in the file's order. Arrays cannot be
     written to, and may share memory.
 
@@ -88,7 +88,7 @@ def read(path: str | os.PathLike, *, entry: str | None = None) -> dict[str, np.n
     return _unwrapped(tensors)
 
 
-def sha256(path: str | os.PathLike) -> str:
+def sha256(path: str | os.PathLike[str]) -> str:
     """The sha256 of a file, as 64 hex digits. Raises: FileNotFoundError; ValueError for a
     folder."""
     with _file(path).open("rb") as file:
@@ -96,7 +96,10 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def match(
-    tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], *, path: str | os.PathLike
+    tensors: dict[str, np.ndarray],
+    expected: dict[str, tuple[int, ...]],
+    *,
+    path: str | os.PathLike[str],
 ) -> dict[str, np.ndarray]:
     """The tensors of `expected`, in its order, after a look that they are what a network needs: all
     there, nothing else, finite.
@@ -188,7 +191,7 @@ def installed(name: str) -> Path:
     return files[0]
 
 
-def _file(path: str | os.PathLike) -> Path:
+def _file(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")

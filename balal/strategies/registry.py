@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ STRATEGIES: dict[str, Strategy] = {
     "posterior": Posterior(),
 }
 
-RULES = {
+RULES: dict[str, Callable[[Strategy], Strategy]] = {
     "balance": lambda first: Balanced(first),
     "balance_printed": lambda first: Balanced(first, denominator="max", patience=None),
     "posterior": lambda first: Posterior(first),

@@ -4,5 +4,6 @@
 `lazy` find the same picks many times faster; `centres` is what all three carry along.
 """
 
-from balal.kernels.k_center.greedy import Centers as Centers
-from balal.kernels.k_center.greedy import k_center as k_center
+from balal.kernels.k_center.greedy import Centers, k_center
+
+__all__ = ["Centers", "k_center"]
