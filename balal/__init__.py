@@ -29,7 +29,9 @@ from balal.state_file import load, save
 from balal.strategies import Balanced, Ordered, Posterior, Strategy, strategy
 from balal.types import Labelled, Pick, Pool, Prepared, Scores, State, available
 
-__version__ = __all__ = [
+__version__ = "0.1.0"
+
+__all__ = [
     "Balanced",
     "Centers",
     "Cost",

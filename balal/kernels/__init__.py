@@ -30,11 +30,14 @@ from balal.kernels import (
 __all__ = [
     "balancing",
     "class_means",
+    "distances",
     "diversity",
     "gaussian_process",
     "k_center",
+    "k_means",
     "neighbours",
     "ordering",
     "sampling",
+    "typicality",
     "uncertainty",
 ]
