@@ -348,7 +348,15 @@ def _tell(strategy, pool, memory, labelled, pending, answers):
 # Book-keeping.
 
 
-def checked_start(strategy, pool, labelled, *, budget, num_classes, key) -> Labelled:
+def checked_start(
+    strategy: Strategy,
+    pool: Pool,
+    labelled: Labelled | tuple[Any, Any] | None,
+    *,
+    budget: Any,
+    num_classes: int,
+    key: Key[Array, ""],
+) -> Labelled:
     """The labelled start, after a check of all that `init` and `simulate` are given."""
     check.strategy(strategy)
     check.pool(pool, needs=strategy.needs)

@@ -20,7 +20,7 @@ from balal.types import Pool, Prepared
 _FORMAT = 1
 
 
-def prepare(strategy: Strategy, pool: Pool, *, path: str | os.PathLike | None = None) -> Pool:
+def prepare(strategy: Strategy, pool: Pool, *, path: str | os.PathLike[str] | None = None) -> Pool:
     """The pool with what the strategy, and every strategy in it, can work out before any label:
     typicality, neighbours, clusters, the scale of a kernel.
 

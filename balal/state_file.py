@@ -20,7 +20,7 @@ _RECORDS = ("labelled", "pending", "start")
 _COLUMNS = ("indices", "labels", "count", "wanted")
 
 
-def save(state: State, path: str | os.PathLike) -> None:
+def save(state: State, path: str | os.PathLike[str]) -> None:
     """Writes the ordered answers, the pending and withdrawn rows, the key and the sizes; the memory
     is not written, `load` rebuilds it.
 
@@ -47,7 +47,7 @@ def save(state: State, path: str | os.PathLike) -> None:
     array_file.write(Path(path), records | others)
 
 
-def load(strategy: Strategy, pool: Pool, path: str | os.PathLike) -> State:
+def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
     """The state that `save` wrote; it goes on as if nothing had happened.
 
     The memory is rebuilt from the pool that is given here by telling the strategy every answer
