@@ -4,16 +4,18 @@ import atexit
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
-# Most of the suite's time is compilation. A third of that are LLVM's optimisations, which change no
+# Most of the suite's time is compilation. Three quarters of that are LLVM's optimisations, the newer
+# emitters of fused loops and the splitting of a program for many cores, none of which changes a
 # decision of ours; and what one test or process has compiled is kept for the others, until the last
-# one ends. The older emitters (--xla_cpu_use_fusion_emitters=false) would halve the rest, but with
-# them and without optimisations k-center picks wrong rows in jaxlib 0.10.2.
+# one ends. A flag that another jaxlib does not know would end the process.
 if not os.environ.get("BALAL_TEST_OPTIMISED"):
-    os.environ["XLA_FLAGS"] = (
-        f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-    )
+    quick = "--xla_backend_optimization_level=0"
+    if version("jaxlib").startswith("0.10."):
+        quick += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="balal-tests-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -21,8 +23,21 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import hypothesis
 import jax
+import jaxtyping
 import numpy as np
 import pytest
+
+jaxtyped = jaxtyping.jaxtyped
+
+
+def jaxtyped_where_annotated(*, typechecker):
+    """The decorator that every function of balal gets in tests, for those that have annotations.
+    A function within a function is made, and would be decorated, at every call of the outer one."""
+    decorate = jaxtyped(typechecker=typechecker)
+    return lambda function: decorate(function) if function.__annotations__ else function
+
+
+jaxtyping.jaxtyped = jaxtyped_where_annotated
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from balal import xla
 from balal.kernels.distances import (
     middle,
     product_error,
@@ -232,7 +233,10 @@ def _distances(points: Float[Array, "n D"], others: Float[Array, "m D"]) -> Floa
         points, others, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST
     )
     lengths = squared_lengths(points)[:, None] + squared_lengths(others)[None, :]
-    return upper_bounds(lengths, products, num_features=points.shape[1])
+    bounds = upper_bounds(lengths, products, num_features=points.shape[1])
+    # Worked out once: the owner of a bound is the centre whose bound is equal to the smallest, and
+    # where XLA works a bound out anew for each use, it may round one of them otherwise.
+    return xla.opaque(bounds)
 
 
 def _put(bounds: Bounds, rows, changed: Bounds) -> Bounds:
