@@ -1,2 +1,11 @@
 """Experiment programs: each file says in its first line what it answers, and runs as
 `python -m experiments.<name>`."""
+
+import sys
+from importlib.util import find_spec
+
+from balal.host import install
+
+_MISSING = [name for name in ("matplotlib", "sklearn", "absl", "tqdm") if find_spec(name) is None]
+if _MISSING:
+    sys.exit(f"error: {', '.join(_MISSING)} is not installed: {install('experiments')}")

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # What defines a flag: `flags.DEFINE_list`, `_list` for short, `parser.add_argument`.
 DEFINES = re.compile(r"\bDEFINE_\w+$|^_(list|integer|float|string|bool|enum)$|\badd_argument$")
+FOLDERS = ("experiments", "benchmarks", "balal/cli")
 PROGRAMS = {"python", "balal", "mkdocs", "pre-commit", "pyright", "ruff", "taskset"}
 
 each_page = pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def known_extras() -> set[str]:
 
 
 def flags_of(path: Path, seen: frozenset[Path] = frozenset()) -> set[str]:
-    """The flags that a program defines, itself or in what it imports from its own folder."""
+    """The flags that a program defines, itself or in what it imports of the programs."""
     found: set[str] = {"help"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and DEFINES.search(ast.unparse(node.func)):
@@ -190,7 +191,7 @@ def flags_of(path: Path, seen: frozenset[Path] = frozenset()) -> set[str]:
             folder = ROOT / node.module.replace(".", "/")
             files = [folder.with_suffix(".py"), *(folder / f"{a.name}.py" for a in node.names)]
             for file in files:
-                own = file.is_relative_to(ROOT / path.relative_to(ROOT).parts[0])
+                own = any(file.is_relative_to(ROOT / name) for name in FOLDERS)
                 if own and file.exists() and file not in seen:
                     found |= flags_of(file, seen | {path, file})
     return found
@@ -198,8 +199,7 @@ def flags_of(path: Path, seen: frozenset[Path] = frozenset()) -> set[str]:
 
 @cache
 def all_flags() -> set[str]:
-    folders = ("experiments", "benchmarks", "balal/cli")
-    return set().union(*(flags_of(path) for name in folders for path in (ROOT / name).glob("*.py")))
+    return set().union(*(flags_of(path) for name in FOLDERS for path in (ROOT / name).glob("*.py")))
 
 
 def exists(name: str) -> bool:

@@ -80,6 +80,8 @@ def test_a_strict_type_checker_has_no_complaint_about_a_file_that_uses_every_pub
         capture_output=True,
         text=True,
     )
+    if not done.stdout.startswith("{"):
+        pytest.skip(f"pyright is not installed, or could not fetch its program: {done.stderr}")
     told = json.loads(done.stdout)
     assert told["summary"]["filesAnalyzed"] == 1
     assert [

@@ -25,7 +25,6 @@ on where it was.
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,28 +34,10 @@ import numpy as np
 from absl import flags
 
 import balal
-from balal import data
 from balal.cli import answers as answer_files
-from balal.cli import feature_files, images, output
+from balal.cli import choice as choices
+from balal.cli import images, output
 from balal.cli.contact_sheet import contact_sheet
-from balal.host import first_few
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is picked among, before it is known what a network sees in it.
-
-    Attributes:
-      name: for messages.
-      ids: of the rows: files, or whatever names they have.
-      photographs: what there is to look at, by the same ids in any order; None: nothing.
-      features: those that were given; None: the photographs are to be looked at.
-    """
-
-    name: str
-    ids: Sequence[str]
-    photographs: data.Images | None
-    features: feature_files.FeatureFile | None
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -108,68 +89,56 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     class_names = read_class_names(flag_values.source_classes)
     answer_files.refuse_to_lose(out / "picks.csv", answers)
     options = images.read_options(flag_values, words=words)
-    choice = read_choice(
+    choice = choices.read(
         options, flag_values.features, logits=flag_values.logits, ids=flag_values.ids
     )
-    rows_of = {name: row for row, name in enumerate(choice.ids)}
-    check_answers(choice, answers, budget=budget)
-
-    if choice.features is None:
-        assert choice.photographs is not None
-        kept, cache = images.extract(choice.photographs, options)
-        pool, origin = balal.pool(cache.features, scores=cache.scores), cache.manifest
-        seen_by = f"what {origin['source']} saw"
-    else:
-        kept, pool, origin = None, choice.features.pool, choice.features.files
-        seen_by = f"the features in {choice.name}"
-    default = "ent_inv_div" if pool.scores is not None and not answers else "posterior"
-    name = flag_values.strategy or default
-    source_classes = name_source_classes(pool, class_names)
+    choices.check_answers(choice, answers, budget=budget)
+    seen, row_of = choices.look(choice, options), choice.rows
+    default = "ent_inv_div" if seen.pool.scores is not None and not answers else "posterior"
+    strategy = flag_values.strategy or default
+    source_classes = name_source_classes(seen.pool, class_names)
     rows, reasons = pick(
-        name,
-        pool,
-        {rows_of[file]: label for file, label in answers.items()},
+        strategy,
+        seen.pool,
+        {row_of[file]: label for file, label in answers.items()},
         budget=budget,
         key=jax.random.key(seed),
         source_names=class_names,
     )
 
-    picked = [
-        dict(
-            rank=rank, file=choice.ids[row], label="", reason=why, source_class=source_classes[row]
-        )
-        for rank, (row, why) in enumerate(zip(rows, reasons, strict=True), start=1)
-    ]
-    answered = [
-        dict(
-            rank=None,
-            file=file,
+    def line(row: int, rank: int | None, label: str, reason: str) -> dict[str, Any]:
+        return dict(
+            rank=rank,
+            file=choice.ids[row],
             label=label,
-            reason="labelled",
-            source_class=source_classes[rows_of[file]],
+            reason=reason,
+            source_class=source_classes[row],
         )
-        for file, label in answers.items()
+
+    answered = [line(row_of[file], None, label, "labelled") for file, label in answers.items()]
+    picked = [
+        line(row, rank, "", reason)
+        for rank, (row, reason) in enumerate(zip(rows, reasons, strict=True), start=1)
     ]
     out.mkdir(parents=True, exist_ok=True)
     # Once more: somebody may have gone on labelling while the images were looked at.
     answer_files.refuse_to_lose(out / "picks.csv", answers)
     output.write_csv(out / "picks.csv", answered + picked)
     if choice.photographs is not None:
-        page = contact_sheet(choice.photographs, picked, f"{name} on {seen_by}")
+        page = contact_sheet(choice.photographs, picked, f"{strategy} on {seen.by}")
         output.write_text(out / "contact_sheet.html", page)
-    configuration = dict(strategy=name, budget=budget, seed=seed, versions=versions())
     results = dict(
         experiment="pick",
-        configuration=configuration,
-        features=origin,
+        configuration=dict(strategy=strategy, budget=budget, seed=seed, versions=versions()),
+        features=seen.made_from,
         skipped=list(choice.photographs.skipped) if choice.photographs else [],
         answers=answers,
         picks=picked,
     )
     output.write_json(out / "results.json", results)
-    print(summary(choice, picked, name, answers=len(answers), out=out))
-    if kept is not None:
-        print(f"What the network saw is kept in {kept}.")
+    print(summary(choice, picked, strategy, answers=len(answers), out=out))
+    if seen.kept is not None:
+        print(f"What the network saw is kept in {seen.kept}.")
 
 
 def read_answers(path: str | None) -> dict[str, str]:
@@ -188,59 +157,6 @@ def read_answers(path: str | None) -> dict[str, str]:
 def read_class_names(path: str | None) -> list[str]:
     """The names of the source classes, none where no file is named."""
     return [] if path is None else answer_files.read_text(Path(path)).splitlines()
-
-
-def read_choice(
-    options: images.ImageOptions,
-    features: str | None,
-    *,
-    logits: str | None = None,
-    ids: str | None = None,
-) -> Choice:
-    """What there is to choose among: photographs, features, or the features of photographs.
-
-    Raises: ValueError where there is neither, or it is not known which row belongs to which
-      photograph.
-    """
-    if features is None:
-        if logits or ids:
-            raise ValueError("--logits and --ids belong to rows of --features: name that file too")
-        if options.data_dir is None:
-            raise ValueError(
-                "--data_dir is missing: name the folder of photographs, or a file of --features"
-            )
-        photographs = images.read_pool(options, labelled=False)
-        return Choice(photographs.name, photographs.ids, photographs, None)
-    given = feature_files.read(features, logits=logits, ids=ids)
-    if options.data_dir is None:
-        return Choice(given.name, given.ids, None, given)
-    if not given.named:
-        raise ValueError(
-            f"{features} does not say which photograph each row is of: name the files in the order "
-            f"of its rows with --ids"
-        )
-    photographs = images.read_pool(options, labelled=False)
-    unknown = sorted(set(given.ids) - set(photographs.ids))
-    if unknown:
-        raise ValueError(
-            f"{features} has rows of files that are not in {photographs.name}: {first_few(unknown)}"
-        )
-    return Choice(photographs.name, given.ids, photographs, given)
-
-
-def check_answers(choice: Choice, answers: Mapping[str, str], *, budget: int) -> None:
-    """ValueError unless answers are of what there is to choose among, and enough is left."""
-    unknown = sorted(set(answers) - set(choice.ids))
-    if unknown:
-        raise ValueError(
-            f"--answers has labels of files that are not in {choice.name}: {first_few(unknown)}"
-        )
-    left = len(choice.ids) - len(answers)
-    if budget > left:
-        raise ValueError(
-            f"--budget asks for {budget} images, and {choice.name} has {left} that are not "
-            f"labelled: ask for fewer"
-        )
 
 
 def pick(
@@ -298,7 +214,12 @@ def versions() -> dict[str, str]:
 
 
 def summary(
-    choice: Choice, picked: Sequence[Mapping[str, Any]], name: str, *, answers: int, out: Path
+    choice: choices.Choice,
+    picked: Sequence[Mapping[str, Any]],
+    name: str,
+    *,
+    answers: int,
+    out: Path,
 ) -> str:
     """What is said at the end: the first picks with their reasons, and where everything is."""
     after = f", after {answers} answers" if answers else ""
