@@ -97,9 +97,44 @@ def network(tmp_path_factory):
         yield path
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="Run the slow tests, too.")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One worker for each core; none where a few tests are named, which would wait for them."""
+    from balal import host  # not before the hook that checks shapes and types is there
+
+    named = (
+        config.option.keyword or config.option.markexpr or config.args != config.getini("testpaths")
+    )
+    return 0 if named else host.cores()
+
+
+def pytest_collection_modifyitems(config, items):
     """Doctests belong to the quick part of the suite, which also runs against the oldest supported
-    versions."""
+    versions. Slow tests are left out unless they are asked for."""
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             item.add_marker(pytest.mark.quick)
+        if item.get_closest_marker("slow") and not config.option.slow:
+            item.add_marker(pytest.mark.skip(reason=SLOW))
+
+
+SLOW = "slow"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says in words what was left out, and how to run it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
+    slow = sum(reason.endswith(SLOW) for reason in reasons)
+    if slow:
+        terminalreporter.write_line(
+            f"{slow} slow tests were left out: python -m pytest --slow runs everything."
+        )
+    data = sum("no data at" in reason for reason in reasons)
+    if data:
+        terminalreporter.write_line(
+            f"{data} tests need the full features and weights: set BALAL_SHARED to their folder."
+        )
