@@ -101,6 +101,7 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="Run the slow tests, too.")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """One worker for each core; none where a few tests are named, which would wait for them."""
     from balal import host  # not before the hook that checks shapes and types is there
