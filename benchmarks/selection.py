@@ -507,11 +507,12 @@ def simulation(
     order, switched_at = np.asarray(result.indices), int(result.switched_at)
 
     def numpy() -> np.ndarray:
-        if isinstance(strategy, balal.Posterior):
-            # Of a posterior from the very beginning the first row is drawn.
-            begun = strategy.start if strategy.first else 1
+        if "posterior" in name:
+            # What goes before: its first strategy, or the row that it draws to begin with.
+            begun = sum(number for _, number in strategy.stages()[:-1]) or 1
+            typicality = np.asarray(pool.prepared["typicality"].value)
             return balancing.numpy_posterior(
-                points, labels, order, np.asarray(pool.typicality), begun, budget, classes
+                points, labels, order, typicality, begun, budget, classes
             )
         return balancing.numpy_balancing(
             points, labels, order, switched_at, budget, classes, naive=False
