@@ -230,7 +230,7 @@ def test_labels_that_were_not_passed_are_never_written_over(network, folder, tmp
 def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folder, tmp_path):
     start = balal.strategy("random+posterior").start
     for answers, told in (
-        (start - 1, "what its first strategy asks next"),
+        (start - 1, "drawn by chance"),
         (start, "worth most now; "),
     ):
         (tmp_path / "answers.csv").write_text(

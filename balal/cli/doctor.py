@@ -33,6 +33,7 @@ EXTRAS = {
     "experiments": "the experiments and benchmarks of a checkout",
     "peers": "other libraries in the benchmarks",
     "test": "the tests of a checkout",
+    "docs": "the documentation site of a checkout",
 }
 
 

@@ -185,7 +185,7 @@ class Balanced(Strategy):
         counts = np.asarray(memory.counts)
 
         def sentence(wanted: int) -> str:
-            known = f"{names.of_target(wanted)} ({plural(counts[wanted], 'label')})"
+            known = f"{names.of_target(wanted)} ({plural(int(counts[wanted]), 'label')})"
             return f"aimed at {known}, which is rare so far"
 
         return reasons_of_rule(sentence, self.first, memory.first, pool, labelled, picks, names)

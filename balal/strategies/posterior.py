@@ -311,7 +311,7 @@ class Posterior(Strategy):
         def sentence(wanted: int) -> str:
             if wanted < 0 or not counts[wanted]:
                 return "worth most now; like nothing labelled so far"
-            known = f"{names.of_target(wanted)} ({plural(counts[wanted], 'label')})"
+            known = f"{names.of_target(wanted)} ({plural(int(counts[wanted]), 'label')})"
             return f"worth most now; of what is labelled most like {known}"
 
         if self.first is None:
