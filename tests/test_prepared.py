@@ -66,7 +66,9 @@ def prepared(tmp_path_factory) -> Path:
     with_ids = {"image": image, "label": label, "id": features.Text()}
     prepare(
         place, "pets", {"train": 12, "test": 3}, with_ids,
-        lambda row: {"image": png(photo(row * 10, 3 + row % 2)), "label": row % 3, "id": f"pet_{row:03d}"},
+        lambda row: {
+            "image": png(photo(row * 10, 3 + row % 2)), "label": row % 3, "id": f"pet_{row:03d}"
+        },
     )  # fmt: skip
     prepare(place, "views", {"train": 4}, {"image": image}, lambda row: {"image": png(photo(row))})
     numbers = {
