@@ -24,7 +24,7 @@ from jaxtyping import Array, Int, Key
 
 from balal import check, labelled_set, preparation
 from balal.pools import checksums
-from balal.strategies.base import Names, Strategy, describe, member
+from balal.strategies.base import Names, Strategy, describe, member, plural
 from balal.types import Labelled, Pick, Pool, State, askable
 
 
@@ -382,7 +382,7 @@ def catch_up(strategy: Strategy, pool: Pool, state: State) -> tuple[Pool, State]
     old, new = len(state.withdrawn), pool.num_rows
     if new < old:
         raise ValueError(
-            f"the pool has {new} rows and had {old}: rows behind the lost ones have moved, and "
+            f"the pool has {plural(new, 'row')} and had {old}: rows behind the lost ones have moved, and "
             f"their labels with them; say where every old row is now by balal.remap(state, indices, "
             f"num_rows={new})"
         )

@@ -1,14 +1,18 @@
-"""How long does a whole simulation take with the balancing rules, beside NumPy doing the same?
+r"""How long does a whole simulation take with the balancing rules, compared with NumPy?
 
-    python -m benchmarks.balancing                          17,168 x 1,280, 100 classes, b = 2,000; some minutes on two cores
+    python -m benchmarks.balancing        17,168 x 1,280, 100 classes, b = 2,000; some minutes on
+                                          two cores
     python -m benchmarks.balancing --rows=2000 --size=64 --budget=200 --repeats=1
-    python -m benchmarks.balancing --rows=1000000 --size=512 --num_classes=1000 --budget=1000 --rule=balance --picks=20 --naive_picks=0
-    python -m benchmarks.balancing --features=full.npz      a file with `pool_features` or `features`, and `pool_labels` or `labels`
+    python -m benchmarks.balancing --rows=1000000 --size=512 --num_classes=1000 --budget=1000 \
+        --rule=balance --picks=20 --naive_picks=0
+    python -m benchmarks.balancing --features=full.npz
+                                          a file with `pool_features` or `features`, and
+                                          `pool_labels` or `labels`
 
 Every rival follows the same random order until the same rule takes over: balancing (`min`, patience
-3), or the posterior as it is by default. The picks are compared, and the memory that the compiled
-program needs besides its inputs is told. Times are medians of repeats, of one process, so read the
-ratios.
+3), or the posterior with its defaults. The picks are compared, and the memory that the compiled
+program needs besides its inputs is reported. Times are medians of repeats in one process, so read
+the ratios.
 """
 
 from typing import Any
@@ -120,9 +124,9 @@ def numpy_posterior(
     )
     columns, counts = np.zeros((budget, len(units)), np.float32), np.zeros(num_classes, np.float32)
     preference, free, picks = 1 - rule.typical * (1 - typicality), np.ones(len(units), bool), []
-    for place in range(budget):
-        if place < begun:
-            pick = int(order[place])
+    for step in range(budget):
+        if step < begun:
+            pick = int(order[step])
         else:
             positive = np.maximum(mean, 0)
             explained = np.minimum(positive.sum(axis=0), 1)
@@ -137,15 +141,15 @@ def numpy_posterior(
         counts[label] += 1
         picks.append(pick)
         deviation = np.sqrt(variance[pick] + np.float32(rule.noise))
-        step = (
-            np.exp((units @ units[pick] - 1) / bandwidth) - columns[:place, pick] @ columns[:place]
+        column = (
+            np.exp((units @ units[pick] - 1) / bandwidth) - columns[:step, pick] @ columns[:step]
         )
-        step /= deviation
+        column /= deviation
         surprise = -mean[:, pick]
         surprise[label] += 1
-        mean += np.outer(surprise / deviation, step)
-        variance = np.maximum(variance - step * step, 0)
-        columns[place] = step
+        mean += np.outer(surprise / deviation, column)
+        variance = np.maximum(variance - column * column, 0)
+        columns[step] = column
     return np.array(picks)
 
 
@@ -188,9 +192,9 @@ def balancing_table(
             seconds, found = common.timed(
                 lambda naive=naive, picks=picks: rival(naive, picks), 1 if naive else FLAGS.repeats
             )
-            same = f"{np.mean(found == order[: len(found)]):.1%} of the picks at the same place"
-            told = same + (f" (of {picks}, extrapolated)" if picks < left else "")
-            programs.append((name, setup + (seconds - setup) / picks * left, left, told))
+            note = f"{np.mean(found == order[: len(found)]):.1%} of the picks in the same position"
+            note += f" (of {picks}, extrapolated)" if picks < left else ""
+            programs.append((name, setup + (seconds - setup) / picks * left, left, note))
     return common.table(f"Balancing, {title}, from label {switched_at:,} on", rows(programs))
 
 
@@ -243,7 +247,10 @@ def timed_simulation(
         jax.jit(simulate).lower(pool, labels.astype(np.int32), jax.random.key(0)).compile()
     )
     table = len(labels) * num_classes * 4
-    note = f"first call with compilation {compiling:.1f} s; extra memory {extra / 1e6:.1f} MB, {extra / table:.2f} x [N, C]"
+    note = (
+        f"first call with compilation {compiling:.1f} s; extra memory {extra / 1e6:.1f} MB, "
+        f"{extra / table:.2f} x [N, C]"
+    )
     seconds, result = common.timed(run, FLAGS.repeats)
     return result, seconds, note
 

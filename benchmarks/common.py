@@ -16,7 +16,7 @@ from balal import host
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 3, "Timed runs of each program.", lower_bound=1)
-flags.DEFINE_string("features", None, "An .npz file to use in place of a synthetic pool.")
+flags.DEFINE_string("features", None, "An .npz file to use instead of a synthetic pool.")
 flags.DEFINE_string(
     "out", None, "Folder for a .json file of all figures; without it they are only printed."
 )

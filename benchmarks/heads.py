@@ -1,18 +1,23 @@
 """How long does it take to fit heads with cross-validation, beside scikit-learn, and are they as
 good?
 
-    python -m benchmarks.heads --quick                      500 x 128, 20 classes, 3 folds, under a minute
-    python -m benchmarks.heads                              2,000 x 1,280, 100 classes, 10 folds, seven values of C; many minutes
-    python -m benchmarks.heads --features=full.npz          a file with `pool_features` and `pool_labels`, `test_features` and `test_labels`
-    taskset -c 0 python -m benchmarks.heads                 on one core, in processor time: what else runs does not count
+    python -m benchmarks.heads --quick                  500 x 128, 20 classes, 3 folds, under a
+                                                        minute
+    python -m benchmarks.heads                          2,000 x 1,280, 100 classes, 10 folds, seven
+                                                        values of C; many minutes
+    python -m benchmarks.heads --features=full.npz      a file with `pool_features`, `pool_labels`,
+                                                        `test_features` and `test_labels`
+    taskset -c 0 python -m benchmarks.heads             on one core, in processor time, which other
+                                                        processes do not add to
 
-Ours solves every class, fold and value of C by one program, and the fit with all rows besides.
-scikit-learn fits fold after fold: each value of C is timed on the first fold alone and multiplied
-by their number. Its SVM has the faster of two solvers for these shapes, `dual="auto"`, at its own
-tolerance, its softmax regression 1e-6: at its own the objective of C = 100 is an eighth above the
-least. Objectives are of the first fold, in float64, summed over the classes; accuracies of its
-held-out rows. A row of one C is a cross-validation with that alone, from nothing; in the last one,
-all, ours warms each up by the one before. Features are divided by their norms.
+Ours solves every class, fold and value of C, and the fit to all rows, in one program. scikit-learn
+fits fold after fold: each value of C is timed on the first fold alone and multiplied by the number
+of folds. Its SVM uses the faster of two solvers for these shapes, `dual="auto"`, at its own
+tolerance, its softmax regression 1e-6: at its own, the objective of C = 100 is an eighth above the
+minimum. Objectives are those of the first fold, in float64, summed over the classes; accuracies are
+on its held-out rows. A row of one C is a cross-validation with that alone, from scratch; in the
+last row, `all`, ours starts each value of C from the solution of the one before. Features are
+divided by their norms.
 """
 
 import warnings
@@ -119,7 +124,8 @@ def compare(
         }
         | {"held-out accuracy, ours - its, points": None, "converged": str(fitted.converged)}
     )
-    title = f"{name}, {len(rows):,} x {rows.shape[1]:,}, {len(np.unique(labels))} classes, {folds} folds"
+    classes = len(np.unique(labels))
+    title = f"{name}, {len(rows):,} x {rows.shape[1]:,}, {classes} classes, {folds} folds"
     return common.table(title, table)
 
 

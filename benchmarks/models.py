@@ -6,7 +6,7 @@
 
 Random weights, evaluation mode, every image at the network's own size. PyTorch computes the same
 network channels-last, its batch norms folded into the convolutions, and has to give the same
-logits. Times are medians of repeats, of one process, so read the ratios.
+logits. Times are medians of repeats in one process, so read the ratios.
 """
 
 from functools import partial
@@ -83,9 +83,9 @@ def torch_network(source: sources.Source, params: dict[str, Any]) -> Any:
         strided = 1 if source.network.bottleneck else 0
         for number, block in params["blocks"].items():
             stride, inner = 2 if number in starts else 1, images
-            for place, unit in block["units"].items():
-                inner = convolve(inner, unit, stride=stride if place == strided else 1)
-                if place + 1 < len(block["units"]):
+            for index, unit in block["units"].items():
+                inner = convolve(inner, unit, stride=stride if index == strided else 1)
+                if index + 1 < len(block["units"]):
                     inner = functional.relu(inner, inplace=True)
             shortcut = (
                 convolve(images, block["shortcut"], stride=stride)

@@ -1,17 +1,23 @@
-"""How long does selection take, beside the programs that others would use for it?
+"""How long does selection take, compared with the programs that others would use for it?
 
     python -m benchmarks.selection --quick                  small pools, under a minute
-    python -m benchmarks.selection                          the sizes of record, beside NumPy and a JAX loop; many minutes
-    python -m benchmarks.selection --peers                  also beside torch, scikit-learn, faiss and other libraries that do the same
-    python -m benchmarks.selection --only=scores,nearest    some of k_center, scores, nearest, k_means, k_means_plus_plus, diversify, small
-    python -m benchmarks.selection --device                 ours alone on the default device, for an accelerator
-    taskset -c 0 python -m benchmarks.selection             on one core, in processor time: what else runs does not count
+    python -m benchmarks.selection                          full sizes, beside NumPy and a JAX loop;
+                                                            many minutes
+    python -m benchmarks.selection --peers                  also beside torch, scikit-learn, faiss
+                                                            and other libraries that do the same
+    python -m benchmarks.selection --only=scores,nearest    some of k_center, scores, nearest,
+                                                            k_means, k_means_plus_plus, diversify,
+                                                            small
+    python -m benchmarks.selection --device                 ours alone on the default device, for
+                                                            an accelerator
+    taskset -c 0 python -m benchmarks.selection             on one core, in processor time, which
+                                                            other processes do not add to
 
 All programs of a table run in turn in one process, round after round, so read the ratios, which are
-of the shortest times. The loops of k-center take as long for each pick: they are timed on a few and
-extrapolated. `python -m pip install -e '.[peers]'` brings what `--peers` looks for; what is not
-there is left out. MB is the memory that the compiled program takes beside its arguments. The last
-table, small, is of 1,000 rows and tells what a whole call costs, its checks and its dispatch
+of the shortest times. The loops of k-center take equally long for each pick, so they are timed on a
+few and extrapolated. `python -m pip install -e '.[peers]'` installs what `--peers` looks for; what
+is missing is left out. MB is the memory that the compiled program takes besides its arguments. The
+last table, small, is of 1,000 rows and shows what a whole call costs, its checks and its dispatch
 included.
 """
 
@@ -187,7 +193,8 @@ def k_center(name: str, points: np.ndarray, budget: int) -> Workload:
     def quality(result, ours):
         if isinstance(result, balal.kernels.k_center.Centers):
             return f"radius {float(result.radii[-1]):.5g}"
-        return f"{np.mean(np.asarray(result) == np.asarray(ours.indices)[: len(result)]):.1%} of the picks at the same place"
+        equal = np.mean(np.asarray(result) == np.asarray(ours.indices)[: len(result)])
+        return f"{equal:.1%} of the picks in the same position"
 
     title = f"Greedy k-center, {name}, {len(points):,} x {points.shape[1]:,}, b = {budget:,}"
     return Workload(
@@ -201,8 +208,8 @@ def k_center(name: str, points: np.ndarray, budget: int) -> Workload:
 
 
 def numpy_k_center(points: np.ndarray, picks: int) -> np.ndarray:
-    """The strongest loop known: norms are kept, everything is in place; the mean goes first, or the
-    products would cancel."""
+    """The fastest loop known: norms are stored, everything is computed in place. The mean is
+    subtracted first, or the products would cancel."""
     points = points - points.mean(axis=0)
     norms = np.einsum("nd,nd->n", points, points)
     nearest, rows = np.full(len(points), np.inf, np.float32), [0]
@@ -224,11 +231,11 @@ def jax_k_center(points: jax.Array, picks: int) -> jax.Array:
     points -= jnp.mean(points, axis=0)[None, :]
     norms = jnp.sum(jnp.square(points), axis=1)
 
-    def pick(place, carry):
+    def pick(step, carry):
         nearest, rows = carry
-        row = jnp.where(place == 0, 0, jnp.argmax(nearest)).astype(jnp.int32)
+        row = jnp.where(step == 0, 0, jnp.argmax(nearest)).astype(jnp.int32)
         nearest = jnp.minimum(nearest, norms + norms[row] - 2 * (points @ points[row]))
-        return nearest.at[row].set(-jnp.inf), rows.at[place].set(row)
+        return nearest.at[row].set(-jnp.inf), rows.at[step].set(row)
 
     carry = jnp.full(len(points), jnp.inf, jnp.float32), jnp.full(len(points), -1, jnp.int32)
     return jax.lax.fori_loop(0, picks, pick, carry)[1]
@@ -470,10 +477,10 @@ def diversify(rows: int, classes: int, budget: int) -> Workload:
 
     def numpy() -> np.ndarray:
         by_class = np.lexsort((values, predicted))
-        grouped, places = predicted[by_class], np.arange(rows)
+        grouped, positions = predicted[by_class], np.arange(rows)
         opens = np.r_[True, grouped[1:] != grouped[:-1]]
         turn = np.empty(rows, np.int64)
-        turn[by_class] = places - np.maximum.accumulate(np.where(opens, places, 0))
+        turn[by_class] = positions - np.maximum.accumulate(np.where(opens, positions, 0))
         return np.lexsort((values, turn))[:budget]
 
     def ours(values, predicted):
@@ -481,7 +488,8 @@ def diversify(rows: int, classes: int, budget: int) -> Workload:
 
     def quality(result, ours):
         return (
-            f"{np.mean(np.asarray(result) == np.asarray(ours)):.1%} of the picks at the same place"
+            f"{np.mean(np.asarray(result) == np.asarray(ours)):.1%} of the picks in the same "
+            f"position"
         )
 
     title = f"Diversify, {rows:,} rows, {classes:,} classes, b = {budget:,}"
@@ -521,7 +529,7 @@ def simulation(
     title = f"Simulate {name}, {len(points):,} x {points.shape[1]:,}, C = {classes}, b = {budget}"
 
     def quality(result, _):
-        return f"{np.mean(result == order):.1%} of the picks at the same place"
+        return f"{np.mean(result == order):.1%} of the picks in the same position"
 
     return Workload(
         title,

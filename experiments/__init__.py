@@ -1,4 +1,4 @@
-"""Experiment programs: each file says in its first line what it answers, and runs as
+"""Experiment programs. Each file's first line says what question it answers; it runs as
 `python -m experiments.<name>`."""
 
 import sys

@@ -1,23 +1,26 @@
-"""Does a balancing rule buy better labels, on many pools, with statistics?
+r"""Does a balancing rule buy better labels, on many pools, with statistics?
 
 Every strategy buys labels alone and with each rule, on several pools, at several budgets, in paired
 runs: run s draws 80 % of the pool, the same rows for every strategy and rule. A linear SVM is
 trained on what was bought and tested on a balanced test set. Two oracles peek at the labels and
-tell what a rule could gain at most.
+show the most that a rule could gain.
 
-    python -m experiments.compare --quick                            every table and plot in a minute and a half
-    python -m experiments.compare                                    the whole comparison, ten runs a cell
-    python -m experiments.compare --pools=digits --strategies=random,core_set --rules=balance,oracle_all --out=results/digits
-    python -m experiments.compare --pools= --features=mine.npz,yours_pool.npz --budgets=100,400 --seeds=12 --out=results/ours
-    python -m experiments.compare --pools=lite0 --target=3,17,80 --at_least=10 --out=results/three_classes
+    python -m experiments.compare --quick            every table and plot in a minute and a half
+    python -m experiments.compare                    the whole comparison, ten runs a cell
+    python -m experiments.compare --pools=digits --strategies=random,core_set \
+        --rules=balance,oracle_all --out=results/digits
+    python -m experiments.compare --pools= --features=mine.npz,yours_pool.npz \
+        --budgets=100,400 --seeds=12 --out=results/ours
+    python -m experiments.compare --pools=lite0 --target=3,17,80 --at_least=10 \
+        --out=results/three_classes
 
-Read the table of gains first: a star is a difference that an exact paired test, corrected for the
-number of cells, does not leave to chance. Runs share one pool, so the tests speak about draws from
-that pool; look for what holds on all of them.
+Read the table of gains first: a star marks a difference that is significant by an exact paired
+test, corrected for the number of cells. Runs share one pool, so the tests speak about draws from
+that pool; look for what holds on all pools.
 
 Written to --out: table.md, results.json (every number and every picked row), results.csv,
-accuracy.png, gain.png, timings.json, and cells/, the finished parts with which a killed run goes
-on. The same seed gives the same files, byte for byte, times aside.
+accuracy.png, gain.png, timings.json, and cells/, the finished parts from which a killed run
+resumes. The same seed gives the same files, byte for byte, times aside.
 """
 
 import dataclasses
@@ -56,7 +59,7 @@ from experiments.common.oracles import ORACLES, oracle
 
 KNOWN_RULES = ("none", *RULES, *ORACLES)
 _DEFAULT = ["random", "ent_inv_div", "lc_inv_div", "core_set", "posterior"]
-# Apart from the other programs' flags, which have the same names.
+# Separate from the other programs' flags, which have the same names.
 FLAGS = flags.FlagValues()
 _list, _integer, _string, _bool = (
     partial(define, flag_values=FLAGS)
@@ -78,7 +81,7 @@ _STRATEGIES = _list(
 _RULES = _list(
     "rules",
     list(KNOWN_RULES),
-    "What takes over at the switch; `none` is always there to compare with.",
+    "What takes over at the switch; `none` is always included for comparison.",
 )
 _BUDGETS = _list(
     "budgets",
@@ -88,7 +91,7 @@ _BUDGETS = _list(
 _SIZE = _integer(
     "size",
     1,
-    "Rows asked at a time; the rows of a query are all chosen before the first answer.",
+    "Query size: rows asked at a time, all chosen before the first answer.",
     lower_bound=1,
 )
 _SEEDS = _integer(
@@ -98,11 +101,11 @@ _SEEDS = _integer(
     lower_bound=2,
     upper_bound=statistics.MOST_RUNS,
 )
-_SEED = _integer("seed", 0, "What all chance is drawn from.", lower_bound=0)
+_SEED = _integer("seed", 0, "Seed of everything random.", lower_bound=0)
 _TARGET = _list(
     "target",
     None,
-    "Class ids that matter; strategies that know a target aim at them. Default: all classes.",
+    "Class ids that matter; strategies that can aim at classes aim at these. Default: all classes.",
 )
 _AT_LEAST = _integer(
     "at_least",
@@ -116,7 +119,7 @@ _QUICK = _bool(
     "Fewer seeds, strategies, rules, pools and budgets wherever no flag says otherwise.",
 )
 _OUT = _string("out", "results/compare", "Folder for everything that is written.")
-_FRESH = _bool("fresh", False, "Throw away the finished cells in --out.")
+_FRESH = _bool("fresh", False, "Delete the finished cells in --out first.")
 _WORKERS = _integer(
     "workers",
     None,
@@ -126,7 +129,7 @@ _WORKERS = _integer(
 
 BUDGETS = {"digits": (20, 50, 100, 200)}
 ELSEWHERE = (100, 200, 500, 1000, 2000)
-# What --quick puts in the place of a default, where the default has it at all.
+# What --quick uses instead of a default, as far as the default includes it.
 QUICK = {
     "pools": ("lite0", "digits"),
     "strategies": ("random", "ent_inv_div", "posterior"),
@@ -140,8 +143,8 @@ SHARE = 0.8
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """The part of a pool that one run sees, rows rising, and the run's chance: for strategies and
-    for the oracles."""
+    """The part of a pool that one run sees, its rows in ascending order, and the run's keys: for
+    strategies and for the oracles."""
 
     whole: balal.Pool
     rows: np.ndarray
@@ -154,7 +157,7 @@ class Draw:
         return jax.tree.map(lambda leaf: leaf[self.rows], self.whole)
 
     def prepared_for(self, strategy: balal.Strategy) -> balal.Pool:
-        """The pool with what the strategy prepares of it, worked out once for all its runs."""
+        """The pool with what the strategy prepares for it, worked out once for all its runs."""
         prepared = self.kept | self.pool.prepared
         pool = balal.prepare(strategy, dataclasses.replace(self.pool, prepared=prepared))
         self.kept.update(pool.prepared)
@@ -163,8 +166,17 @@ class Draw:
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-    """One pool and what is compared on it. target: the class ids that matter. left_out: strategies
-    that want scores it does not have."""
+    """One pool and what is compared on it.
+
+    Attributes:
+      name: of the pool.
+      dataset: its features and labels, and the test set.
+      strategies: those that are compared.
+      left_out: strategies that need scores, which this pool does not have.
+      budgets: in ascending order.
+      target: the class ids that matter.
+      draws: one for each run.
+    """
 
     name: str
     dataset: datasets.Dataset
@@ -251,9 +263,9 @@ def main(_: Sequence[str]) -> None:
         load=load, select=selection, select_by_rule=parts, wait_for_heads=waiting, write=writing
     )
     cells.write(out, "timings", timings | dict(fitting_in_workers=round(seconds_of_fitting, 1)))
-    told = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in parts.items())
+    by_rule = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in parts.items())
     print(
-        f"\nTime: load {load} s, select and compile {selection} s ({told}), wait for heads "
+        f"\nTime: load {load} s, select and compile {selection} s ({by_rule}), wait for heads "
         f"{waiting} s (fitting took "
         f"{seconds_of_fitting:.0f} s in {processes} workers), statistics and files {writing} s; "
         f"together {clock[-1] - clock[0]:.0f} s. "
@@ -298,7 +310,9 @@ def _contest(name: str, dataset: datasets.Dataset, strategies: Sequence[str]) ->
     if left_out:
         _note(f"{name} has no source scores: {', '.join(left_out)} left out there")
     if len(left_out) == len(strategies):
-        raise ValueError(f"every one of --strategies needs source scores, and {name} has none")
+        raise ValueError(
+            f"all of --strategies need source scores, but {name} has none: choose others"
+        )
     kept = round(SHARE * len(dataset.labels))
     if _BUDGETS.value is not None:
         budgets = program.numbers("budgets", _BUDGETS.value, int)
@@ -331,16 +345,16 @@ def _contest(name: str, dataset: datasets.Dataset, strategies: Sequence[str]) ->
 
 
 def _target(name: str, dataset: datasets.Dataset) -> list[int]:
-    """The classes that matter, rising; all of them by default."""
+    """The classes that matter, in ascending order; all of them by default."""
     if _TARGET.value is None:
         return list(range(dataset.num_classes))
     if not _TARGET.value or not all(value.isdecimal() for value in _TARGET.value):
         raise ValueError(
-            f"--target takes class ids with commas between them, got {','.join(_TARGET.value)!r}"
+            f"--target takes class ids separated by commas, got {','.join(_TARGET.value)!r}"
         )
     target = sorted({int(value) for value in _TARGET.value})
     tested = np.bincount(dataset.test_labels, minlength=dataset.num_classes)
-    missing = [place for place in target if place >= dataset.num_classes or not tested[place]]
+    missing = [label for label in target if label >= dataset.num_classes or not tested[label]]
     if missing:
         raise ValueError(
             f"--target names class {missing[0]}, and {name} tests no such class of its "
@@ -360,7 +374,7 @@ def _draw(pool: balal.Pool, kept: int, seed: int) -> Draw:
 
 
 def value_of(flag: str) -> Any:
-    """The value of a flag, where it was left at its default and --quick is given: the quick one."""
+    """The value of a flag; the quick one where --quick is given and the flag is not."""
     holder = FLAGS[flag]
     if not (_QUICK.value and holder.using_default_value):
         return holder.value
@@ -372,13 +386,13 @@ def value_of(flag: str) -> Any:
 
 
 def ordered(contest: Contest) -> list[str]:
-    """The strategies that do not look at answers: a rule may take over from them. The others stand
-    alone."""
+    """The strategies that do not look at answers, so that a rule may take over from them. The
+    others stand alone."""
     return [name for name in contest.strategies if not member(balal.strategy(name), "adaptive")]
 
 
 def configuration(contest: Contest) -> dict[str, Any]:
-    """Everything that the cells of a pool depend on beside what their names tell."""
+    """Everything that the cells of a pool depend on, apart from what their names say."""
     settings = dict(seed=_SEED.value, share=SHARE, size=_SIZE.value, C=workers.Setting(1).C)
     return (
         dict(files=contest.dataset.files)
@@ -471,7 +485,7 @@ def consult(
 
 
 def aimed(contest: Contest, strategy: balal.Strategy) -> balal.Strategy:
-    """The strategy, told the target classes where it can be told."""
+    """The strategy, aimed at the target classes where it can be."""
     if _TARGET.value is None:
         return strategy
     weights = tuple(float(label in contest.target) for label in range(contest.dataset.num_classes))
@@ -504,9 +518,9 @@ def gather(
             float(
                 np.mean(
                     [
-                        run["recalls"][place]
-                        for place in targets[run["pool"]]
-                        if run["recalls"][place] is not None
+                        run["recalls"][label]
+                        for label in targets[run["pool"]]
+                        if run["recalls"][label] is not None
                     ]
                 )
             ),
@@ -609,7 +623,7 @@ def draw_plots(out: Path, result: dict[str, Any], contests: Sequence[Contest]) -
     if gains:
         plots.rule_gains(out / "gain.png", gains, rows=rows, columns=columns)
     else:
-        # One that an earlier run left here would not belong to these tables.
+        # A plot that an earlier run left here would not belong to these tables.
         (out / "gain.png").unlink(missing_ok=True)
 
 

@@ -1,12 +1,13 @@
-"""Which classifier makes the most of imbalanced labels? Heads, and rules against the imbalance, on
+r"""Which classifier makes the most of imbalanced labels? Heads, and rules against the imbalance, on
 the same labelled sets.
 
-    python -m experiments.heads                                     the embedded CIFAR-100; five minutes on two cores
+    python -m experiments.heads          the embedded CIFAR-100; five minutes on two cores
     python -m experiments.heads --budgets=2000 --seeds=5 --out=results/heads
-    python -m experiments.heads --data_dir=photos/ --budgets=100 --heads=svm,logistic+balanced_softmax
+    python -m experiments.heads --data_dir=photos/ --budgets=100 \
+        --heads=svm,logistic+balanced_softmax
 
-Every strategy buys labels as in experiments.one_shot; on each labelled set every head is fitted,
-and judged by balanced accuracy on the balanced test set. C is chosen by cross-validation on the
+Every strategy buys labels as in experiments.one_shot; every head is fitted to each labelled set and
+judged by balanced accuracy on the balanced test set. C is chosen by cross-validation on the
 labelled set where several are given.
 
 Expect: the rules add up to eight points after `random` and up to four after balancing,
@@ -39,7 +40,7 @@ from experiments.common import (
     report,
 )
 
-# Apart from the other programs' flags, which have the same names.
+# Separate from the other programs' flags, which have the same names.
 FLAGS = flags.FlagValues()
 images.define_flags(FLAGS)
 _STRATEGIES = flags.DEFINE_list(
@@ -52,12 +53,12 @@ _SEEDS = flags.DEFINE_integer(
     "seeds", 3, "Runs of each strategy.", lower_bound=1, flag_values=FLAGS
 )
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "What all chance is drawn from.", lower_bound=0, flag_values=FLAGS
+    "seed", 0, "Seed of everything random.", lower_bound=0, flag_values=FLAGS
 )
 _HEADS = flags.DEFINE_list(
     "heads",
     ["all"],
-    "What to compare: all that fit to features, or some by name.",
+    "What to compare: all that can be fitted to features, or some by name.",
     flag_values=FLAGS,
 )
 _C = flags.DEFINE_list(
@@ -70,7 +71,7 @@ _FOLDS = flags.DEFINE_integer(
     "folds", 10, "Folds of that cross-validation.", lower_bound=2, flag_values=FLAGS
 )
 _FEATURES = flags.DEFINE_string(
-    "features", None, "As of experiments.one_shot. Default: embedded CIFAR-100.", flag_values=FLAGS
+    "features", None, "As for experiments.one_shot. Default: embedded CIFAR-100.", flag_values=FLAGS
 )
 _OUT = flags.DEFINE_string(
     "out", "results/heads", "Folder for everything that is written.", flag_values=FLAGS
@@ -78,8 +79,7 @@ _OUT = flags.DEFINE_string(
 
 
 def main(_: Sequence[str]) -> None:
-    # The heads that train the network take hours without an accelerator: they are compared where
-    # they are asked for.
+    # Heads that train the network take hours without an accelerator, so they run only on request.
     of_features = [name for name in classifiers.HEADS if name not in classifiers.OF_IMAGES]
     names = (
         of_features
@@ -100,7 +100,7 @@ def main(_: Sequence[str]) -> None:
     )
     if budgets[-1] > len(dataset.labels):
         raise ValueError(
-            f"--budgets goes up to {budgets[-1]}, and the pool has only {len(dataset.labels)} rows"
+            f"--budgets goes up to {budgets[-1]}, but the pool has only {len(dataset.labels)} rows"
         )
     pool, ((features, _), (tests, answers)) = datasets.pool(dataset), datasets.scaled(dataset)
     configuration = dict(

@@ -1,17 +1,24 @@
-"""Which acquisition function buys the labels that train the best classifier, and what does
+r"""Which acquisition function buys the labels that train the best classifier, and what does
 balancing them add? (one-shot scenario)
 
 A whole budget of labels is bought from a long-tailed pool, a linear SVM is trained on them and
 tested on a balanced test set: before and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu,
 Hudelot, WACV 2020, beside the figures printed there for CIFAR-100.
 
-    python -m experiments.one_shot                                   the embedded CIFAR-100, two minutes on two cores
-    python -m experiments.one_shot --strategies=all --rules=none,balance,balance_printed --out=results/all
-    python -m experiments.one_shot --strategies=ent_inv_div --budgets=250 --seeds=1 --out=results/quick
-    python -m experiments.one_shot --features=mine.npz --classifier=my_network.safetensors --full --out=results/mine
-    python -m experiments.one_shot --dataset=cifar100 --data_dir=~/tensorflow_datasets --source=efficientnet_lite0 --out=results/cifar100
-    python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --full --out=results/photos     a directory for each class
-    python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --head=auto --epochs=20     SVM or fine-tuning, as is better
+    python -m experiments.one_shot           the embedded CIFAR-100, two minutes on two cores
+    python -m experiments.one_shot --strategies=all --rules=none,balance,balance_printed \
+        --out=results/all
+    python -m experiments.one_shot --strategies=ent_inv_div --budgets=250 --seeds=1 \
+        --out=results/quick
+    python -m experiments.one_shot --features=mine.npz --classifier=my_network.safetensors \
+        --full --out=results/mine
+    python -m experiments.one_shot --dataset=cifar100 --data_dir=~/tensorflow_datasets \
+        --source=efficientnet_lite0 --out=results/cifar100
+
+With photographs in a directory for each class, and with the better of SVM and fine-tuning:
+
+    python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --full --out=results/photos
+    python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --head=auto --epochs=20
 
 Expect, from the first: `ent` finds the fewest classes and is the least balanced; `ent_inv_div` is
 four points more accurate than `random` at 500 labels; balancing lowers the imbalance ratio
@@ -19,7 +26,7 @@ everywhere, by a third to a half, and adds up to ten points of accuracy, most to
 them, the posterior is at 42 to 44 % with 500 labels.
 
 Written to --out: results.json (every number and every picked row), results.csv, table.md, plots,
-timings.json, and cells/, the finished parts with which a killed run goes on. The same seed gives
+timings.json, and cells/, the finished parts from which a killed run resumes. The same seed gives
 the same files, byte for byte, timings.json and the seconds in cells/ aside.
 """
 
@@ -76,7 +83,7 @@ _SEEDS = flags.DEFINE_integer(
     "Runs of the strategies that use chance; run s has the same key for each of them.",
     lower_bound=1,
 )
-_SEED = flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
 _FEATURES = flags.DEFINE_string(
     "features",
     None,
@@ -100,14 +107,14 @@ _CLASSIFIER = flags.DEFINE_string(
 _TEST_SHARE = flags.DEFINE_float(
     "test_share",
     0.2,
-    "Of images without a test set: the share of every class that is held out for one.",
+    "For images without a test set: the share of every class that is held out for one.",
     0,
     0.9,
 )
 _POOL_ROWS = flags.DEFINE_integer(
     "pool_rows",
     None,
-    "Keep only the first so many rows of the pool, for a quick look.",
+    "Keep only this many rows of the pool, the first ones, for a quick look.",
     lower_bound=1,
 )
 _HEAD = flags.DEFINE_enum(
@@ -115,7 +122,7 @@ _HEAD = flags.DEFINE_enum(
     "svm",
     classifiers.PLAIN,
     "The classifier that is fitted to the labels: finetune trains the whole network on the "
-    "images, auto is the svm or that, whichever "
+    "images, auto is the svm or finetune, whichever "
     "cross-validation on the labelled set prefers.",
 )
 _REBALANCE = flags.DEFINE_string(
@@ -129,15 +136,15 @@ _C = flags.DEFINE_list(
 )
 _FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)
 _EPOCHS = flags.DEFINE_integer(
-    "epochs", 60, "Of fine-tuning: passes over the labelled images.", lower_bound=1
+    "epochs", 60, "For fine-tuning: passes over the labelled images.", lower_bound=1
 )
 _LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", 0.01, "Of fine-tuning: the learning rate at first.", 0
+    "learning_rate", 0.01, "For fine-tuning: the initial learning rate.", 0
 )
 _TUNED_SIZE = flags.DEFINE_integer(
     "tuned_size",
     None,
-    "Of fine-tuning: pixels of a side that the network sees. Default: as the source model; fewer "
+    "For fine-tuning: pixels a side that the network sees. Default: as for the source model; fewer "
     "are faster.",
     32,
 )
@@ -149,10 +156,10 @@ _THRESHOLDING = flags.DEFINE_bool(
 _FULL = flags.DEFINE_bool(
     "full",
     False,
-    "Fit the head to the whole pool too: G_AL needs it where it is not known yet. Takes minutes.",
+    "Fit the head to the whole pool too, which G_AL needs if it is not known yet; takes minutes.",
 )
 _OUT = flags.DEFINE_string("out", "results/one_shot", "Folder for everything that is written.")
-_FRESH = flags.DEFINE_bool("fresh", False, "Throw away the finished cells in --out.")
+_FRESH = flags.DEFINE_bool("fresh", False, "Delete the finished cells in --out first.")
 _WORKERS = flags.DEFINE_integer(
     "workers",
     None,
@@ -162,11 +169,11 @@ _WORKERS = flags.DEFINE_integer(
 
 # Balanced test accuracy, in percent, of the same head (C = 10) and all labels of the pool, by where
 # the features came from (`Dataset.origin`). `--full --strategies=random --rules=none --seeds=1`
-# computes it anew.
+# computes it again.
 FULL_ACCURACY = {"99c88c48+67ecd5a2": 58.62, "ce1d09aa+cb96a35f": 50.65, "66fbc133": 59.54}
 
-# What is told where it was measured: title, digits, and whether a rule should raise it (None:
-# neither).
+# What is reported, where it was measured: title, digits, and whether a rule should raise it (False:
+# lower it, None: neither).
 METRICS = {
     "accuracy": ("Balanced test accuracy, %", 1, True),
     "accuracy_thresholded": ("Balanced test accuracy with prior thresholding, %", 1, True),
@@ -276,22 +283,22 @@ def main(_: Sequence[str]) -> None:
 
 
 def _head() -> str:
-    """The name of the head with its rule, as `classifiers` has it."""
+    """The name of the head with its rule, as in `classifiers`."""
     head, rule = _HEAD.value, _REBALANCE.value
     if rule not in _RULES_OF[head]:
         raise ValueError(
-            f"--head={head} has no --rebalance={rule}; with it goes {', '.join(_RULES_OF[head])}"
+            f"--head={head} has no --rebalance={rule}; choose from {', '.join(_RULES_OF[head])}"
         )
     if _THRESHOLDING.value and (head, rule) != ("svm", "none"):
         raise ValueError(
-            "--thresholding goes with --head=svm and no --rebalance; --head=logistic has "
+            "--thresholding needs --head=svm and no --rebalance; for --head=logistic use "
             "--rebalance=thresholding"
         )
     return head if rule == "none" else f"{head}+{rule}"
 
 
 def _dataset(options: images.ImageOptions) -> datasets.Dataset:
-    """The features that were named, or those of the images that were, or the embedded ones."""
+    """The features that were named, those of the images that were named, or the embedded ones."""
     files = dict(test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value)
     if options.data_dir is None:
         return datasets.load(_FEATURES.value, **files, pool_rows=_POOL_ROWS.value)
@@ -301,7 +308,7 @@ def _dataset(options: images.ImageOptions) -> datasets.Dataset:
 
 
 def _network(dataset: datasets.Dataset) -> Any:
-    """The source model with its images, as the flags have it trained on."""
+    """The source model with its images, to be fine-tuned as the flags say."""
     if dataset.network is None:
         raise ValueError(
             f"--head={_HEAD.value} trains on the images themselves: give --data_dir instead of "
@@ -428,13 +435,13 @@ def gather(
 
 
 def tables(result: dict[str, Any]) -> str:
-    """One Markdown table a metric, and in words where balancing did not help."""
+    """A Markdown table for each metric, and sentences on where balancing did not help."""
     configuration, entries, full = (
         result["configuration"],
         result["summary"],
         result["full_accuracy"],
     )
-    chancy = (
+    random = (
         " and ".join(
             name for name in configuration["strategies"] if len(buying.seeds_of(name, 2)) > 1
         )
@@ -447,7 +454,7 @@ def tables(result: dict[str, Any]) -> str:
         head += f", C = {', '.join(f'{value:g}' for value in configuration['C'])}"
     parts = [
         f"Pool: {', '.join(configuration['files'])}. Head: {head}. "
-        f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {chancy}, one "
+        f"Mean ± standard deviation over {configuration['seeds']} paired seeds for {random}, one "
         f"run for the others."
         + (
             f" In brackets: printed in the paper for {result['paper']}, {summary.DASH} where it "
@@ -481,11 +488,12 @@ def tables(result: dict[str, Any]) -> str:
         if rises is not None:
             parts += summary.remarks(entries, metric, digits=digits, rises=rises)
     if chosen := [run["chosen"] for run in result["runs"] if "chosen" in run]:
-        told = ", ".join(f"{name} for {chosen.count(name)}" for name in sorted(set(chosen)))
-        parts.append(f"Of {len(chosen)} runs, cross-validation on the labelled set chose {told}.")
-    if hasty := sum(not run["converged"] for run in result["runs"]):
+        counts = ", ".join(f"{name} for {chosen.count(name)}" for name in sorted(set(chosen)))
+        parts.append(f"Of {len(chosen)} runs, cross-validation on the labelled set chose {counts}.")
+    if unconverged := sum(not run["converged"] for run in result["runs"]):
         parts.append(
-            f"The solver stopped short of its tolerance in {hasty} of {len(result['runs'])} heads."
+            f"The solver stopped short of its tolerance in {unconverged} of "
+            f"{len(result['runs'])} heads."
         )
     return "\n\n".join(parts)
 
@@ -557,12 +565,12 @@ def _check_pool(dataset: datasets.Dataset, names: Sequence[str], budgets: Sequen
     ]
     if unscored:
         raise ValueError(
-            f"{unscored[0]} needs the source model's scores, and {_FEATURES.value} has none: give "
+            f"{unscored[0]} needs the source model's scores, but {_FEATURES.value} has none: give "
             f"--scores or --classifier"
         )
     if budgets[-1] > len(dataset.labels):
         raise ValueError(
-            f"--budgets goes up to {budgets[-1]}, and the pool has only {len(dataset.labels)} rows"
+            f"--budgets goes up to {budgets[-1]}, but the pool has only {len(dataset.labels)} rows"
         )
 
 

@@ -106,7 +106,7 @@ def test_a_choice_of_arrays_is_left_to_the_caller(tmp_path):
                                    "255"),
         (PIXELS.transpose(0, 3, 1, 2), r"got \(5, 3, 4, 6\) in .*; channels first: transpose them "
                                        r"to the end"),
-        (np.zeros((5, 4, 6, 4), np.uint8), r"got \(5, 4, 6, 4\) in .*; take away a fourth, "
+        (np.zeros((5, 4, 6, 4), np.uint8), r"got \(5, 4, 6, 4\) in .*; remove a fourth, "
                                            r"transparent channel"),
         (PIXELS[0], r"got \(4, 6, 3\) in .*; a single image is \[1, h, w, 3\]"),
         (PIXELS[:0], r"there are no images in .*: the shape is \(0, 4, 6, 3\)"),
@@ -132,7 +132,7 @@ def test_what_is_not_an_array_of_images_is_refused_with_what_to_do(tmp_path, pix
         ({"labels": np.arange(5), "class_names": np.array(["a"])}, "must lie between -1 and 0, "
                                                                    "its last class, but 1 does "
                                                                    "not"),
-        ({"ids": np.array(list("aabcd"))}, "some come more than once in set: a"),
+        ({"ids": np.array(list("aabcd"))}, "some are repeated in set: a"),
         ({"ids": np.arange(3)}, r"ids of .* must be strings or whole numbers, \[5\], got int64 "
                                 r"\(3,\)"),
         ({"ids": np.array([b"\xff"] * 5)}, "ids of .* must be UTF-8"),
@@ -167,7 +167,7 @@ def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path):
     assert (tmp_path / "bomb.npz").stat().st_size < 100_000
     with pytest.raises(
         ValueError,
-        match=r"claims 67108992 bytes, more than 16777216; where it is right, .* in Python pass a "
+        match=r"claims 67108992 bytes, more than 16777216; if that is right, .* in Python pass a "
         r"larger largest=",
     ):
         data.arrays(tmp_path / "bomb.npz", largest=2**24)
@@ -176,7 +176,7 @@ def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path):
             file.writestr(f"{number}.npy", b"")
     with pytest.raises(
         ValueError,
-        match="claims 100 arrays, more than the 64 that are looked at; save images, labels",
+        match="claims 100 arrays, more than the 64 that are allowed; save images, labels",
     ):
         data.arrays(tmp_path / "many.npz")
 
@@ -194,10 +194,10 @@ def test_a_header_that_claims_more_than_there_is_reserves_nothing(tmp_path, shap
     content = header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}") + bytes(100)
     with zipfile.ZipFile(tmp_path / "set.npz", "w") as file:
         file.writestr("images.npy", content)
-    with pytest.raises(ValueError, match=r"images\.npy has 228 bytes, its header says"):
+    with pytest.raises(ValueError, match=r"images\.npy has 228 bytes, but its header says"):
         data.arrays(tmp_path / "set.npz")
     (tmp_path / "set.npy").write_bytes(content)
-    with pytest.raises(ValueError, match=r"set\.npy has 228 bytes, its header says"):
+    with pytest.raises(ValueError, match=r"set\.npy has 228 bytes, but its header says"):
         data.arrays(tmp_path / "set.npy")
 
 
@@ -217,7 +217,7 @@ def test_damage_within_a_zip_is_found(tmp_path):
     broken = bytearray(saved(tmp_path, images=PIXELS).read_bytes())
     broken[len(broken) // 2] ^= 255
     (tmp_path / "set.npz").write_bytes(broken)
-    with pytest.raises(ValueError, match=r"set\.npz (cannot be read|is no whole)"):
+    with pytest.raises(ValueError, match=r"set\.npz (cannot be read|is not a complete)"):
         data.arrays(tmp_path / "set.npz")
 
 

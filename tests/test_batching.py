@@ -220,7 +220,7 @@ def test_selected_rows_are_images_of_their_own():
         ({"ids": ()}, "there are no images in numbers"),
         ({"ids": ("a", "b")}, "every image of numbers needs one label, -1 where it has none: 2 "
                               "ids, 3 labels"),
-        ({"ids": ("a", "b", "a")}, "ids must be distinct, but some come more than once in "
+        ({"ids": ("a", "b", "a")}, "ids must be distinct, but some are repeated in "
                                    "numbers: a; rename"),
         ({"labels": np.array([0, 5, 1], np.int32)}, "must lie between -1 and 1, its last class, "
                                                     "but 5 does not; look at rows 1"),

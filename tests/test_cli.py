@@ -101,7 +101,7 @@ def test_test_images_are_seen_as_the_pool_is(network, folder, tmp_path, monkeypa
     assert "12 images of tests: features [12, 1280]" in capsys.readouterr().out
     with pytest.raises(
         ValueError,
-        match="--dataset=folder has no test split: name the folder or file of those images with "
+        match="--dataset=folder has no test split: name the folder or file of the test images with "
         "--test_dir",
     ):
         run("extract", network, tmp_path / "none", f"--data_dir={folder}", "--split=test")
@@ -199,11 +199,11 @@ def test_labels_that_were_not_passed_are_never_written_over(network, folder, tmp
     answers.write_text("file,label\n000.png,cat\n001.png,cat\n")
     with pytest.raises(
         ValueError,
-        match=r"labels that would be lost, of 000\.png, 001\.png: pass it as --answers, or give "
+        match=r"labels that would be lost, for 000\.png, 001\.png: pass it as --answers, or give "
         r"another --out",
     ):
         run("pick", network, out, *arguments)
-    with pytest.raises(ValueError, match=r"labels that would be lost, of 001\.png: "):
+    with pytest.raises(ValueError, match=r"labels that would be lost, for 001\.png: "):
         run("pick", network, out, *arguments, f"--answers={answers}")
     assert not (tmp_path / "features").exists(), "told before anything is computed"
 
@@ -214,7 +214,7 @@ def test_labels_that_were_not_passed_are_never_written_over(network, folder, tmp
         "extract",
         lambda *given: (label(out / "picks.csv", ["002.png"]), extract(*given))[1],
     )
-    with pytest.raises(ValueError, match=r"labels that would be lost, of 002\.png: "):
+    with pytest.raises(ValueError, match=r"labels that would be lost, for 002\.png: "):
         run("pick", network, out, *arguments, f"--answers={out / 'picks.csv'}")
     assert [line["label"] for line in lines_of(out / "picks.csv")] == ["cat", "dog", "dog"]
     assert [path.name for path in out.iterdir()] == ["picks.csv"]
@@ -262,9 +262,9 @@ def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folde
         ("file,label\nother.png,cat\n", "files that are not in photos: other.png"),
         (
             "file,label\n000.png,cat\n001.png,cat\n000.png,dog\n",
-            "different labels for 000.png: leave the right one",
+            "different labels for 000.png: keep the right one",
         ),
-        ('file,label\n000.png,"cat\n001.png,dog\n', "is no CSV"),
+        ('file,label\n000.png,"cat\n001.png,dog\n', "is not a CSV file"),
     ],
 )
 def test_answers_that_cannot_be_meant_are_told(text, told, network, folder, tmp_path):
@@ -419,8 +419,8 @@ def test_answers_of_rows_of_features_lead_to_the_next_picks(network, tmp_path):
 
 BAD_FEATURES = {
     "no file": (["--features=nowhere.npy"], "there is no file nowhere.npy"),
-    "a text": (["--features=ids.txt"], r"ids\.txt is no \.npy or \.npz file of plain arrays"),
-    "objects": (["--features=objects.npy"], r"objects\.npy is no \.npy or \.npz file of plain"),
+    "a text": (["--features=ids.txt"], r"ids\.txt is not an \.npy or \.npz file of plain arrays"),
+    "objects": (["--features=objects.npy"], r"objects\.npy is not an \.npy or \.npz file of plain"),
     "no features": (["--features=other.npz"], "has no array 'features'; it has other: save it"),
     "one axis": (
         ["--features=flat.npy"],
@@ -428,15 +428,18 @@ BAD_FEATURES = {
     ),
     "too few logits": (
         ["--features=f.npy", "--logits=few.npy"],
-        r"few\.npy has 3 rows, and f\.npy has 40",
+        r"few\.npy has 3 rows, but f\.npy has 40",
     ),
-    "too few ids": (["--features=f.npy", "--ids=ids.txt"], r"has 2 ids, and .* has 40 rows"),
-    "an id twice": (["--features=two.npy", "--ids=twice.txt"], "ids more than once: a"),
-    "logits alone": (["--logits=l.npy"], "belong to rows of --features"),
-    "rows of nobody knows what": (["--features=f.npy", "PHOTOS"], "name the files .* with --ids"),
+    "too few ids": (["--features=f.npy", "--ids=ids.txt"], r"has 2 ids, but .* has 40 rows"),
+    "an id twice": (
+        ["--features=two.npy", "--ids=twice.txt"],
+        "repeated ids, a: give each row its own",
+    ),
+    "logits alone": (["--logits=l.npy"], "describe the rows of --features"),
+    "rows of nobody knows what": (["--features=f.npy", "PHOTOS"], "list the files .* with --ids"),
     "rows of other files": (
         ["--features=two.npy", "--ids=ids.txt", "PHOTOS"],
-        r"rows of files that are not in photos: a, b",
+        r"rows for files that are not in photos: a, b",
     ),
 }
 
@@ -562,7 +565,7 @@ def test_the_version_is_that_of_the_package(capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["pik"], "there is no command 'pik': the nearest is pick"),
+        (["pik"], "there is no command 'pik': try pick"),
         (
             ["pick", "photos", "--bugdet=3"],
             "Unknown command line flag 'bugdet'. Did you mean: budget",
@@ -571,8 +574,8 @@ def test_the_version_is_that_of_the_package(capsys):
         (["pick", "--features=nowhere.npy"], "there is no file nowhere.npy"),
         (["pick"], "--data_dir is missing"),
         (["estimate"], "--rows is missing"),
-        (["estimate", "100"], "there is an argument without a flag, '100'"),
-        (["doctor", "now"], "there is an argument without a flag, 'now'"),
+        (["estimate", "100"], "the argument '100' belongs to no flag"),
+        (["doctor", "now"], "doctor takes no arguments, got 'now'"),
     ],
 )
 def test_what_the_user_got_wrong_is_told_in_one_sentence(arguments, told, capsys):
@@ -602,7 +605,7 @@ def test_control_c_says_that_the_command_goes_on(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main.run(["doctor"])
     assert ended.value.code == 130
-    assert "goes on with what is finished" in capsys.readouterr().err
+    assert "continues with what is finished" in capsys.readouterr().err
 
 
 def test_an_option_of_the_library_is_told_with_the_flag_that_a_program_has_for_it():

@@ -186,7 +186,8 @@ class Broken(balal.Ordered):
         ):
             # The next place of the order, whatever the pool says.
             started = labelled.indices.shape[0] - memory.indices.shape[0]
-            return memory.indices[labelled.count - started], memory
+            index = memory.indices[labelled.count - started]
+            return balal.Pick(index, jnp.int32(-1)), memory
         return super().ask(memory, pool, labelled)
 
 
@@ -282,7 +283,7 @@ class Claims(Broken):
 
     def order(self, pool, labelled, budget, key):
         order = super().order(pool, labelled, budget, key)
-        return jnp.roll(order, budget % 5) if self.claim == "nested" else order
+        return jnp.roll(order, budget % 3) if self.claim == "nested" else order
 
     @property
     def nested(self):

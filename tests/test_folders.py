@@ -79,7 +79,7 @@ def test_images_that_lie_in_the_folder_itself_are_unlabelled(tmp_path):
     for skip_damaged in (False, True):
         with pytest.raises(
             ValueError,
-            match=r"must have a label for every image, .* holds only files \(one\.jpg, \.\.\.\)",
+            match=r"must have a directory for each class, but holds only files \(one\.jpg, \.\.\.\)",
         ):
             data.folder(tmp_path, labelled=True, skip_damaged=skip_damaged)
 
@@ -102,10 +102,13 @@ def test_labelled_false_takes_every_image_below(pets):
 
 def test_files_beside_directories_are_a_question_not_a_guess(pets):
     (pets / "stray.jpg").write_bytes(JPEG)
-    told = r"both files \(stray\.jpg, \.\.\.\) and directories \(cat, \.\.\.\): move the files away .*, use labelled=False"
-    with pytest.raises(ValueError, match=told):
+    message = (
+        r"both files \(stray\.jpg, \.\.\.\) and directories \(cat, \.\.\.\): move the files away "
+        r".*, use labelled=False"
+    )
+    with pytest.raises(ValueError, match=message):
         data.folder(pets)
-    with pytest.raises(ValueError, match=r"stray\.jpg \(it lies in no class's directory\)"):
+    with pytest.raises(ValueError, match=r"stray\.jpg \(it is not in the directory of a class\)"):
         data.folder(pets, labelled=True)
     assert data.folder(pets, labelled=True, skip_damaged=True).skipped == ("stray.jpg",)
 
@@ -139,7 +142,7 @@ def test_damaged_files_are_told_once_and_all_by_name(pets):
         data.folder(pets)
     said = str(caught.value)
     assert "cat/cut.jpg (it cannot be decoded: " in said
-    assert "cat/text.jpg (it is not an image of a kind that is read here" in said
+    assert "cat/text.jpg (it is not an image in a supported format" in said
     assert "dog/empty.png (it is empty)" in said
     assert said.endswith("repair or remove them, or leave them out with skip_damaged=True")
 
@@ -245,7 +248,7 @@ def test_pixels_of_no_agreed_range_are_refused():
         (np.zeros((2, 2), np.float32), "floating-point"),
         (np.zeros((2, 2), np.int32), "32-bit integers"),
     ):
-        with pytest.raises(ValueError, match=f"its pixels are {told}, whose range nobody knows"):
+        with pytest.raises(ValueError, match=f"its pixels are {told}, whose range is unknown"):
             data.decode(encoded(Image.fromarray(values), "TIFF"))
 
 
@@ -338,9 +341,8 @@ def test_links_are_followed_but_not_in_circles(pets):
     with pytest.raises(ValueError, match="3 of the files in") as caught:
         data.folder(pets)
     assert "cat/circle (it is a link to a folder that holds it)" in str(caught.value)
-    assert (
-        "cat/nowhere (it leads nowhere or may not be looked at: No such file or directory)"
-        in str(caught.value)
+    assert "cat/nowhere (it is a broken link or may not be read: No such file or directory)" in str(
+        caught.value
     )
     found = data.folder(pets, skip_damaged=True)
     assert found.ids[-1] == "dog/friend.png"

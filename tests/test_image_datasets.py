@@ -63,7 +63,7 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
         )
     with pytest.raises(
         ValueError,
-        match=r"a test set is needed, and a share of 0 .* is no image: raise --test_share, or "
+        match=r"a test set is needed, but a share of 0 .* is not a single image: raise --test_share, or "
         r"name test images",
     ):
         run(
@@ -78,7 +78,7 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
     (tmp_path / "photos" / "Thumbs.db").write_bytes(b"?")
     with pytest.raises(
         ValueError,
-        match=r"Thumbs\.db \(it lies in no class's directory\); .* leave them out with "
+        match=r"Thumbs\.db \(it is not in the directory of a class\); .* leave them out with "
         r"skip_damaged=True",
     ):
         run(network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", *arguments)
@@ -90,7 +90,7 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
         "--skip_damaged",
         *arguments,
     )
-    assert "Left out as damaged or no image (1): Thumbs.db." in capsys.readouterr().out
+    assert "Left out as damaged or not an image (1): Thumbs.db." in capsys.readouterr().out
 
 
 def test_the_head_is_the_svm_or_the_fine_tuned_network_as_cross_validation_prefers(
@@ -152,7 +152,7 @@ def test_images_to_test_on_may_be_named(network, tmp_path):
     ]
     with pytest.raises(
         ValueError,
-        match="must have the classes of --data_dir, but these are in one of them only: class2",
+        match="must have the classes of --data_dir, but only one of them has class2",
     ):
         run(network, tmp_path / "out", f"--test_dir={tmp_path / 'others'}", *arguments)
 
@@ -160,7 +160,7 @@ def test_images_to_test_on_may_be_named(network, tmp_path):
 def test_photographs_without_labels_are_no_experiment(network, folder, tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"must have a label for every image, .* where nothing is labelled, use "
+        match=r"must have a directory for each class, .* if nothing is labelled, use "
         r"labelled=False",
     ):
         run(

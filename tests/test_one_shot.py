@@ -399,20 +399,20 @@ def test_equal_sets_of_rows_are_fitted_once(toy, tmp_path, monkeypatch):
             "--strategies: no strategy is called 'entropi'; the nearest known names are ent",
         ),
         (["--strategies=ent,ent"], "each once, got 'ent,ent'"),
-        (["--strategies="], "names at least one"),
-        (["--rules=balanced"], "--rules knows no 'balanced'; the nearest are balance"),
+        (["--strategies="], "must name at least one"),
+        (["--rules=balanced"], "--rules does not know 'balanced'; the nearest are balance"),
         (["--budgets=abc"], "--budgets takes positive numbers with commas between them, got 'abc'"),
         (["--budgets=0,5"], "--budgets takes positive numbers"),
         (["--C=nan"], "--C takes positive numbers"),
         (
             ["--head=svm", "--rebalance=crt"],
-            "--head=svm has no --rebalance=crt; with it goes none, thresholding, tau_normalised",
+            "--head=svm has no --rebalance=crt; choose from none, thresholding, tau_normalised",
         ),
         (
             ["--head=ldam", "--thresholding"],
-            "--thresholding goes with --head=svm and no --rebalance",
+            "--thresholding needs --head=svm and no --rebalance",
         ),
-        (["--pool_rows=100"], "--budgets goes up to 2000, and the pool has only 100 rows"),
+        (["--pool_rows=100"], "--budgets goes up to 2000, but the pool has only 100 rows"),
         (["--pool_rows=99999"], "between 1 and the 17168 rows"),
         (["--scores=a.npz", "--classifier=b.npz"], "give one of them"),
     ],
@@ -600,7 +600,8 @@ def test_scores_may_come_from_another_file_of_the_same_rows(toy, tmp_path):
         tmp_path / "scores.npz", labels=labels[::-1], predicted=np.zeros(120, np.int16), **numbers
     )
     with pytest.raises(
-        ValueError, match="scores other rows than the pool has: the labels of the two files differ"
+        ValueError,
+        match="has scores of rows other than the pool.s: the labels of the two files differ",
     ):
         datasets.load(str(toy), scores=str(tmp_path / "scores.npz"))
 
@@ -608,7 +609,7 @@ def test_scores_may_come_from_another_file_of_the_same_rows(toy, tmp_path):
 def test_strategies_that_need_scores_say_how_to_give_them(toy, tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"ent needs the source model's scores, and .*toy.npz has none: give --scores or "
+        match=r"ent needs the source model's scores, but .*toy.npz has none: give --scores or "
         r"--classifier",
     ):
         run(tmp_path / "out", f"--features={toy}", "--budgets=10", "--strategies=random,ent")
@@ -626,7 +627,7 @@ def test_strategies_that_need_scores_say_how_to_give_them(toy, tmp_path):
         (dict(pool_features=np.zeros((120, 10), np.int8)), "int8 features without a scale"),
         (
             dict(test_features=np.zeros((60, 9), np.float32)),
-            "the pool has 10 features a row and the test set 9",
+            "the pool has 10 features a row, but the test set has 9",
         ),
         (
             dict(test_features=np.full((60, 10), np.nan, np.float32)),
@@ -636,7 +637,7 @@ def test_strategies_that_need_scores_say_how_to_give_them(toy, tmp_path):
             dict(class_names=np.array(["a"] * 6), pool_class_names=np.array(["a", "b"])),
             "labels must lie in",
         ),
-        (dict(pool_features=np.array([{}] * 120)), "no npz file of plain arrays"),
+        (dict(pool_features=np.array([{}] * 120)), "not an npz file of plain arrays"),
     ],
 )
 def test_unsuitable_arrays_are_told_in_a_sentence(toy, tmp_path, change, sentence):
@@ -656,7 +657,9 @@ def test_what_is_no_such_file_is_told_in_a_sentence(toy, tmp_path, name):
     (tmp_path / name).write_bytes(
         b"" if name.startswith("empty") else b"no array at all, but words"
     )
-    with pytest.raises(ValueError, match=f"{name} (is no npz file|cannot be read as the weights)"):
+    with pytest.raises(
+        ValueError, match=f"{name} (is not an npz file|cannot be read as the weights)"
+    ):
         datasets.load(str(toy), classifier=str(tmp_path / name))
 
 

@@ -78,7 +78,7 @@ def test_a_list_of_test_images_leaves_the_rest_to_the_pool(tmp_path):
     assert np.bincount(unbalanced.labels).tolist() == [1, 1]
     (tmp_path / "TestImages.txt").write_text("attic/9.png\n")
     with pytest.raises(
-        ValueError, match=r"TestImages\.txt names 1 images that are not there: attic/9\.png"
+        ValueError, match=r"TestImages\.txt lists 1 images that are missing: attic/9\.png"
     ):
         data.load(known, tmp_path, part="test")
 

@@ -66,7 +66,9 @@ def prepared(tmp_path_factory) -> Path:
     with_ids = {"image": image, "label": label, "id": features.Text()}
     prepare(
         place, "pets", {"train": 12, "test": 3}, with_ids,
-        lambda row: {"image": png(photo(row * 10, 3 + row % 2)), "label": row % 3, "id": f"pet_{row:03d}"},
+        lambda row: {
+            "image": png(photo(row * 10, 3 + row % 2)), "label": row % 3, "id": f"pet_{row:03d}"
+        },
     )  # fmt: skip
     prepare(place, "views", {"train": 4}, {"image": image}, lambda row: {"image": png(photo(row))})
     numbers = {
@@ -118,7 +120,7 @@ def test_splits_may_be_cut_and_joined(prepared):
     )
     assert part.ids == whole.ids[3:5]
     np.testing.assert_array_equal(part.read(1), whole.read(4))
-    with pytest.raises(ValueError, match=r"more than once in pets train\+test: pet_0"):
+    with pytest.raises(ValueError, match=r"repeated in pets train\+test: pet_0"):
         data.tfds("pets", split="train+test", data_dir=prepared)
     assert (
         data.tfds("pets", split="train+test", data_dir=prepared, ids=None).ids[-1]
@@ -164,7 +166,7 @@ def test_a_set_in_another_format_is_not_taken_for_one_that_can_be_read_at_random
 def test_splits_and_features_that_are_not_there_are_told_with_those_that_are(prepared):
     with pytest.raises(
         ValueError,
-        match="split must be of train, test, in the notation of TensorFlow Datasets, got 'dev' "
+        match="split must be made of train, test, in the notation of TensorFlow Datasets, got 'dev' "
         "for pets",
     ):
         data.tfds("pets", split="dev", data_dir=prepared)

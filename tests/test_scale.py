@@ -153,7 +153,7 @@ def test_no_array_of_a_million_rows_is_larger_than_promised(name):
     assert largest.size < 1.1 * ROWS * width, f"an array {largest.str_short()}"
 
 
-def test_arrays_are_found_in_loops_branches_and_functions_but_not_in_the_branches_of_other_platforms():
+def test_arrays_are_found_in_loops_branches_and_functions_but_not_in_those_of_other_platforms():
     def wide(rows, width):
         return jnp.sum(jnp.broadcast_to(rows[:, None], (ROWS, width)))
 

@@ -129,7 +129,8 @@ def collectives(program) -> list[tuple[int, bool, str]]:
     sizes, found = dict(f32=4, s32=4, u32=4, pred=1), []
     for line in program.as_text().splitlines():
         match = re.search(
-            r"= (.*?) (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(",
+            r"= (.*?) (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)"
+            r"(?:-start)?\(",
             line,
         )
         if match:

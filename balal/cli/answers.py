@@ -1,4 +1,4 @@
-"""Answers in a picks.csv, as a person or a spreadsheet leaves it."""
+"""Answers in a picks.csv, as a person or a spreadsheet saved it."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ COLUMNS = ("rank", "file", "label", "reason", "source_class")
 
 
 def read(path: Path) -> dict[str, str]:
-    """Labels by file name: of every line of a picks.csv whose label is filled in."""
+    """Labels by file name, from every line of a picks.csv whose label is filled in."""
     pairs = [
         (line["file"], line["label"].strip()) for line in read_lines(path) if line["label"].strip()
     ]
@@ -19,7 +19,7 @@ def read(path: Path) -> dict[str, str]:
     contrary = sorted({file for file, label in pairs if label != answers[file]})
     if contrary:
         raise ValueError(
-            f"{path} has lines with different labels for {first_few(contrary)}: leave the right one"
+            f"{path} gives different labels for {first_few(contrary)}: keep the right one"
         )
     return answers
 
@@ -31,37 +31,37 @@ def read_lines(path: Path) -> list[dict[str, str]]:
             csv.DictReader(io.StringIO(read_text(path), newline=""), restval="", strict=True)
         )
     except csv.Error as error:
-        raise ValueError(f"{path} is no CSV ({error}): save it as CSV, UTF-8") from error
+        raise ValueError(f"{path} is not a CSV file ({error}): save it as CSV in UTF-8") from error
     if not lines or not {"file", "label"} <= set(lines[0]):
         raise ValueError(
-            f"{path} needs a line for each image, with the columns file and label and commas "
-            f"between them"
+            f"{path} must have a line for each image and the columns file and label, separated by "
+            f"commas"
         )
     return lines
 
 
 def read_text(path: Path) -> str:
-    """A text in UTF-8, with or without the mark that spreadsheets put before it."""
+    """The text of a UTF-8 file, with or without the byte order mark of spreadsheets."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ValueError(
-            f"{path} cannot be read ({error.strerror}): give the name of a file that can"
+            f"{path} cannot be read ({error.strerror}): name a file that can be"
         ) from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}): save it in UTF-8") from error
+        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
 
 
 def refuse_to_lose(path: Path, answers: dict[str, str]) -> None:
-    """Raises ValueError where a picks.csv has labels that are not among the answers, or columns of
-    its reader's own: no one's work is written over."""
+    """Raises ValueError where a picks.csv has labels that are not among the answers, or columns
+    that somebody added: no one's work is overwritten."""
     if not path.exists():
         return
     lost = sorted(read(path).items() - answers.items())
     if lost:
         files = first_few([file for file, _ in lost])
         raise ValueError(
-            f"{path} has labels that would be lost, of {files}: pass it as --answers, or give "
+            f"{path} has labels that would be lost, for {files}: pass it as --answers, or give "
             f"another --out"
         )
     more = sorted(

@@ -1,4 +1,4 @@
-"""What `balal pick` chooses among: photographs, features, or the features of photographs."""
+"""What `balal pick` chooses from: photographs, features, or the features of photographs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from balal.host import first_few
 
 @dataclass(frozen=True)
 class Choice:
-    """What is picked among, before it is known what a network sees in it.
+    """What there is to choose from, before a network has looked at it.
 
     Attributes:
       name: for messages.
-      ids: of the rows: files, or whatever names they have.
-      photographs: what there is to look at, by the same ids in any order; None: nothing.
+      ids: one a row: file names, or whatever the rows are called.
+      photographs: those to look at, under the same ids in any order; None: there are none.
       features: those that were given; None: a network is to look at the photographs.
     """
 
@@ -39,9 +39,9 @@ class Seen:
 
     Attributes:
       pool: features and, where there are any, scores.
-      by: what saw it, for people.
-      made_from: the same for programs.
-      kept: the folder where what a network saw is kept, where one has looked.
+      by: what the pool was made from, in words.
+      made_from: the same, for programs.
+      kept: the folder that holds what a network saw; None where no network has looked.
     """
 
     pool: balal.Pool
@@ -57,14 +57,16 @@ def read(
     logits: str | None = None,
     ids: str | None = None,
 ) -> Choice:
-    """What there is to choose among: photographs, features, or the features of photographs.
+    """What there is to choose from: photographs, features, or the features of photographs.
 
-    Raises: ValueError where there is neither, or it is not known which row belongs to which
+    Raises: ValueError where there is neither, or where nothing says which row belongs to which
       photograph.
     """
     if features is None:
         if logits or ids:
-            raise ValueError("--logits and --ids belong to rows of --features: name that file too")
+            raise ValueError(
+                "--logits and --ids describe the rows of --features: name that file too"
+            )
         if options.data_dir is None:
             raise ValueError(
                 "--data_dir is missing: name the folder of photographs, or a file of --features"
@@ -76,14 +78,15 @@ def read(
         return Choice(given.name, given.ids, None, given)
     if not given.named:
         raise ValueError(
-            f"{features} does not say which photograph each row is of: name the files in the order "
-            f"of its rows with --ids"
+            f"{features} does not say which photograph each row belongs to: list the files in the "
+            f"order of its rows with --ids"
         )
     photographs = images.read_pool(options, labelled=False)
     unknown = sorted(set(given.ids) - set(photographs.ids))
     if unknown:
         raise ValueError(
-            f"{features} has rows of files that are not in {photographs.name}: {first_few(unknown)}"
+            f"{features} has rows for files that are not in {photographs.name}: "
+            f"{first_few(unknown)}"
         )
     return Choice(photographs.name, given.ids, photographs, given)
 
@@ -100,15 +103,15 @@ def look(choice: Choice, options: images.ImageOptions) -> Seen:
 
 
 def check_answers(choice: Choice, answers: Mapping[str, str], *, budget: int) -> None:
-    """ValueError unless answers are of what there is to choose among, and enough is left."""
+    """Raises ValueError unless every answer is for a known file and enough images are left."""
     unknown = sorted(set(answers) - set(choice.ids))
     if unknown:
         raise ValueError(
-            f"--answers has labels of files that are not in {choice.name}: {first_few(unknown)}"
+            f"--answers has labels for files that are not in {choice.name}: {first_few(unknown)}"
         )
     left = len(choice.ids) - len(answers)
     if budget > left:
         raise ValueError(
-            f"--budget asks for {budget} images, and {choice.name} has {left} that are not "
+            f"--budget asks for {budget} images, but only {left} of {choice.name} are not "
             f"labelled: ask for fewer"
         )

@@ -10,15 +10,15 @@ import numpy as np
 
 from balal import data, host
 
-# Pixels of a side, at most.
+# Pixels a side, at most.
 _THUMBNAIL = 200
 
 
 def contact_sheet(images: data.Images, picked: Sequence[Mapping[str, Any]], title: str) -> str:
-    """One HTML page with every pick in order, its thumbnail in it.
+    """One HTML page with every pick in order, thumbnails included.
 
     Args:
-      images: among which the picks are.
+      images: those that the picks are from.
       picked: the `rank`, `file` and `reason` of each.
       title: what chose them.
     """

@@ -2,9 +2,9 @@
 
     balal doctor
 
-Versions, devices, memory, the weights of source models that were found, and for each extra of balal
-what it is for, whether it is here, and the command that installs it. Please add what it prints to a
-bug report.
+Prints versions, devices, memory, the source model weights that were found, and for each extra of
+balal what it is for, whether it is installed, and the command that installs it. Please paste all of
+it into a bug report.
 """
 
 import os
@@ -38,13 +38,13 @@ EXTRAS = {
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """The command has none of its own."""
+    """The command has no flags of its own."""
 
 
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
-    """Runs the command. words: the arguments that are no flags."""
+    """Runs the command. words: the arguments that are not flags."""
     if words:
-        raise ValueError(f"there is an argument without a flag, {words[0]!r}")
+        raise ValueError(f"doctor takes no arguments, got {words[0]!r}: leave it out")
     for title, lines in sections().items():
         print(f"{title}:")
         print("\n".join(f"  {line}" for line in lines))
@@ -71,7 +71,7 @@ def sections() -> dict[str, list[str]]:
 
 
 def requirements_of_balal() -> list[str]:
-    """What balal asks for, as its installation says; nothing where it was not installed by pip."""
+    """The requirements of the installed balal; none where it was not installed by pip."""
     try:
         return requires("balal") or []
     except PackageNotFoundError:

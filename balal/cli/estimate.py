@@ -1,12 +1,12 @@
-"""What would a selection take, before anything is allocated?
+"""How much memory and work would a selection take? Nothing is allocated to find out.
 
     balal estimate --rows=1000000 --features=512 --classes=1000 --budget=1000
     balal estimate --rows=17168 --features=1280 --budget=2000 --strategies=core_set,posterior
     balal estimate --rows=1000000 --source_classes=1000 --budget=5000 --strategies=ent_inv_div
 
-A line for each strategy: the memory at its peak, as the compiler for this device reserves it, the
-operations, and whether that fits into the memory of this machine or its accelerator. Each takes as
-long as compiling it, some seconds.
+Prints a line for each strategy: its peak memory, as the compiler for this device reserves it, its
+operations, and whether it fits into the memory of this machine or its accelerator. Each line takes
+as long as compiling the strategy, a few seconds.
 """
 
 from collections.abc import Sequence
@@ -33,24 +33,26 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "strategies",
         None,
-        "Names. Default: those of the README that the features and scores are enough for.",
+        "Names. Default: those in the README that need no more than these features and scores.",
         **own,
     )
     flags.DEFINE_enum(
-        "dtype", "float32", ["float32", "bfloat16", "float16"], "Of the features.", **own
+        "dtype", "float32", ["float32", "bfloat16", "float16"], "Dtype of the features.", **own
     )
 
 
-# What a reader of the README chooses among.
+# The strategies that the README recommends.
 _STRATEGIES = ("random", "ent_inv_div", "core_set", "ent_inv_div+balance", "posterior")
 
 
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
-    """Runs the command. words: the arguments that are no flags."""
+    """Runs the command. words: the arguments that are not flags."""
     if words:
-        raise ValueError(f"there is an argument without a flag, {words[0]!r}")
+        raise ValueError(
+            f"the argument {words[0]!r} belongs to no flag: write each value as --flag=value"
+        )
     if flag_values.rows is None:
-        raise ValueError("--rows is missing: how many rows the pool has")
+        raise ValueError("--rows is missing: say how many rows the pool has")
     sizes = dict(features=flag_values.features, scores=flag_values.source_classes)
     names = flag_values.strategies or [
         name for name in _STRATEGIES if all(sizes[need] for need in balal.strategy(name).needs)

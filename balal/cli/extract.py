@@ -6,13 +6,13 @@ folder.
     balal extract ~/tensorflow_datasets --dataset=cifar100 --split=test --out=features/cifar100_test
 
 Images go through the network once, threads decode while it computes, and memory stays bounded: 70
-to 100 images a second on a CPU core. Stop it when you like; the same command goes on after the last
-finished thousand, and the result is the same byte for byte. The folder says what it was made from
-(network, sha256 of the weights, preprocessing, images), and is refused where something else is
+to 100 images a second on a CPU core. Stop it when you like; the same command resumes after the last
+finished thousand, and the result is the same byte for byte. The folder records what it was made
+from (network, sha256 of the weights, preprocessing, images), and is refused where something else is
 asked for.
 
-`balal pick --features=FOLDER` picks among them; `balal.feature_cache.read(FOLDER)` reads them in
-Python. `balal pick photos/` does all of it by itself.
+`balal pick --features=FOLDER` picks from them; `balal.feature_cache.read(FOLDER)` reads them in
+Python. `balal pick photos/` does all of this by itself.
 """
 
 from collections.abc import Sequence
@@ -31,14 +31,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "split",
         "pool",
         ["pool", "test"],
-        "The pool, of a data set of the paper before it is made unbalanced, or the test: its own "
-        "or --test_dir.",
+        "The pool (for a data set of the paper, before it is made imbalanced), or the test images: "
+        "those of the data set, or --test_dir.",
         flag_values=flag_values,
     )
     flags.DEFINE_bool(
         "labelled",
         None,
-        "Whether the directories of a folder are classes. Default: as it looks.",
+        "Whether the directories in a folder are classes. Default: yes where it holds only "
+        "directories, no where it holds only files.",
         flag_values=flag_values,
     )
     flags.DEFINE_string(
@@ -51,7 +52,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
-    """Runs the command. words: the arguments that are no flags."""
+    """Runs the command. words: the arguments that are not flags."""
     options = images.read_options(flag_values, words=words)
     if flag_values.split == "pool":
         chosen = images.read_pool(options, labelled=flag_values.labelled)
@@ -59,8 +60,8 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         chosen = images.read_tests(options)
     if chosen is None:
         raise ValueError(
-            f"--dataset={options.dataset} has no test split: name the folder or file of those "
-            f"images with --test_dir"
+            f"--dataset={options.dataset} has no test split: name the folder or file of the "
+            f"test images with --test_dir"
         )
     out = None if flag_values.out is None else Path(flag_values.out)
     folder, cache = images.extract(chosen, options, folder=out)

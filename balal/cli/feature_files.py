@@ -1,4 +1,4 @@
-"""Features that somebody has already: an array file, or a folder of `balal extract`."""
+"""Features that somebody already has: an array file, or a folder of `balal extract`."""
 
 import zipfile
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ _SCORES = ("entropy", "margin", "least_confidence", "predicted")
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """Rows to pick among.
+    """Rows to pick from.
 
     Attributes:
       name: of the file or folder.
       ids: one a row: names, or row numbers.
       named: whether the ids are names.
       pool: the features, and the scores where there are any.
-      files: which files they came from, for a record.
+      files: which files they came from, for the record.
     """
 
     name: str
@@ -47,8 +47,8 @@ def read(
       logits: an .npy file [N, K], or an .npz file with `logits`.
       ids: a text file with a name for each row on a line.
 
-    Raises: FileNotFoundError; ValueError for what is none of these, ids that come twice or are not
-      as many as the rows, and what `balal.pool` refuses.
+    Raises: FileNotFoundError; ValueError for what is none of these, for ids that are repeated or
+      not one a row, and for what `balal.pool` refuses.
     """
     features = Path(features).expanduser()
     if features.is_dir():
@@ -63,7 +63,7 @@ def read(
         arrays["logits"] = _arrays(Path(logits).expanduser(), "logits")["logits"]
         if len(arrays["logits"]) != len(values):
             raise ValueError(
-                f"{logits} has {len(arrays['logits'])} rows, and {features} has {len(values)}: "
+                f"{logits} has {len(arrays['logits'])} rows, but {features} has {len(values)}: "
                 f"give the logits of the same rows"
             )
     scored = "logits" not in arrays and set(_SCORES) <= set(arrays)
@@ -83,19 +83,21 @@ def read(
     names = [str(name) for name in names]
     if len(names) != len(values):
         raise ValueError(
-            f"{ids or features} has {len(names)} ids, and {features} has {len(values)} rows: give "
-            f"one for each row"
+            f"{ids or features} has {len(names)} ids, but {features} has {len(values)} rows: give "
+            f"each row one id"
         )
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = [name for name in names if name in seen or seen.add(name)]
-        raise ValueError(f"{ids or features} has ids more than once: {first_few(twice)}")
+        raise ValueError(
+            f"{ids or features} has repeated ids, {first_few(twice)}: give each row its own"
+        )
     return FeatureFile(features.name, names, True, pool, files)
 
 
 def _arrays(path: Path, wanted: str) -> dict[str, Any]:
-    """The arrays of a file, the one that is wanted under its name among them; nothing is
-    unpickled. An .npy file is mapped, not loaded."""
+    """The arrays of a file by name, the wanted one among them; nothing is unpickled. An .npy file
+    is mapped, not loaded."""
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -104,12 +106,12 @@ def _arrays(path: Path, wanted: str) -> dict[str, Any]:
         if start == b"\x93NUMPY":
             arrays = {wanted: np.load(path, mmap_mode="r", allow_pickle=False)}
         elif start[:4] != b"PK\x03\x04":
-            raise ValueError("it begins like neither")
+            raise ValueError("it starts like neither")
         else:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no .npy or .npz file of plain arrays: {error}") from error
+        raise ValueError(f"{path} is not an .npy or .npz file of plain arrays: {error}") from error
     if wanted not in arrays:
         raise ValueError(
             f"{path} has no array {wanted!r}; it has {first_few(list(arrays))}: save it under "

@@ -1,4 +1,5 @@
-"""Images for a program: the flags that name them and what sees them, and what these stand for."""
+"""The flags that name a program's images and the network that looks at them, and what these stand
+for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,16 +20,16 @@ KINDS = ("folder", "arrays", *paper_datasets.NAMES)
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """Which images, what sees them, and where what it saw is kept.
+    """Which images, which network looks at them, and where its results are kept.
 
     Attributes:
       dataset: what is at `data_dir`, one of `KINDS`.
       data_dir: the folder or file; None: no images.
-      test_dir: that of the images to test on, where they are not a part of the data set.
+      test_dir: the folder or file of the test images, where the data set has none of its own.
       skip_damaged: leave out files that cannot be read.
       source: the name of the source model.
       weights: the file of its weights; None: that of an installed package.
-      crop: share of the shorter side that it sees; None: as it was trained, or all of CIFAR.
+      crop: share of the shorter side that it sees; None: as in its training, or all of CIFAR.
       cache: the folder in which each set of images has a feature cache of its own.
       batch_size: images on each device at a time.
       dtype: of the stored features.
@@ -47,7 +48,7 @@ class ImageOptions:
 
 
 def define_flags(flag_values: flags.FlagValues, *, tests: bool = True) -> None:
-    """The flags behind `ImageOptions`. tests: whether there is one for images to test on."""
+    """The flags behind `ImageOptions`. tests: whether there is one for test images."""
     own: dict[str, Any] = dict(flag_values=flag_values)
     flags.DEFINE_enum(
         "dataset",
@@ -59,7 +60,7 @@ def define_flags(flag_values: flags.FlagValues, *, tests: bool = True) -> None:
     flags.DEFINE_string(
         "data_dir",
         None,
-        "The folder or file with the images; of cifar100 and food101 the data directory of "
+        "The folder or file with the images; for cifar100 and food101, the data directory of "
         "TensorFlow Datasets.",
         **own,
     )
@@ -67,14 +68,14 @@ def define_flags(flag_values: flags.FlagValues, *, tests: bool = True) -> None:
         flags.DEFINE_string(
             "test_dir",
             None,
-            "Images to test on, where --dataset is folder or arrays.",
+            "Test images, where --dataset is folder or arrays.",
             **own,
         )
     flags.DEFINE_bool(
-        "skip_damaged", False, "Leave out damaged files, and list them, instead of stopping.", **own
+        "skip_damaged", False, "Leave out damaged files and list them, instead of stopping.", **own
     )
     flags.DEFINE_string(
-        "source", "efficientnet_lite0", "The source model that sees the images.", **own
+        "source", "efficientnet_lite0", "The source model that looks at the images.", **own
     )
     flags.DEFINE_string(
         "weights",
@@ -85,35 +86,35 @@ def define_flags(flag_values: flags.FlagValues, *, tests: bool = True) -> None:
     flags.DEFINE_float(
         "crop",
         None,
-        "Share of the shorter side that the source model sees. Default: as it was trained, or all "
+        "Share of the shorter side that the source model sees. Default: as in its training, or all "
         "of CIFAR.",
         **own,
     )
     flags.DEFINE_string(
         "cache",
         "results/features",
-        "Folder for computed features; each model sees a set of images once.",
+        "Folder for computed features; each model looks at a set of images once.",
         **own,
     )
     flags.DEFINE_integer("batch_size", 32, "Images on each device at a time.", lower_bound=1, **own)
-    flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the stored features.", **own)
+    flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Dtype of the features.", **own)
 
 
 def read_options(flag_values: flags.FlagValues, *, words: Sequence[str] = ()) -> ImageOptions:
     """The values of the flags.
 
     Args:
-      words: the arguments that are no flags: at most one, in place of `--data_dir`.
+      words: the arguments that are not flags: at most one, instead of `--data_dir`.
     """
     if len(words) > 1:
         raise ValueError(
-            f"only one folder or file of images can be named, got {host.first_few(words)}; lists "
-            f"are written with commas and without spaces"
+            f"only one folder or file of images can be named, got {host.first_few(words)}; write "
+            f"lists with commas and without spaces"
         )
     if words and flag_values.data_dir not in (None, *words):
         raise ValueError(
             f"the images are named twice, {words[0]} and --data_dir={flag_values.data_dir}: give "
-            f"one of them"
+            f"only one"
         )
 
     def path(name: str) -> Path | None:
@@ -137,19 +138,18 @@ def read_options(flag_values: flags.FlagValues, *, words: Sequence[str] = ()) ->
 def read_pool(
     options: ImageOptions, *, key: jax.Array | None = None, labelled: bool | None = None
 ) -> data.Images:
-    """The images to choose from: all of a folder or file, the pool of a data set of the paper.
+    """The images to choose from: all of a folder or file, or the pool of a data set of the paper.
 
     Args:
-      key: draws the images that make a data set of the paper as unbalanced as there; None: all its
-        images.
-      labelled: whether a folder's directories are classes; None: as it looks.
+      key: draws from a data set of the paper a pool as imbalanced as there; None: all its images.
+      labelled: whether the directories in a folder are classes; None: as for `data.folder`.
     """
     path = _data_dir(options)
     if options.dataset not in paper_datasets.NAMES:
         return _read(options, path, labelled=labelled)
     known = data.info(options.dataset)
     images = data.load(known, path, part="pool", skip_damaged=options.skip_damaged)
-    if key is None or known.pool is None:  # such a pool is as unbalanced as it comes
+    if key is None or known.pool is None:  # such a pool comes imbalanced
         return images
     return data.select(
         images, np.asarray(imbalance.subsample(key, images.labels, np.array(known.counts)))
@@ -159,13 +159,13 @@ def read_pool(
 def read_tests(
     options: ImageOptions, *, class_names: tuple[str, ...] | None = None
 ) -> data.Images | None:
-    """The balanced test images of a data set of the paper, or those that were named; None where
-    there are neither.
+    """The balanced test images of a data set of the paper, or those in `test_dir`; None where there
+    are neither.
 
     Args:
-      class_names: of the pool, which the test images that were named must have too; None: any.
+      class_names: of the pool; those in `test_dir` must be the same. None: any.
 
-    Raises: ValueError where these have others.
+    Raises: ValueError where the class names differ.
     """
     path = _data_dir(options)
     if options.dataset in paper_datasets.NAMES:
@@ -179,9 +179,9 @@ def read_tests(
     if class_names is not None and images.class_names != class_names:
         differ = sorted(set(images.class_names) ^ set(class_names))
         how = (
-            f"these are in one of them only: {host.first_few(differ)}"
+            f"only one of them has {host.first_few(differ)}"
             if differ
-            else "they come in another order"
+            else "they are in another order"
         )
         raise ValueError(f"--test_dir must have the classes of --data_dir, but {how}")
     return images
@@ -201,8 +201,8 @@ def pretrained(options: ImageOptions) -> Any:
 def extract(
     images: data.Images, options: ImageOptions, *, folder: Path | None = None
 ) -> tuple[Path, Cache]:
-    """What the source model sees in images, computed where it has not seen them yet, and the folder
-    where that is kept.
+    """The folder that holds what the source model sees in the images, and that itself, computed
+    where it is not there yet.
 
     Args:
       folder: None: one below `options.cache`, named after what it is made from.
@@ -228,9 +228,8 @@ def left_out(images: data.Images) -> str:
     """A line on the files that were left out, empty where none was."""
     if not images.skipped:
         return ""
-    return (
-        f"\nLeft out as damaged or no image ({len(images.skipped)}): {', '.join(images.skipped)}."
-    )
+    count, names = len(images.skipped), ", ".join(images.skipped)
+    return f"\nLeft out as damaged or not an image ({count}): {names}."
 
 
 def _read(options: ImageOptions, path: Path, *, labelled: bool | None) -> data.Images:
@@ -244,5 +243,5 @@ def _read(options: ImageOptions, path: Path, *, labelled: bool | None) -> data.I
 
 def _data_dir(options: ImageOptions) -> Path:
     if options.data_dir is None:
-        raise ValueError("--data_dir is missing: the folder or file with the images")
+        raise ValueError("--data_dir is missing: name the folder or file with the images")
     return options.data_dir

@@ -1,4 +1,4 @@
-"""What there is to compute with: memory and devices."""
+"""The memory and the devices of this machine."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-# Where a container is told what memory it may use: cgroups of version 2, and of version 1.
+# Where a container finds its memory limit: cgroups of version 2, and of version 1.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -21,7 +21,7 @@ def memory() -> int | None:
 
 
 def device_memory() -> int | None:
-    """Bytes of memory of the device that selections run on: of an accelerator its own, else
+    """Bytes of memory of the device that selections run on: an accelerator's own, else
     `memory`."""
     own = _accelerator_memory()
     return memory() if own is None else own
@@ -39,7 +39,7 @@ def devices() -> str:
 
 
 def written(count: int) -> str:
-    """A number of bytes, for people.
+    """A number of bytes, easy to read.
 
     >>> written(12_800_000_000), written(2_340_000)
     ('12.80 GB', '2.34 MB')
@@ -48,7 +48,7 @@ def written(count: int) -> str:
 
 
 def _accelerator_memory() -> int | None:
-    """Bytes that JAX may use on one accelerator, where there is one that says."""
+    """Bytes that JAX may use on one accelerator; None where there is none, or it does not say."""
     device: Any = jax.devices()[0]
     stats = None if device.platform == "cpu" else device.memory_stats()
     return stats.get("bytes_limit") if stats else None

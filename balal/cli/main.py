@@ -1,12 +1,12 @@
 """balal says which images of a large, imbalanced, unlabelled pool a person should label next.
 
     balal pick photos/ --budget=50                           which photographs to label first
-    balal pick --features=f.npy --logits=l.npy --budget=50   the same, of features of your own
-    balal extract photos/ --out=features/photos              keep what a network sees in a folder
-    balal estimate --rows=100000 --features=512              what memory a selection takes
+    balal pick --features=f.npy --logits=l.npy --budget=50   the same, from features of your own
+    balal extract photos/ --out=features/photos              save what a network sees in a folder
+    balal estimate --rows=100000 --features=512              how much memory a selection takes
     balal doctor                                             what is installed, what is missing
 
-`balal <command> --help` shows more examples and all flags of a command; `balal --version` the
+`balal <command> --help` shows more examples and all flags of a command, `balal --version` the
 version.
 """
 
@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> None:
     """Runs a command. Exit code 2, and one sentence on stderr, for what the user got wrong.
 
     Args:
-      words: what stands after `balal` on the command line.
+      words: what follows `balal` on the command line.
     """
     if not words or running.asks_for_help(words[:1]) or list(words) == ["help"]:
         print(str(__doc__).strip())
@@ -45,8 +45,8 @@ def run(words: Sequence[str]) -> None:
         if command is None:
             near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.3) or COMMANDS
             raise ValueError(
-                f"there is no command {words[0]!r}: the nearest is {', '.join(near)}, and balal "
-                f"--help shows them all"
+                f"there is no command {words[0]!r}: try {', '.join(near)}, or list them all with "
+                f"balal --help"
             )
         running.define_flags(flag_values)
         command.define_flags(flag_values)

@@ -1,4 +1,4 @@
-"""Tables for people and files for programs."""
+"""Tables for people to read, and files for programs."""
 
 import csv
 import io
@@ -11,8 +11,8 @@ from balal import host
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up in plain text too: the first to the left, the others
-    to the right.
+    """A Markdown table that lines up in plain text too, the first column flush left, the others
+    flush right.
 
     >>> print(markdown(["strategy", "500"], [["random", "34.9"]]))
     | strategy |  500 |

@@ -6,21 +6,20 @@
     balal pick --features=f.npy --logits=l.npy --ids=ids.txt --budget=50
     balal pick --features=features/photos --strategy=posterior
 
-A network trained on ImageNet looks at every image once, and the strategy chooses among what it saw;
-`python -m pip install 'balal[photos]'` brings all that photographs need. With --features nothing is
-looked at: an .npy file [N, D], an .npz file with `features` and perhaps `logits` and `ids`, or a
-folder that `balal extract` made. Its rows are known by --ids, or by their numbers.
+A network trained on ImageNet looks at every image once, and the strategy chooses by what it saw;
+`python -m pip install 'balal[photos]'` installs all that photographs need. With --features no
+network is run: give an .npy file [N, D], an .npz file with `features` and perhaps `logits` and
+`ids`, or a folder that `balal extract` made. Its rows go by the names in --ids, or by number.
 
 Written to --out: picks.csv, the files in the order in which they should be labelled, each with its
 reason; contact_sheet.html, the same to look at in any browser; results.json. Fill in the column
 `label` of picks.csv and pass it as --answers for more: what was learnt from the answers then
 decides what is asked next. The new picks.csv begins with the answers so far, so that the same
-command goes on, round after round. A picks.csv with labels that were not passed is never written
-over.
+command works round after round. A picks.csv with labels that were not passed is never overwritten.
 
-Files that are damaged, or no images at all, are listed, and left out under --skip_damaged. What the
-network saw is kept below --cache, so that a second run takes seconds; a run that was stopped goes
-on where it was.
+Files that are damaged or not images are listed, and left out under --skip_damaged. What the network
+saw is kept below --cache, so that a second run takes seconds; a run that was stopped continues
+where it left off.
 """
 
 import platform
@@ -48,40 +47,43 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "strategy",
         None,
-        "What picks: a name, or your own as mine.py:Largest or package.module:VALUE. Default: "
+        "The strategy: a name, or your own as mine.py:Largest or package.module:VALUE. Default: "
         "ent_inv_div; posterior once there are answers, or without scores.",
         **own,
     )
     flags.DEFINE_string(
         "answers",
         None,
-        "A picks.csv whose column `label` has been filled in, in part or whole.",
+        "A picks.csv whose column `label` has been filled in, wholly or in part.",
         **own,
     )
     flags.DEFINE_string(
         "features",
         None,
-        "Features of your own, [N, D] in an .npy or .npz file, or a folder of balal extract.",
+        "Features of your own, [N, D] in an .npy or .npz file, or a folder made by balal extract.",
         **own,
     )
     flags.DEFINE_string(
-        "logits", None, "The source model's logits of the same rows, [N, K] in .npy or .npz.", **own
+        "logits",
+        None,
+        "The source model's logits for the same rows, [N, K] in .npy or .npz.",
+        **own,
     )
     flags.DEFINE_string(
-        "ids", None, "A text file with the file or name of each row on a line.", **own
+        "ids", None, "A text file with the file name, or any name, of each row on a line.", **own
     )
     flags.DEFINE_string(
         "source_classes",
         None,
-        "A text file with the name of a source class on each line, for the reasons.",
+        "A text file with the names of the source classes, one a line, for the reasons.",
         **own,
     )
-    flags.DEFINE_integer("seed", 0, "What all chance is drawn from.", lower_bound=0, **own)
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0, **own)
     flags.DEFINE_string("out", "results/pick", "Folder for everything that is written.", **own)
 
 
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
-    """Runs the command. words: the arguments that are no flags."""
+    """Runs the command. words: the arguments that are not flags."""
     out, budget, seed = Path(flag_values.out), flag_values.budget, flag_values.seed
     if flag_values.strategy is not None:
         balal.strategy(flag_values.strategy)  # before anything is read
@@ -142,13 +144,13 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
 
 
 def read_answers(path: str | None) -> dict[str, str]:
-    """Labels by file name; ValueError where a file is named and has none."""
+    """Labels by file name; ValueError where the file has none."""
     if path is None:
         return {}
     answers = answer_files.read(Path(path))
     if not answers:
         raise ValueError(
-            f"{path} has no label yet: fill in the column label of some lines, with whatever words "
+            f"{path} has no label yet: fill in the column label of some lines, in whatever words "
             f"you like"
         )
     return answers
@@ -174,8 +176,8 @@ def pick(
       name: of the strategy.
       answers: labels by row.
       budget: how many rows.
-      key: of all chance.
-      source_names: of the source classes, for the reasons.
+      key: for everything random.
+      source_names: those of the source classes, for the reasons.
     """
     strategy, classes = balal.strategy(name), sorted(set(answers.values()))
     labels = [classes.index(label) for label in answers.values()]
@@ -193,16 +195,16 @@ def pick(
 
 
 def name_source_classes(pool: balal.Pool, names: Sequence[str]) -> list[str]:
-    """What the source model takes each row for: one of the names, or the number of the class; empty
-    where that is not known."""
+    """The source class that each row was taken for: its name where there are names, else its
+    number; empty where there are no scores."""
     if pool.scores is None:
         return [""] * pool.num_rows
     numbers = np.asarray(pool.scores.predicted).tolist()
     last = max(numbers)
     if names and last >= len(names):
         raise ValueError(
-            f"--source_classes has {len(names)} lines, and the source model has a class {last}: "
-            f"one name a line"
+            f"--source_classes has {len(names)} lines, but the source model has a class {last}: "
+            f"write one name a line"
         )
     return [names[int(number)] if names else f"source class {number}" for number in numbers]
 
@@ -221,7 +223,7 @@ def summary(
     answers: int,
     out: Path,
 ) -> str:
-    """What is said at the end: the first picks with their reasons, and where everything is."""
+    """What is printed at the end: the first picks with their reasons, and where everything is."""
     after = f", after {answers} answers" if answers else ""
     lines = [f"{len(picked)} of {len(choice.ids)} images of {choice.name}, by {name}{after}:", ""]
     longest = max(len(line["file"]) for line in picked[:10])

@@ -1,4 +1,4 @@
-"""Progress of long work, with the time left: on stderr, and silent where that is no terminal."""
+"""Progress bars with the time left: on stderr, and silent where that is not a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 @contextmanager
 def bar(description: str, *, unit: str, leave: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A function for `progress=` of the library: it is told how many are done, and of how many.
+    """A function for `progress=` of the library, called with how many are done and of how many.
 
-    What is done at its first call is taken for the work of an earlier run.
+    What is done at its first call counts as the work of an earlier run.
     """
     with tqdm(desc=description, unit=unit, leave=leave, disable=None) as shown:
 

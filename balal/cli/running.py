@@ -1,4 +1,4 @@
-"""What all programs have in common: help that teaches, and one sentence and exit code 2 for what
+"""What all programs have in common: help with examples, and one sentence and exit code 2 for what
 the user got wrong."""
 
 import re
@@ -20,14 +20,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
-    """Whether one of the arguments is `--help`, in any of its forms."""
+    """Whether one of the arguments is `--help`, in any spelling."""
     return any(argument in ("-h", "--h", "-help", "--help") for argument in arguments)
 
 
 def help_text(description: str | None, flag_values: flags.FlagValues) -> str:
-    """What `--help` prints: the description of a program, with its examples, and its flags.
+    """What `--help` prints: a program's description, with examples, and its flags.
 
-    Those of the program itself stand first, those that it shares with others after them.
+    The program's own flags come first, then those that it shares with others.
     """
     modules = list(flag_values.flags_by_module_dict())
     return "\n".join(
@@ -36,7 +36,7 @@ def help_text(description: str | None, flag_values: flags.FlagValues) -> str:
 
 
 def parse(flag_values: flags.FlagValues, arguments: Sequence[str], *, program: str) -> list[str]:
-    """Gives the flags their values; returns the arguments that are none, wherever they stand."""
+    """Gives the flags their values; returns the arguments that are not flags, wherever they are."""
     flag_values.set_gnu_getopt(True)
     return flag_values([program, *arguments])[1:]
 
@@ -50,14 +50,14 @@ def user_errors(
 
     Args:
       flag_values: of the program.
-      instead: what there is for an option of the library that is no flag of the program.
+      instead: what the program offers for options of the library that are not among its flags.
 
-    Anything else is a bug and shows its traceback, as does everything under `--traceback`.
+    Anything else is a bug and shows its traceback, as everything does under `--traceback`.
     """
     try:
         yield
     except KeyboardInterrupt:
-        print("stopped; the same command goes on with what is finished", file=sys.stderr)
+        print("stopped; the same command continues with what is finished", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, ModuleNotFoundError, flags.Error) as error:
         if flag_values.is_parsed() and flag_values.traceback:
@@ -69,8 +69,7 @@ def user_errors(
 
 
 def with_flags(sentence: str, here: Mapping[str, str]) -> str:
-    """A sentence of the library with what a program has for the options of functions that it names:
-    flags are called as they are.
+    """A message of the library, and after it the program's flags for the options that it names.
 
     >>> with_flags("leave them out with skip_damaged=True", {"skip_damaged": "--skip_damaged"})
     'leave them out with skip_damaged=True (here: --skip_damaged)'

@@ -7,9 +7,9 @@ interface, and batches of them.
     for batch in data.batches(images, 32):
         ...
 
-Nothing here is imported by `import balal`, and nothing heavier than NumPy before a function that
-needs it is called: Pillow to decode, tensorflow_datasets to find a prepared data set. TensorFlow
-itself is never needed.
+`import balal` imports nothing of this, and whatever is heavier than NumPy is imported only by the
+functions that need it: Pillow to decode, tensorflow_datasets to find a prepared data set.
+TensorFlow itself is never needed.
 """
 
 from balal.data.array_files import arrays

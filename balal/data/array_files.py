@@ -1,4 +1,4 @@
-"""Images that lie in a NumPy file as one array."""
+"""Images stored in a NumPy file as one array."""
 
 import hashlib
 import math
@@ -37,13 +37,13 @@ def arrays(
         three or four dimensions.
       labels: the entry with whole numbers [N], -1 = unlabelled; None: `labels`, and no labels where
         there is no such entry. Of an `.npy`: the `.npy` file with the labels.
-      largest: the most bytes that the entries of an `.npz` may say they unpack to, all together.
-        Small files can claim any size.
+      largest: the most bytes that the entries of an `.npz` may claim to unpack to, all together; a
+        small file can claim any size.
 
     The fingerprint covers ids, labels, class names and all pixels, which are read once for it.
 
-    Raises: FileNotFoundError; ValueError for a file that is damaged, too large, of objects or not
-    of images, with what was found in it.
+    Raises: FileNotFoundError; ValueError for a file that is damaged, too large, or holds objects
+    or no images, with what was found in it.
 
     >>> import tempfile
     >>> content = dict(images=np.zeros((3, 8, 8), np.uint8), labels=np.array([1, 0, 1]))
@@ -105,9 +105,9 @@ def _unpacked(
         several = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
         images = "images" if "images" in shapes else several[0] if len(several) == 1 else None
         if images is None:
-            told = f"{path} does not say which of its arrays holds the images: {listed}"
             raise ValueError(
-                f"{told}; save it under the name images, or in Python name it with images="
+                f"{path} does not say which of its arrays holds the images: {listed}; save it "
+                f"under the name images, or in Python name it with images="
             )
     for name in (images, labels):
         if name is not None and name not in shapes:
@@ -132,11 +132,11 @@ def _shapes(path: Path, largest: int) -> dict[str, tuple[int, ...]]:
             if len(entries) > _MOST_ENTRIES:
                 raise ValueError(
                     f"{path} claims {len(entries)} arrays, more than the {_MOST_ENTRIES} that are "
-                    f"looked at; save images, labels, ids and class_names in a file of their own"
+                    f"allowed; save images, labels, ids and class_names in a file of their own"
                 )
             if size > largest:
                 raise ValueError(
-                    f"{path} claims {size} bytes, more than {largest}; where it is right, save the "
+                    f"{path} claims {size} bytes, more than {largest}; if that is right, save the "
                     f"images as an .npy file, or in Python pass a larger largest="
                 )
             shapes = {}
@@ -147,7 +147,7 @@ def _shapes(path: Path, largest: int) -> dict[str, tuple[int, ...]]:
                     )
             return shapes
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path} is no whole .npz file: {error}") from error
+        raise ValueError(f"{path} is not a complete .npz file: {error}") from error
 
 
 def _shape(name: str, size: int, file: Any) -> tuple[int, ...]:
@@ -165,12 +165,13 @@ def _shape(name: str, size: int, file: Any) -> tuple[int, ...]:
         raise ValueError(f"{name} is not an array: {error}") from error
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects; save it again as an array of numbers")
-    # Whole numbers of Python, which do not overflow: NumPy would reserve what the header says
-    # before it reads anything.
+    # In Python's integers, which do not overflow. NumPy would allocate what the header says before
+    # it reads anything.
     needed = math.prod(shape) * dtype.itemsize
     if needed > size or min(shape, default=0) < 0:
         raise ValueError(
-            f"{name} has {size} bytes, its header says {needed} for the shape {shape}; is it whole?"
+            f"{name} has {size} bytes, but its header says {needed} for the shape {shape}; check "
+            f"that it is complete"
         )
     return shape
 
@@ -185,24 +186,25 @@ def _checked(path: Path, pixels: np.ndarray) -> np.ndarray:
             1: "channels first: transpose them to the end",
             3: "channels first: transpose them to the end",
         }
-        told = (
-            ways.get(shape[1], "take away a fourth, transparent channel")
+        advice = (
+            ways.get(shape[1], "remove a fourth, transparent channel")
             if len(shape) == 4
             else "a single image is [1, h, w, 3]"
         )
         raise ValueError(
-            f"images must be [N, h, w, 3], [N, h, w, 1] or [N, h, w], got {shape} in {path}; {told}"
+            f"images must be [N, h, w, 3], [N, h, w, 1] or [N, h, w], got {shape} in {path}; "
+            f"{advice}"
         )
     if 0 in pixels.shape:
         raise ValueError(f"there are no images in {path}: the shape is {shape}")
     if pixels.dtype != np.uint8:
-        told = (
+        advice = (
             "round values between 0 and 1 after multiplying by 255"
             if pixels.dtype.kind == "f"
             else "scale them to 0 to 255"
         )
         raise ValueError(
-            f"images must be uint8, 0 to 255, got {pixels.dtype} in {path}: {told}, and save "
+            f"images must be uint8, 0 to 255, got {pixels.dtype} in {path}: {advice}, and save "
             f"them as uint8"
         )
     return pixels

@@ -1,4 +1,4 @@
-"""Batches of images in order, decoded on threads ahead of whoever takes them."""
+"""Batches of images in order, decoded on threads ahead of their use."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -33,14 +33,14 @@ class Damage:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Up to `batch_size` images that follow each other, and what else is known of them.
+    """Up to `batch_size` consecutive images, and what else is known of them.
 
     Attributes:
-      rows: int64 [n], of the set.
+      rows: int64 [n], row numbers in the set.
       ids: n of them.
       labels: int32 [n].
       images: [n, ...] where all have one shape and dtype, else a tuple of n arrays.
-      damaged: images that belong between these and could not be read.
+      damaged: images from among these that could not be read.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -59,18 +59,18 @@ def batches(
     threads: int | None = None,
     skip_damaged: bool = False,
 ) -> Generator[Batch, None, None]:
-    """The images in order, `batch_size` at a time, the last batch being shorter where they do not
+    """The images in order, `batch_size` at a time; the last batch is shorter where they do not
     divide evenly.
 
     Threads decode up to two batches ahead and begin another image only when one is taken, so at
-    most four batches are in memory: two ahead, one being put together, and the one handed out.
+    most four batches are in memory: two ahead, one being assembled, and the one handed out.
     Leaving the loop, or `close()`, ends the threads.
 
     Args:
       images: any `Images`.
       batch_size: images in a batch.
-      rows: which rows, in which order; None: all of them. `rows=range(start, len(images))` goes on
-        where an earlier run stopped.
+      rows: which rows, in which order; None: all of them. `rows=range(start, len(images))`
+        continues where an earlier run stopped.
       prepare: applied to every image on the threads, uint8 [h, w, 3] to an array; with one output
         shape for all, batches are stacked.
       threads: how many; None: as many as there are cores that this process may use.
@@ -78,9 +78,9 @@ def batches(
         of raising at the first. Which rows a batch covers does not change: it may be shorter, or
         empty.
 
-    Raises: ValueError at once for rows that are not there or come twice, and for a batch size or
-      threads below 1; from the loop one that names the image that cannot be read or on which
-      `prepare` fails, with the cause, after the batches before it.
+    Raises: ValueError at once for rows that do not exist or are repeated, and for a batch size or
+      threads below 1; from within the loop, after the batches before it, one that names the image
+      that cannot be read or on which `prepare` fails, with the cause.
 
     >>> def read(row):
     ...     return np.full((2, 2, 3), row, np.uint8)
@@ -99,11 +99,11 @@ def batches(
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, waiting: int
 ) -> Generator[Result, None, None]:
-    """`function(item)` of every item, in order, computed on threads; at most `waiting` results are
+    """`function(item)` for every item, in order, computed on threads; at most `waiting` results are
     begun or ready at a time.
 
-    What a call raises is raised where its result would come. The threads end with the generator,
-    however that ends.
+    What a call raises is raised where its result would come. The threads end when the generator
+    does, however it ends.
     """
     left = iter(items)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="balal.data")
@@ -128,7 +128,7 @@ def thread_count(threads: int | None) -> int:
 
 
 def reason(error: Exception) -> str:
-    """What an exception says, or what it is where it says nothing."""
+    """The message of an exception, or its type where it has none."""
     return str(error) or type(error).__name__
 
 
@@ -157,7 +157,7 @@ def _batches(
     loaded = map_ahead(load, rows.tolist(), threads=threads, waiting=waiting)
     try:
         for start in range(0, len(rows), batch_size):
-            # A call of its own, so that nothing here holds on to the images while the consumer
+            # In a function of its own, so that nothing here keeps the images alive while the caller
             # works.
             yield _batch(images, rows[start : start + batch_size], loaded)
     finally:

@@ -14,7 +14,7 @@ from balal.data.batching import map_ahead, thread_count
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
 
-# Far above any photograph, and read into memory whole.
+# Far above any photograph; files are read into memory whole.
 _LARGEST_FILE = 512 * 2**20
 
 
@@ -36,23 +36,23 @@ def folder(
       path: the folder.
       labelled: True: each directory in it is a class, however deep its images lie; sorted names
         give class ids 0, 1, ..., and an empty directory is a class without images. False: all
-        images below it, unlabelled. None: True where it holds only directories, False where it
-        holds only files, else refused.
-      check: True: open and decode every file once, now, on threads, so that what is damaged is
-        known before anything is computed; JPEG files take a fraction of their decoding time. False:
-        open nothing; damaged files are found when they are read.
+        images below the folder, unlabelled. None: True where it holds only directories, False where
+        it holds only files; a mixture is refused.
+      check: True: open and decode every file once, now, on threads, so that damage is known before
+        anything is computed; JPEG files take a fraction of their decoding time. False: open
+        nothing; damaged files are found when they are read.
       skip_damaged: leave out what cannot be used and list it in `Images.skipped`, instead of
         raising.
       threads: to check with; None: as many as there are cores that this process may use.
-      progress: called after each file with how many have been looked at, and how many there are.
+      progress: called after each file with how many have been checked, and how many there are.
 
     The fingerprint covers ids, labels, class names and the contents of all files or, with
-    `check=False`, their sizes only; its first word says which.
+    `check=False`, only their sizes; its first word says which.
 
-    Raises: FileNotFoundError or NotADirectoryError for the folder; ValueError, once and by name,
-      for all files that are damaged, no images, not readable, in no class, not regular files, or
-      links that lead nowhere or in a circle; and for a folder without images. What `decode` refuses
-      is damaged.
+    Raises: FileNotFoundError or NotADirectoryError for the folder; one ValueError that lists all
+      files that are damaged, not images, unreadable, in no class, not regular files, or links that
+      are broken or circular; and one for a folder without images. What `decode` refuses counts as
+      damaged.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as parent:
@@ -72,17 +72,17 @@ def folder(
     if labelled is None and outside and directories:
         raise ValueError(
             f"{root} holds both files ({outside[0]}, ...) and directories ({directories[0]}, "
-            f"...): move the files away where the directories are classes; where nothing is "
-            f"labelled, use labelled=False"
+            f"...): move the files away if the directories are classes; if nothing is labelled, "
+            f"use labelled=False"
         )
     if labelled and outside and not directories:
         raise ValueError(
-            f"{root} must have a label for every image, a directory for each class, and holds "
-            f"only files ({outside[0]}, ...); where nothing is labelled, use labelled=False"
+            f"{root} must have a directory for each class, but holds only files ({outside[0]}, "
+            f"...); if nothing is labelled, use labelled=False"
         )
     labelled = bool(directories) if labelled is None else labelled
     if labelled:
-        faults |= dict.fromkeys(outside, "it lies in no class's directory")
+        faults |= dict.fromkeys(outside, "it is not in the directory of a class")
     contents = _examine(
         {name: path for name, path in files.items() if name not in faults},
         check,
@@ -133,7 +133,7 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
             try:
                 status = os.stat(full)
             except OSError as error:
-                status, fault = None, f"it leads nowhere or may not be looked at: {error.strerror}"
+                status, fault = None, f"it is a broken link or may not be read: {error.strerror}"
             if parts in taken:
                 fault = "another file has the same id; rename one"
             elif status and stat.S_ISDIR(status.st_mode):
@@ -149,7 +149,7 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
             taken.add(parts)
             if fault:
                 faults["/".join(parts)] = fault
-    # Sorted by parts, so that what lies in one directory stays together whatever its name.
+    # Sorted by parts, so that the files of one directory stay together whatever its name.
     return {"/".join(parts): files[parts] for parts in sorted(files)}, sorted(directories), faults
 
 
@@ -165,7 +165,7 @@ def _written(name: str) -> str:
 def _examine(
     files: dict[str, str], check: bool, threads: int, faults: dict[str, str], progress
 ) -> dict[str, bytes]:
-    """What the fingerprint covers of each good file, in order; the faults of the others are added
+    """What the fingerprint covers of each sound file, in order; the faults of the others are added
     to `faults`."""
     contents = {}
     results = map_ahead(
@@ -196,7 +196,7 @@ def _sized(path: str) -> tuple[bytes, str]:
     try:
         return str(os.stat(path).st_size).encode(), ""
     except OSError as error:
-        return b"", f"it may not be looked at: {error.strerror}"
+        return b"", f"it may not be read: {error.strerror}"
 
 
 def _read(paths: tuple[str, ...], row: int) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""A set of images that can be read one by one: what every source makes and everything else
-takes."""
+"""A set of images that can be read one by one: every source makes one, and everything else takes
+one."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from balal import check, host
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """`N` images with names and labels, each read when it is asked for.
+    """`N` images with names and labels, each read on demand.
 
     Attributes:
       name: of the set, for messages.
@@ -23,9 +23,9 @@ class Images:
         another machine.
       labels: int32 [N], class ids, -1 = unlabelled.
       class_names: one a class id, empty where nothing is labelled.
-      read: takes a row, gives uint8 [h, w, 3]; may be called from several threads at once.
+      read: takes a row, returns uint8 [h, w, 3]; may be called from several threads at once.
       fingerprint: equal for equal content; the function that made the set says what it covers.
-      skipped: names of files that were left out because they are damaged.
+      skipped: names of files that were left out as damaged.
 
     Raises: ValueError unless there are images, as many labels as ids, distinct ids and a name for
     every label.
@@ -62,7 +62,7 @@ class Images:
             seen: set[str] = set()
             twice = [name for name in self.ids if name in seen or seen.add(name)]
             raise ValueError(
-                f"ids must be distinct, but some come more than once in {self.name}: "
+                f"ids must be distinct, but some are repeated in {self.name}: "
                 f"{host.first_few(twice)}; rename one of each"
             )
         wrong = np.flatnonzero((self.labels < -1) | (self.labels >= len(self.class_names)))
@@ -78,11 +78,11 @@ class Images:
 
 
 def select(images: Images, rows: Sequence[int] | Integer[Array | np.ndarray, " b"]) -> Images:
-    """The images of some rows, in that order: a pool drawn from a larger set, say. Nothing is read.
+    """The images of some rows, in that order: say, a pool drawn from a larger set. Nothing is read.
 
-    The fingerprint is made of that of the whole set and of the ids chosen.
+    The fingerprint is made from that of the whole set and from the chosen ids.
 
-    Raises: ValueError for rows that are not there or come twice.
+    Raises: ValueError for rows that do not exist or are repeated.
 
     >>> def read(row):
     ...     return np.full((1, 1, 3), row, np.uint8)
@@ -108,15 +108,15 @@ def select(images: Images, rows: Sequence[int] | Integer[Array | np.ndarray, " b
 def fingerprint(
     ids: Sequence[str], labels: np.ndarray, class_names: Sequence[str], contents: Iterable[bytes]
 ) -> str:
-    """A hash of ids, labels, class names and what `contents` tells of the images: the first 16 hex
-    digits of SHA-256.
+    """A hash of ids, labels, class names and the `contents` of the images: the first 16 hex digits
+    of SHA-256.
 
-    contents: one piece of bytes an image, usually its digest.
+    contents: some bytes for each image, usually its digest.
     """
     digest = hashlib.sha256(json.dumps([list(ids), list(class_names)]).encode())
     digest.update(np.asarray(labels, "<i4").tobytes())
     for piece in contents:
-        # The length keeps two pieces from being taken for one.
+        # The length tells where one piece ends and the next begins.
         digest.update(len(piece).to_bytes(8, "little") + piece)
     return digest.hexdigest()[:16]
 

@@ -1,5 +1,5 @@
-"""The four data sets of the paper, ready to load: where each lies, how it is cropped, and the class
-sizes that make it unbalanced."""
+"""The four data sets of the paper, ready to load: how each is stored, how it is cropped, and the
+class sizes that make it imbalanced."""
 
 import os
 from dataclasses import dataclass, replace
@@ -18,18 +18,18 @@ Part = Literal["pool", "test"]
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is to be known of a data set before it is loaded.
+    """What is known of a data set before it is loaded.
 
     Attributes:
-      name: short.
+      name: a short one.
       num_classes: `C`.
       layout: `tfds`, a set prepared by TensorFlow Datasets; `folders`, two folders with a directory
         a class; `list`, one such folder and a list of the test images.
-      pool, test: the name of the split, folder or list of that part; a pool of None is what the
-        list of test images leaves.
-      crop: what a network is to see of an image, `whole` where it is all subject, `centre` for
+      pool, test: the name of the split, folder or list of that part; a pool of None is everything
+        that is not on the list of test images.
+      crop: what a network should see of an image: `whole` where it is all subject, `centre` for
         photographs.
-      counts: images wanted of each class in the pool.
+      counts: how many images of each class the pool should have.
     """
 
     name: str
@@ -45,20 +45,19 @@ def info(name: str) -> DatasetInfo:
     """The data set of that name: `cifar100`, `food101`, `imagenet100` or `mit67`.
 
     Its `counts` are one set of class sizes with the number of images, the mean, the population std
-    and the imbalance ratio in Table 1 of Aggarwal, Popescu, Hudelot, WACV 2020. Its tables tell
-    neither the sizes themselves nor which hundred classes of ImageNet those are. A pool that
-    follows them:
+    and the imbalance ratio in Table 1 of Aggarwal, Popescu, Hudelot, WACV 2020. The paper gives
+    neither the sizes themselves nor the hundred classes of ImageNet. A pool that follows them:
 
         cifar = data.info("cifar100")
         images = data.load(cifar, "~/tensorflow_datasets", part="pool")
         pool = data.select(images, balal.imbalance.subsample(key, images.labels, cifar.counts))
 
-    `mit67` is unbalanced as it is: its 15,620 images less 20 for testing a class are one less than
-    Table 1 counts. Take that pool whole; its counts are for comparison, a class need not have as
-    many. Test sets are balanced: 100 images a class in `cifar100`, 250 in `food101`, 20 in `mit67`,
-    and what you put there in `imagenet100`.
+    `mit67` comes imbalanced: its 15,620 images, less 20 a class for testing, are one fewer than
+    Table 1 counts. Use that pool whole; its counts are only for comparison, and a class may have
+    fewer. Test sets are balanced: 100 images a class in `cifar100`, 250 in `food101`, 20 in
+    `mit67`, and what you put there in `imagenet100`.
 
-    Raises: ValueError for another name.
+    Raises: ValueError for any other name.
 
     >>> food = info("food101")
     >>> food.num_classes, sum(food.counts), food.crop
@@ -72,18 +71,18 @@ def info(name: str) -> DatasetInfo:
 def load(
     info: DatasetInfo, path: str | os.PathLike[str], *, part: Part, skip_damaged: bool = False
 ) -> Images:
-    """The pool, before it is made unbalanced, or the test set of a data set, as `Images`.
+    """The pool, before it is made imbalanced, or the test set of a data set, as `Images`.
 
     Args:
       info: from `info`, or one of your own.
       path: `tfds`: the data directory of TensorFlow Datasets. `folders`: the folder that holds the
         folders of both parts. `list`: the one that holds `Images` and the list of the test images,
-        one path below `Images` a line (as MIT-67 comes: `TestImages.txt`).
+        a path below `Images` on each line (`TestImages.txt`, as MIT-67 comes).
       part: `pool` or `test`.
       skip_damaged: as of `folder`.
 
     Raises: what `folder` and `tfds` raise; ValueError where the number of classes is not the
-    one known, or a listed image is not there.
+    known one, or a listed image is missing.
     """
     if part not in ("pool", "test"):
         raise ValueError(f"part must be 'pool' or 'test', got {part!r}")
@@ -112,7 +111,7 @@ def _listed(path: Path, images: Images) -> np.ndarray:
     missing = sorted(names - set(images.ids) - set(images.skipped))
     if missing:
         raise ValueError(
-            f"{path} names {len(missing)} images that are not there: {host.first_few(missing)}"
+            f"{path} lists {len(missing)} images that are missing: {host.first_few(missing)}"
         )
     return np.array([name in names for name in images.ids])
 

@@ -26,12 +26,11 @@ def tfds(
     """One split of a prepared TensorFlow Data Set as `Images`. TensorFlow is neither needed nor
     imported, and nothing is downloaded.
 
-    Records are read at random from ArrayRecord files; their images are decoded by `decode`, as
-    those of folders are. To know ids and labels, every record is read once, without decoding its
-    image.
+    Records are read in any order from ArrayRecord files; their images are decoded by `decode`, as
+    in folders. To learn ids and labels, every record is read once, without decoding its image.
 
     Args:
-      name: as TensorFlow Datasets has it: `cifar100`, `name/config`, `name:1.0.0`.
+      name: as in TensorFlow Datasets: `cifar100`, `name/config`, `name:1.0.0`.
       split: `train`, `test`, `train[:1000]`, `train+test`.
       data_dir: where it was prepared; None: `~/tensorflow_datasets`.
       image: the name of the feature that holds the image.
@@ -41,11 +40,11 @@ def tfds(
     The fingerprint covers ids, labels, class names and the encoded bytes of every image.
 
     Raises: ModuleNotFoundError with what to install; FileNotFoundError, with the command that
-      prepares it, for a data set that is not there or is prepared in another format; ValueError for
-      a split or a feature that it does not have.
+      prepares it, for a data set that is missing or prepared in another format; ValueError for a
+      split or a feature that it does not have.
     """
     with host.Extra("data"):
-        # Otherwise asked for only when the first record is read.
+        # Imported now, or its absence would show only at the first record.
         import array_record.python.array_record_data_source  # noqa: F401  # pyright: ignore[reportMissingImports]
         import tensorflow_datasets  # pyright: ignore[reportMissingImports]
         from tensorflow_datasets.core import read_only_builder, registered  # pyright: ignore[reportMissingImports]
@@ -66,8 +65,8 @@ def tfds(
         records: Any = builder.as_data_source(split=split, decoders=skip)
     except ValueError as error:
         raise ValueError(
-            f"split must be of {', '.join(builder.info.splits)}, in the notation of TensorFlow "
-            f"Datasets, got {split!r} for {name}"
+            f"split must be made of {', '.join(builder.info.splits)}, in the notation of "
+            f"TensorFlow Datasets, got {split!r} for {name}"
         ) from error
     found, labels, digests = [], np.full(len(records), -1, np.int32), []
     for row in range(len(records)):
@@ -92,8 +91,8 @@ def _how(name: str, path: str) -> str:
 
 
 def _class_names(name: str, features: Any, image: str, label: str | None) -> tuple[str, ...]:
-    """The names of the classes, none where there is no label; ValueError where image or label are
-    not what they should be."""
+    """The names of the classes, none where there is no label; ValueError where the image or the
+    label has the wrong type."""
     kinds = {key: type(feature).__name__ for key, feature in features.items()}
     if kinds.get(image) != "Image" or features[image].np_dtype != np.uint8:
         raise ValueError(

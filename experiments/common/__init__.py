@@ -1,2 +1,2 @@
-"""What two experiments share: data sets, finished cells, heads in worker processes, tables and
+"""What experiments share: data sets, finished cells, heads in worker processes, tables and
 plots."""

@@ -1,5 +1,5 @@
-"""Labels bought by a strategy with several budgets and seeds: what is finished is kept, and the rest
-is simulated with as few programs and runs as there can be."""
+"""Labels that a strategy buys with several budgets and seeds. What is finished is kept; the rest is
+simulated with as few compiled programs and runs as possible."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +20,8 @@ Bought = tuple[np.ndarray, np.ndarray]
 
 
 def listed(values: Sequence[str]) -> list[str]:
-    """The strategies of a flag: registered names, your own by where they are, or `all` that are
-    registered. Each is looked up, so that a wrong one is told before anything is read."""
+    """The strategies of a flag: registered names, paths to your own, or `all` that are registered.
+    Each is looked up, so that a wrong one is reported before anything is read."""
     if list(values) == ["all"]:
         return list(STRATEGIES)
     for value in values:
@@ -33,12 +33,12 @@ def listed(values: Sequence[str]) -> list[str]:
 
 
 def rules_of(name: str, rules: Sequence[str]) -> list[str]:
-    """The rules that can follow a strategy: those that look at answers already stand alone."""
+    """The rules that can follow a strategy: none where it looks at answers itself."""
     return ["none"] if member(balal.strategy(name), "adaptive") else list(rules)
 
 
 def seeds_of(name: str, most: int) -> range:
-    """The seeds that a strategy is run with: one where it does not use chance."""
+    """The seeds that a strategy is run with: only one where it does not use chance."""
     return range(1 if member(balal.strategy(name), "uses_chance") is False else most)
 
 
@@ -53,15 +53,15 @@ def buy(
     seeds: Sequence[int],
     nested: bool,
 ) -> dict[tuple[int, int], dict[str, Any]]:
-    """What is bought with every budget and seed, as `summary.measure` has it, by (budget, seed).
+    """What is bought with every budget and seed: the result of `summary.measure` by (budget, seed).
 
     Args:
-      run: `run(budget, seeds)` buys so many labels with each seed; it is asked for what is not kept
-        yet.
-      folder: of the kept cells.
+      run: `run(budget, seeds)` buys that many labels with each seed; it is called for what is not
+        stored yet.
+      folder: where the cells are stored.
       name: of the cells.
-      labels: int [N], of the rows that are bought.
-      budgets: rising.
+      labels: int [N], those of the whole pool.
+      budgets: in ascending order.
       nested: whether the picks of a small budget are the first ones of a larger one, so that only
         the largest is run.
     """
@@ -84,8 +84,8 @@ def buy(
 
 
 def cell_name(name: str) -> str:
-    """A strategy's name as a part of a file name; that of one's own has a fingerprint of its code
-    in it, as its picks change with it.
+    """A strategy's name as part of a file name. Your own strategy's includes a fingerprint of its
+    code, since its picks change with it.
 
     >>> cell_name("random+balance")
     'random+balance'
@@ -108,8 +108,8 @@ def one_shot(
 ) -> balal.Result:
     """What `balal.one_shot` buys.
 
-    A strategy of several stages is simulated one stage after another, each with what the others
-    have bought as its labelled start: programs that are there already serve the next strategy.
+    A strategy of several stages is simulated stage by stage, each starting with the labels that the
+    earlier ones bought, so that programs compiled for one strategy serve the next.
     """
     options: dict[str, Any] = dict(num_classes=num_classes, key=key)
     stages = member(strategy, "stages")()

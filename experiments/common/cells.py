@@ -1,6 +1,6 @@
-"""Finished cells of an experiment: small JSON files that make a killed run go on where it was.
+"""Finished cells of an experiment: small JSON files from which a killed run resumes.
 
-Every write is whole or not at all, and a folder holds cells of one configuration only.
+A write happens completely or not at all, and a folder holds cells of only one configuration.
 """
 
 import json
@@ -14,14 +14,14 @@ _CONFIGURATION = "configuration"
 
 
 def folder(path: Path, configuration: dict[str, Any], *, fresh: bool = False) -> Path:
-    """The folder at `path`, made if need be, for the cells of one configuration.
+    """The folder at `path`, created if need be, for the cells of one configuration.
 
     Args:
       configuration: everything that the cells depend on, JSON values.
-      fresh: throw away what is there.
+      fresh: delete what is there.
 
-    Raises: ValueError where it holds cells of another configuration: they are neither mixed nor
-    lost.
+    Raises: ValueError where it holds cells of another configuration, which are neither mixed with
+    these nor lost.
     """
     if fresh:
         shutil.rmtree(path, ignore_errors=True)
@@ -32,13 +32,13 @@ def folder(path: Path, configuration: dict[str, Any], *, fresh: bool = False) ->
         write(path, _CONFIGURATION, wanted)
     elif found != wanted:
         names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
-        told = "; ".join(
+        changes = "; ".join(
             f"{name} was {_short(found.get(name))} and is {_short(wanted.get(name))}"
             for name in names
         )
         raise ValueError(
-            f"{path} holds cells of another configuration ({told}): give another --out, or "
-            f"--fresh to throw them away"
+            f"{path} holds cells of another configuration ({changes}): give another --out, or "
+            f"--fresh to delete them"
         )
     return path
 
@@ -56,7 +56,7 @@ def read(path: Path, name: str) -> Any | None:
 
 
 def write(path: Path, name: str, value: Any) -> None:
-    """Stores the cell `name`, a JSON value, in one step: a reader, or a kill, sees the old file or
+    """Stores the cell `name`, a JSON value, in one step: a reader, or a kill, finds the old file or
     the new one."""
     write_text(path / f"{name}.json", json.dumps(value))
 

@@ -1,8 +1,8 @@
-"""Every head with every rule against imbalance that goes with it, under names such as `svm`,
+"""Every head with every rule against imbalance that it supports, under names such as `svm` and
 `logistic+balanced_softmax`.
 
-`finetune` trains the whole source network on the images instead, and `auto` is the SVM or that,
-whichever cross-validation prefers.
+`finetune` trains the whole source network on the images instead, and `auto` is the SVM or
+fine-tuning, whichever cross-validation prefers.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,16 @@ with host.Extra("experiments"):
 
 @dataclass(frozen=True)
 class Task:
-    """A labelled set, the rest of the pool (which only `pseudo` looks at), a test set, and what
-    `fit` is told beside them.
+    """A labelled set and everything else that a head may need.
 
-    network: the source model with the images (`networks.Network`), and rows: those of the labelled
-    set among them; None: only features.
+    Attributes:
+      features: [B, D], of the labelled set.
+      labels: int [B].
+      pool: the features of the rest of the pool, which only `pseudo` looks at.
+      tests: the features of the test set.
+      options: further arguments of the heads' `fit`.
+      network: the source model with the images (`networks.Network`); None: only features.
+      rows: the rows of the labelled set among those images; None: only features.
     """
 
     features: np.ndarray
@@ -42,9 +47,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A head, and the classes that it predicts for the test set. chosen: its name, where there was
-    a choice, and accuracies: in cross-validation on the labelled set, of all that there were to
-    choose from."""
+    """A head, and the classes that it predicts for the test set.
+
+    Attributes:
+      head: the fitted model.
+      predicted: int [M], of the test set.
+      chosen: the head's name, where there was a choice.
+      accuracies: of all the heads to choose from, in cross-validation on the labelled set.
+    """
 
     head: Any
     predicted: np.ndarray
@@ -53,12 +63,12 @@ class Fitted:
 
 
 def fit(name: str, task: Task) -> Fitted:
-    """The head of that name, fitted and asked."""
+    """The head of that name, fitted, with its predictions."""
     return HEADS[name](task)
 
 
 def rules(head: str) -> list[str]:
-    """The rules against imbalance that go with a head, none the first.
+    """The rules against imbalance that a head supports, `none` first.
 
     >>> rules("svm")
     ['none', 'thresholding', 'tau_normalised']
@@ -82,7 +92,7 @@ def _logistic(
     task: Task, *, weights: np.ndarray | None = None, adjustment: np.ndarray | None = None
 ) -> Fitted:
     each = None if weights is None else weights[task.labels]
-    # A rule aims at all classes alike, and so does its choice of C.
+    # A rule treats all classes alike, and so must the choice of C.
     balanced = weights is not None or adjustment is not None
     head = logistic.fit(
         task.features,
@@ -140,24 +150,24 @@ def _finetuned(task: Task, **rules: np.ndarray) -> Fitted:
 
 
 def _tuning(task: Task, **rules: np.ndarray) -> tuple[Callable[[np.ndarray], Any], Any]:
-    """What fine-tunes the network on some places of the labelled set, and the network."""
+    """A function that fine-tunes the network on part of the labelled set, and the network."""
     network, rows = task.network, task.rows
     if network is None or rows is None:
         raise ValueError("fine-tuning needs the images themselves: give --data_dir")
     options = dict(num_classes=task.options["num_classes"], seed=task.options["seed"], **rules)
-    return lambda places: network.fit(rows[places], task.labels[places], **options), network
+    return lambda part: network.fit(rows[part], task.labels[part], **options), network
 
 
 def _auto(task: Task) -> Fitted:
     fit, network = _tuning(task)
 
-    def transfer(places: np.ndarray, held: np.ndarray) -> np.ndarray:
+    def transfer(part: np.ndarray, held: np.ndarray) -> np.ndarray:
         return svm.predict(
-            svm.fit(task.features[places], task.labels[places], **task.options), task.features[held]
+            svm.fit(task.features[part], task.labels[part], **task.options), task.features[held]
         )
 
-    def finetune(places: np.ndarray, held: np.ndarray) -> np.ndarray:
-        return network.predict(fit(places), task.rows[held])
+    def finetune(part: np.ndarray, held: np.ndarray) -> np.ndarray:
+        return network.predict(fit(part), task.rows[held])
 
     folds, seed = task.options["folds"], task.options["seed"]
     found = choice.choose(
@@ -196,7 +206,7 @@ HEADS: dict[str, Callable[[Task], Fitted]] = {
     "auto": _auto,
 }
 
-# Without their rules.
+# The heads without their rules.
 PLAIN = tuple(dict.fromkeys(name.partition("+")[0] for name in HEADS))
 # Those that train the network on the images.
 OF_IMAGES = tuple(name for name in HEADS if name.split("+")[0] in ("finetune", "auto"))

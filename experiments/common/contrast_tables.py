@@ -1,5 +1,5 @@
-"""Markdown tables of a comparison over many pools: what was won over all of them, then every pool's
-own."""
+"""Markdown tables of a comparison over many pools: first the wins over all of them, then each pool
+by itself."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from experiments.common import contrasts, report, statistics
 from experiments.common.summary import DASH
 
-# What is told of the labelled sets and their heads: title, digits.
+# What is reported of the labelled sets and their heads: title, digits.
 METRICS = {
     "accuracy": ("Balanced test accuracy, %", 1),
     "target_recall": ("Mean test recall of the target classes, %", 1),
@@ -21,7 +21,7 @@ _Entries = Sequence[dict[str, Any]]
 
 
 def tables(result: dict[str, Any]) -> str:
-    """All tables of what results.json holds: `configuration`, `pools`, `runs` and the lists that
+    """All tables of a results.json: from its `configuration`, `pools`, `runs` and the lists that
     `contrasts` makes."""
     parts = [_preface(result)]
     if result["wins"]:
@@ -34,15 +34,16 @@ def tables(result: dict[str, Any]) -> str:
         ]
     for about in result["pools"]:
         parts += [f"## {about['pool']}", *_pool(result, about)]
-    if hasty := sum(not run["converged"] for run in result["runs"]):
+    if unconverged := sum(not run["converged"] for run in result["runs"]):
         parts.append(
-            f"The solver stopped short of its tolerance in {hasty} of {len(result['runs'])} heads."
+            f"The solver stopped short of its tolerance in {unconverged} of "
+            f"{len(result['runs'])} heads."
         )
     return "\n\n".join(parts)
 
 
 def _preface(result: dict[str, Any]) -> str:
-    """What the numbers are, and whether there are runs enough for the tests."""
+    """What the numbers are, and whether there are enough runs for the tests."""
     settings, level = result["configuration"], contrasts.SIGNIFICANT
     runs, best = settings["seeds"], statistics.smallest_p(settings["seeds"])
     together = f", rows asked {settings['size']} at a time" if settings["size"] > 1 else ""
@@ -64,7 +65,10 @@ def _preface(result: dict[str, Any]) -> str:
         if most * statistics.smallest_p(number) <= level
     ]
     advice = f"--seeds={enough[0]} would do" if enough else "compare fewer strategies or budgets"
-    return f"{text} That is too few runs for a star everywhere in a comparison of {most} cells; {advice}."
+    return (
+        f"{text} That is too few runs for a star everywhere in a comparison of {most} cells; "
+        f"{advice}."
+    )
 
 
 def _wins(entries: _Entries) -> str:
@@ -75,7 +79,8 @@ def _wins(entries: _Entries) -> str:
         entry = found.get((rule, against))
         if entry is None:
             return ""
-        return f"{entry['better']} (+{entry['significantly_better']}, -{entry['significantly_worse']}) of {entry['cells']}"
+        significant = f"+{entry['significantly_better']}, -{entry['significantly_worse']}"
+        return f"{entry['better']} ({significant}) of {entry['cells']}"
 
     return report.markdown(
         ["rule", *rules], [[rule, *(cell(rule, against) for against in rules)] for rule in rules]
@@ -164,7 +169,10 @@ def _labels_needed(entries: _Entries) -> list[str]:
         parts += _table(
             title, compared, lambda entry: f"{entry['relation'].strip('=')}{entry['factor']:.2f}"
         )
-    remark = "Interpolated in the logarithm of the labels; > and <: beyond the largest and the smallest budget, where nothing was run."
+    remark = (
+        "Interpolated in the logarithm of the labels; > and <: beyond the largest and the smallest "
+        "budget, where nothing was run."
+    )
     return [*parts, remark] if parts else []
 
 
@@ -181,7 +189,10 @@ def _labels_to_goal(
         rows.append([goal["name"], median, f"{goal['reached']} of {len(goal['needed'])}"])
     remark = "The median counts runs that never got there as infinitely many labels."
     if about["too_small"]:
-        remark += f" In {about['too_small']} of {settings['seeds']} draws a target class has fewer rows than that, so nobody could."
+        remark += (
+            f" In {about['too_small']} of {settings['seeds']} draws a target class has fewer rows "
+            f"than that, so no strategy could."
+        )
     return [
         f"### Labels until {classes} has {at_least}",
         report.markdown(["strategy", "median", "reached"], rows),
@@ -190,7 +201,8 @@ def _labels_to_goal(
 
 
 def _table(title: str, entries: _Entries, text: Callable[[dict[str, Any]], str]) -> list[str]:
-    """Title and table, a row a name and a column a budget; nothing where there is no entry."""
+    """A title and a table, a row for each name and a column for each budget; nothing where there
+    are no entries."""
     rows: dict[str, list[str]] = {}
     for entry in entries:
         rows.setdefault(entry["name"], []).append(text(entry))

@@ -1,9 +1,9 @@
-"""From paired runs on many pools to what is told about them: means, differences, wins, shares,
+"""From paired runs on many pools to what is reported about them: means, differences, wins, shares,
 labels saved and labels to a goal.
 
 A run is a flat dictionary with `pool`, `strategy`, `rule` ("none": no balancing), `budget`, `seed`,
-`indices` and one number a metric. Every strategy of a pool has the same seeds and budgets. What
-comes out are lists of flat dictionaries, JSON values.
+`indices` and one number a metric. Every strategy of a pool has the same seeds and budgets. The
+functions return lists of flat dictionaries, JSON values.
 """
 
 import itertools
@@ -38,15 +38,15 @@ def series(runs: Sequence[dict[str, Any]], metric: str) -> dict[tuple[str, str, 
     """One series for each pool, strategy and rule, in the order of the runs."""
     found: dict[tuple[str, str, str], dict[int, dict[int, float]]] = {}
     for run in runs:
-        place = run["pool"], run["strategy"], run["rule"]
-        found.setdefault(place, {}).setdefault(run["budget"], {})[run["seed"]] = run[metric]
+        group = run["pool"], run["strategy"], run["rule"]
+        found.setdefault(group, {}).setdefault(run["budget"], {})[run["seed"]] = run[metric]
     return {
-        place: Series(
-            *place,
+        group: Series(
+            *group,
             sorted(budgets),
             np.array([[budgets[b][seed] for seed in sorted(budgets[b])] for b in sorted(budgets)]),
         )
-        for place, budgets in found.items()
+        for group, budgets in found.items()
     }
 
 
@@ -163,8 +163,8 @@ def wins(compared: Sequence[dict[str, Any]], rules: Sequence[str]) -> list[dict[
 
 
 def shares(compared: Sequence[dict[str, Any]], *, oracle: str) -> list[dict[str, Any]]:
-    """How much of the gain of `oracle` over no balancing each rule has: `share`, None where the
-    oracle's gain is within its error."""
+    """How much of the gain of `oracle` over no balancing each rule achieves: `share`, None where
+    the oracle's gain is within its error."""
     gains = {
         (cell["pool"], cell["strategy"], cell["rule"], cell["budget"]): cell
         for cell in compared
@@ -232,8 +232,8 @@ def labels_to_goal(
     Args:
       labels: of each pool, int [N]. goals: of each pool, the target classes.
 
-    `needed`: of every run, None where the budget was spent before; `median` counts those as
-    infinite, None where that leaves no median.
+    `needed`: of every run, None where the budget ran out first; `median` counts those as infinite,
+    and is None where that leaves no median.
     """
     largest: dict[str, int] = {}
     for run in runs:

@@ -27,8 +27,12 @@ from balal.models import weights
 
 HERE = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = {
-    "cifar100_lite0_compact_pool.npz": "99c88c48c339e380ccca113a400df543e24d51f33bf5fea09914a80dc0d5c812",
-    "cifar100_lite0_compact_test.npz": "67ecd5a23c223f634204045f7ac3fb3281390d495636cae5a2da7796133bc87e",
+    "cifar100_lite0_compact_pool.npz": (
+        "99c88c48c339e380ccca113a400df543e24d51f33bf5fea09914a80dc0d5c812"
+    ),
+    "cifar100_lite0_compact_test.npz": (
+        "67ecd5a23c223f634204045f7ac3fb3281390d495636cae5a2da7796133bc87e"
+    ),
     "aggarwal_tables.json": "75e9a7b3700f48b9ae2c7206a2ea553d5819151e4fbf7adaf3e67370ce273e6d",
     "induced_counts.json": "00994dd7c785a1d4259e606858f4547f374f68d34a5dda1a5c9853528b25f651",
 }
@@ -38,11 +42,18 @@ EMBEDDED = {
 class Dataset:
     """A labelled pool and a test set, as features of one network.
 
-    features: [N, D] as they are selected by. labels: int32 [N]. test_features: [M, D]. test_labels:
-    int32 [M]. scores: of the source model, or None. num_classes: `C`. compact: whether the features
-    are whitened components already, which decides how a head has them scaled.
-    files: the name and sha256 of every file it came from. network: the source model and the images
-    (`networks.Network`), where the features were made from images here.
+    Attributes:
+      features: [N, D], what strategies go by.
+      labels: int32 [N].
+      test_features: [M, D].
+      test_labels: int32 [M].
+      scores: those of the source model, or None.
+      num_classes: `C`.
+      compact: whether the features are whitened components already, which decides how they are
+        scaled for a head.
+      files: the sha256 of every file it came from, by name.
+      network: the source model and the images (`networks.Network`), where the features were made
+        from images here.
     """
 
     features: np.ndarray
@@ -69,8 +80,8 @@ class Dataset:
 
     @property
     def answers(self) -> str:
-        """What all labels are and how the rows were divided, which files of features do not tell: a
-        sha256."""
+        """A sha256 of all labels and of how the rows were divided, which feature files do not
+        show."""
         return hashlib.sha256(
             b"".join(
                 np.asarray(labels, "<i8").tobytes() for labels in (self.labels, self.test_labels)
@@ -92,18 +103,18 @@ def load(
       features: an npz file in the full layout, or a pool file in the compact one.
       test_features: the test file that belongs to a compact pool file; by default the one with
         `test` in its name instead of `pool`.
-      scores: an npz file with the source model's scores of the same rows, in place of those in the
+      scores: an npz file with the source model's scores of the same rows, instead of those in the
         pool file.
       classifier: an npz file, or one that `balal.models.weights` reads, with the source
         classifier's `weight` [K, D] and `bias` [K]: scores of `features @ weight.T + bias`.
-      pool_rows: keep only so many rows of the pool, the first ones (small runs).
+      pool_rows: keep only this many rows of the pool, the first ones (for small runs).
 
-    Raises: ValueError for a damaged or unsuitable file, with what was found in it;
-    FileNotFoundError.
+    Raises: FileNotFoundError; ValueError for a damaged or unsuitable file, with what was found in
+      it.
     """
     if scores and classifier:
         raise ValueError(
-            "--scores and --classifier both say what the source model thinks: give one of them"
+            "--scores and --classifier both give the source model's scores: pass only one of them"
         )
     path = Path(features) if features else embedded("cifar100_lite0_compact_pool.npz")
     arrays = _arrays(path)
@@ -120,7 +131,7 @@ def load(
             test_path = embedded("cifar100_lite0_compact_test.npz")
         elif test_path == path or not test_path.exists():
             raise FileNotFoundError(
-                f"{path} has no test set, and no file beside it has: name one with --test_features"
+                f"{path} has no test set and there is none beside it: name one with --test_features"
             )
         test = _arrays(test_path)
         files[test_path.name] = weights.sha256(test_path)
@@ -149,7 +160,7 @@ def pool(dataset: Dataset) -> balal.Pool:
 
 
 def scaled(dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Pool and test set as a head wants them: (features float32 [N, D], labels [N]) and (features
+    """Pool and test set scaled for a head: (features float32 [N, D], labels [N]) and (features
     [M, D], labels [M]).
 
     Full features are standardised; compact ones are components whose variances mean something, and
@@ -167,7 +178,7 @@ def scaled(dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.nd
 
 def is_paper_pool(dataset: Dataset) -> bool:
     """Whether this is CIFAR-100 with the class sizes of the paper's Table 1, so that its printed
-    figures may stand beside ours."""
+    figures are comparable."""
     return dataset.sizes.tolist() == _json("induced_counts.json")["cifar100"]["counts"]
 
 
@@ -177,7 +188,7 @@ def paper_tables() -> dict[str, Any]:
 
 
 def embedded(name: str) -> Path:
-    """The path of an embedded file, after its checksum was found right."""
+    """The path of an embedded file, after verifying its checksum."""
     path = HERE / name
     found = weights.sha256(path)
     if found != EMBEDDED[name]:
@@ -201,7 +212,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no npz file of plain arrays ({error})") from error
+        raise ValueError(f"{path} is not an npz file of plain arrays ({error})") from error
 
 
 def _take(path: Path, arrays: dict[str, np.ndarray], *names: str) -> list[np.ndarray]:
@@ -222,7 +233,7 @@ def _dataset(
     test_features, test_labels = _features_and_labels(path, test)
     if features.shape[1] != test_features.shape[1]:
         raise ValueError(
-            f"{path}: the pool has {features.shape[1]} features a row and the test set "
+            f"{path}: the pool has {features.shape[1]} features a row, but the test set has "
             f"{test_features.shape[1]}"
         )
     num_classes = (
@@ -280,20 +291,21 @@ def _scores(path: Path, arrays: dict[str, np.ndarray], rows: int) -> balal.Score
 
 
 def _scores_of(path: Path, pool: dict[str, np.ndarray]) -> balal.Scores:
-    """Scores from another file, after a look at whether its rows are the pool's."""
+    """Scores from another file, after checking that its rows are the pool's."""
     arrays = _arrays(path)
     for name in ("index", "labels"):
         if name in arrays and name in pool and not np.array_equal(arrays[name], pool[name]):
             raise ValueError(
-                f"{path} scores other rows than the pool has: the {name} of the two files differ"
+                f"{path} has scores of rows other than the pool's: the {name} of the two files "
+                f"differ"
             )
     return _scores(path, arrays, len(pool["labels"]))
 
 
 def _logits(path: Path, features: np.ndarray) -> jax.Array:
     tensors = _arrays(path) if path.suffix == ".npz" else weights.read(path)
-    # `weight` and `bias`, or whatever comes before them in the checkpoint's own names: the matrix
-    # that fits the features.
+    # `weight` and `bias`, with or without a prefix of the checkpoint's own: the matrix that fits
+    # the features.
     stems = [
         name.removesuffix("weight")
         for name, tensor in tensors.items()
@@ -318,7 +330,7 @@ def _logits(path: Path, features: np.ndarray) -> jax.Array:
     )
     if bias.shape != weight.shape[:1]:
         raise ValueError(
-            f"{path} has {weight.shape[0]} rows of weights and a bias of shape {bias.shape}"
+            f"{path} has {weight.shape[0]} rows of weights, but a bias of shape {bias.shape}"
         )
     return (
         jnp.matmul(jnp.asarray(features, jnp.float32), weight.T, precision="highest")
@@ -327,7 +339,7 @@ def _logits(path: Path, features: np.ndarray) -> jax.Array:
 
 
 def first_rows(dataset: Dataset, rows: int) -> Dataset:
-    """The same with only so many rows of the pool, the first ones."""
+    """The same data set with only the first rows of the pool."""
     if not 1 <= rows <= len(dataset.labels):
         raise ValueError(
             f"--pool_rows must lie between 1 and the {len(dataset.labels)} rows of the pool, got "

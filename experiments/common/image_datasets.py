@@ -1,5 +1,5 @@
-"""Images as a data set of the experiments: seen by a source model, labelled, with a part to test
-on."""
+"""Images as a data set for the experiments: labelled, as features of a source model, with a test
+set."""
 
 import jax
 import numpy as np
@@ -11,23 +11,23 @@ from experiments.common.datasets import Dataset
 
 
 def refuse_both(options: ImageOptions, **files: str | None) -> None:
-    """Raises ValueError where images are named, and files of features by these other flags as
-    well."""
+    """Raises ValueError where both images and, with these other flags, files of features are
+    named."""
     named = [flag for flag, value in files.items() if value]
     if options.data_dir is not None and named:
         raise ValueError(
-            f"--data_dir says that the features are those of images, and --{named[0]} that they "
-            f"are in a file: give one of them"
+            f"--data_dir says that the features are those of images, but --{named[0]} that they "
+            f"are in a file: give only one of them"
         )
 
 
 def dataset(options: ImageOptions, *, seed: int, test_share: float) -> Dataset:
     """The images as a labelled pool and a test set of features.
 
-    A data set of the paper is as unbalanced as there and has its own test set; of other images that
-    share of every class is held out, unless `options` names others.
+    A data set of the paper is as imbalanced as there and has its own test set. For other images,
+    `test_share` of every class is held out, unless `options` names test images.
 
-    Raises: ValueError where images have no labels, or none is left for one of the two.
+    Raises: ValueError where images have no labels, or where the test set would be empty.
     """
     key = jax.random.key(seed)
     pool = _labelled(options, key)
@@ -39,8 +39,8 @@ def dataset(options: ImageOptions, *, seed: int, test_share: float) -> Dataset:
     )
     if not len(aside):
         raise ValueError(
-            f"a test set is needed, and a share of {test_share:g} of each class of {pool.name} is "
-            f"no image: raise --test_share, or name test images with --test_dir"
+            f"a test set is needed, but a share of {test_share:g} of each class of {pool.name} is "
+            f"not a single image: raise --test_share, or name test images with --test_dir"
         )
     for chosen in (pool, tests):
         if chosen is not None and chosen.skipped:
@@ -59,10 +59,10 @@ def dataset(options: ImageOptions, *, seed: int, test_share: float) -> Dataset:
         num_classes=len(pool.class_names),
         compact=False,
         files={
-            f"{cache.manifest['images']['name']}, {what}, by {cache.manifest['source']}": cache.sha256[
-                "features"
-            ]
-            for what, cache in (("pool", seen), ("test", tested))
+            ", ".join(
+                [cache.manifest["images"]["name"], part, f"by {cache.manifest['source']}"]
+            ): cache.sha256["features"]
+            for part, cache in (("pool", seen), ("test", tested))
         },
         network=networks.Network(
             model.source,
@@ -93,7 +93,7 @@ def _labelled(options: ImageOptions, key: jax.Array) -> data.Images:
     pool = images.read_pool(options, key=key, labelled=True)
     if not pool.class_names or pool.labels.min() < 0:
         raise ValueError(
-            f"{pool.name} must have a label for every image, a directory for each class; balal "
-            f"pick is for images without labels"
+            f"{pool.name} must have a label for every image: make a directory for each class, or "
+            f"use balal pick for images without labels"
         )
     return pool

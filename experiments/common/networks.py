@@ -1,4 +1,4 @@
-"""A source model with the images that its features are of: fine-tuning needs both."""
+"""A source model together with the images behind its features: fine-tuning needs both."""
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,15 +14,21 @@ from balal.heads import finetune
 from balal.models import preprocessing, sources
 from experiments.common import workers
 
-# Images that are prepared and predicted together.
+# How many images are prepared and predicted at a time.
 _TOGETHER = 64
 
 
 @dataclass(frozen=True)
 class Network:
-    """pool, tests: the images, row by row those of a `Dataset`. source: what the network is, and
-    the size that it sees. weights: the file with its parameters. recipe: how it is trained on.
-    folder: where an unfinished training is kept, so that a killed run goes on with it.
+    """A network and the images to train and test it on.
+
+    Attributes:
+      source: the architecture, and the size of images that it sees.
+      weights: the file with its parameters.
+      pool: the images of the pool, in the rows of a `Dataset`.
+      tests: the images of its test set.
+      recipe: how the network is fine-tuned.
+      folder: where an unfinished training is stored, so that a killed run resumes it.
     """
 
     source: sources.Source
@@ -42,7 +48,7 @@ class Network:
         )
         checkpoint = None
         if self.folder is not None:
-            # The folder is of one kind of head, so that rows tell all.
+            # The folder is for one kind of head, so that rows are enough to tell trainings apart.
             checkpoint = self.folder / f"training-{workers.name(rows)}.npz"
         with tqdm(
             total=self.recipe.epochs,

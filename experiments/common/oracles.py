@@ -1,7 +1,7 @@
-"""Rules that look at the labels: no strategy, but the measure of what balancing could gain at most.
+"""Rules that look at the labels: not strategies, but an upper bound on what balancing could gain.
 
-They make the same switch as balancing (Eq. 8), and then take a random row of the rarest class
-instead of guessing one.
+They switch when balancing does (Eq. 8), and then take a random row of the rarest class instead of
+guessing one.
 """
 
 from typing import Literal
@@ -12,7 +12,7 @@ import numpy as np
 
 import balal
 
-# The rarest class among those found so far, or of all there are.
+# The rarest class among those found so far, or among all.
 ORACLES: dict[str, Literal["found", "all"]] = {"oracle_known": "found", "oracle_all": "all"}
 
 
@@ -27,12 +27,11 @@ def oracle(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The picks [b], and the class that each was taken for [b], -1 before the switch.
 
-    Ties between classes go to the lowest class id. A class of which no candidate is left gives way
-    to the next rarest; of the classes not found yet, "found" takes one only when all others are
-    used up.
+    Ties between classes go to the lowest class id. A class without a candidate left gives way to
+    the next rarest; "found" takes a class that is not found yet only when all others are used up.
 
     Args:
-      key: of the order in which the rows of a class are taken.
+      key: draws the order in which the rows of a class are taken.
       first: int [b], distinct: the rows that the first strategy would pick with this budget,
         followed until the switch.
       labels: int [N]. candidates: int, the rows of the pool that may be picked, those in `first`
@@ -59,14 +58,14 @@ def oracle(
         )
     ]
     order = order[~np.isin(order, first[:switch])]
-    rows = [iter(order[labels[order] == place]) for place in range(num_classes)]
+    rows = [iter(order[labels[order] == label]) for label in range(num_classes)]
     left, count = np.bincount(labels[order], minlength=num_classes), counts[switch].astype(np.int64)
     late = len(labels) if classes == "found" else 0
     picks, wanted = first.copy(), np.full(budget, -1)
-    for place in range(switch, budget):
+    for step in range(switch, budget):
         rarity = np.where(left > 0, count + late * (count == 0), np.iinfo(np.int64).max)
-        wanted[place] = rarity.argmin()
-        picks[place] = next(rows[wanted[place]])
-        left[wanted[place]] -= 1
-        count[wanted[place]] += 1
+        wanted[step] = rarity.argmin()
+        picks[step] = next(rows[wanted[step]])
+        left[wanted[step]] -= 1
+        count[wanted[step]] += 1
     return picks, wanted

@@ -1,4 +1,4 @@
-"""The printed figures of Aggarwal, Popescu, Hudelot, WACV 2020 (Tables 2 to 5), to stand beside
+"""The printed figures of Aggarwal, Popescu, Hudelot, WACV 2020 (Tables 2 to 5), for comparison with
 ours."""
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Figures:
 
     def printed(self, metric: str, strategy: str, budget: int, rule: str) -> float | None:
         """The printed figure (accuracy in percent), or None where the paper has none. Both of our
-        balancings stand beside its one."""
+        balancing rules are compared with its one."""
         table, column = _TABLES.get(
             (metric, "balance" if rule == "balance_printed" else rule), (None, None)
         )

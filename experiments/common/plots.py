@@ -23,8 +23,8 @@ with host.Extra("experiments"):
     from matplotlib.patches import Patch
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-# Okabe and Ito's palette, told apart by colour-blind readers too, for the strategies that are
-# always shown; softer tones for the others.
+# Okabe and Ito's palette, which colour-blind readers can tell apart too, for the strategies that
+# are always shown; softer tones for the others.
 COLOURS = {
     "random": "#555555",
     "ent": "#D55E00",
@@ -230,7 +230,7 @@ def _draw(axes: Axes, curve: Curve, marker: str | None = None) -> None:
 
 
 def _whole_numbers() -> MaxNLocator:
-    """Marks as an axis has by itself, but none between two classes."""
+    """The usual ticks of an axis, but none between two classes."""
     return MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
 
 
@@ -329,15 +329,24 @@ def rule_gains(
                 continue
             budgets = sorted({point.budget for point in there})
             axes.axhline(0, color="black", linewidth=0.7, zorder=1)
-            for place in range(0, len(budgets), 2):
-                axes.axvspan(place - 0.5, place + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
+            for column in range(0, len(budgets), 2):
+                axes.axvspan(column - 0.5, column + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
             for point in there:
                 shift = 0.15 * (rules.index(point.rule) - (len(rules) - 1) / 2)
                 colour, hollow = _rule_style(point.rule)[0], point.rule.startswith("oracle")
                 axes.errorbar(
-                    budgets.index(point.budget) + shift, point.mean, point.error, color=colour, marker="o", markersize=3.2,
-                    markerfacecolor="white" if hollow else colour, markeredgewidth=0.9, elinewidth=0.9, linestyle="", zorder=3,
-                )  # fmt: skip
+                    budgets.index(point.budget) + shift,
+                    point.mean,
+                    point.error,
+                    color=colour,
+                    marker="o",
+                    markersize=3.2,
+                    markerfacecolor="white" if hollow else colour,
+                    markeredgewidth=0.9,
+                    elinewidth=0.9,
+                    linestyle="",
+                    zorder=3,
+                )
             axes.set_xticks(range(len(budgets)), [str(budget) for budget in budgets])
             axes.tick_params(axis="x", length=0)
             axes.set_xlim(-0.5, len(budgets) - 0.5)
@@ -389,7 +398,7 @@ def _panels(grid: np.ndarray, rows: Sequence[str], columns: Sequence[str]):
 
 
 def _by_rule(points: Sequence[Point], columns: Sequence[str]) -> dict[str, list[Point]]:
-    """The points of each rule by rising budget; a strategy without a column goes by its own
+    """The points of each rule in order of budget; a strategy without a column goes by its own
     name."""
     groups: dict[str, list[Point]] = {}
     for point in sorted(points, key=lambda point: point.budget):

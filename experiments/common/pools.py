@@ -1,4 +1,4 @@
-"""The pools that an experiment over many pools knows by name."""
+"""The pools that experiments over many pools know by name."""
 
 import hashlib
 import os
@@ -14,8 +14,8 @@ from experiments.common import datasets
 with host.Extra("experiments"):
     from sklearn.datasets import load_digits
 
-# Largest class over smallest of the long-tailed digits, and the test rows of each digit: together
-# half of all.
+# Of the long-tailed digits: the largest class over the smallest, and the test rows of each digit,
+# together half of all rows.
 DIGITS_RATIO, DIGITS_TEST = 20, 89
 
 
@@ -39,9 +39,9 @@ def mnv2() -> datasets.Dataset:
 
 def digits() -> datasets.Dataset:
     """The 8 x 8 digits of scikit-learn, pixels as features, made long-tailed; half of them are a
-    class-balanced test set. No scores.
+    class-balanced test set. There are no scores.
 
-    Which rows and which digits are rare is fixed, whatever the seed of an experiment.
+    Which rows are used and which digits are rare is fixed, whatever the seed of an experiment.
     """
     images = load_digits()
     features, labels = (images.data / 16).astype(np.float32), images.target.astype(np.int32)
@@ -51,7 +51,7 @@ def digits() -> datasets.Dataset:
     sizes = imbalance.exponential(
         10, largest=int(np.bincount(labels[rest]).min()), rho=DIGITS_RATIO
     )
-    # So that the class id does not tell the size.
+    # So that the class id does not give away the size.
     sizes = sizes[np.asarray(jax.random.permutation(class_key, 10))]
     pool = rest[imbalance.subsample(pool_key, labels[rest], sizes)]
     digest = hashlib.sha256(features.tobytes() + labels.tobytes()).hexdigest()

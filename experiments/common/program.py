@@ -1,4 +1,4 @@
-"""Running an experiment from the command line: help that teaches, one sentence and exit code 2 for
+"""Running an experiment from the command line: help with examples, one sentence and exit code 2 for
 what the user got wrong."""
 
 import difflib
@@ -17,34 +17,36 @@ def run(main: Callable[[list[str]], None], own: flags.FlagValues = flags.FLAGS) 
     """Parses the flags and calls `main(arguments)`; leaves with exit code 2 and one sentence on
     stderr for a wrong flag, file or array.
 
-    own: the flags of the program, where it keeps them apart so that two programs with a flag of one
-    name can be imported together.
+    own: the flags of the program, where it keeps them separate so that two programs that share a
+    flag's name can be imported together.
 
-    What is the user's to put right is decided by `balal.cli.running.user_errors`.
+    `balal.cli.running.user_errors` decides what the user can put right.
     """
     if own is not flags.FLAGS:
         flags.FLAGS.append_flag_values(own)
-    # Only `balal pick` has a use for images without labels.
+    # Only `balal pick` can use images without labels.
     with running.user_errors(flags.FLAGS, instead=dict(labelled="balal pick")):
         app.run(main, flags_parser=lambda arguments: _parse(arguments, own))
 
 
 def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
-    """The values of a list flag, all of them known and none twice; `all` stands for everything that
-    is known."""
+    """The values of a list flag, all of them known and none repeated; `all` stands for everything
+    known."""
     if list(values) == ["all"]:
         return list(known)
     for value in values:
         if value not in known:
             near = difflib.get_close_matches(value, list(known), n=3, cutoff=0.4) or known
-            raise ValueError(f"--{flag} knows no {value!r}; the nearest are {', '.join(near)}")
+            raise ValueError(f"--{flag} does not know {value!r}; the nearest are {', '.join(near)}")
     if not values or len(set(values)) < len(values):
-        raise ValueError(f"--{flag} names at least one, and each once, got {','.join(values)!r}")
+        raise ValueError(
+            f"--{flag} must name at least one, and each once, got {','.join(values)!r}"
+        )
     return list(values)
 
 
 def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> list[Any]:
-    """The values of a list flag, as rising positive numbers."""
+    """The values of a list flag, as positive numbers in ascending order."""
     try:
         numbers = sorted({kind(value) for value in values})
     except ValueError:
@@ -67,11 +69,11 @@ def _parse(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
     rest = flags.FLAGS(arguments)
     own.mark_as_parsed()
     if flags.FLAGS["verbosity"].using_default_value:
-        # At absl's default, JAX's search for accelerators would be on the screen.
+        # At absl's default, JAX's search for accelerators would show on the screen.
         logging.set_verbosity(logging.WARNING)
     if rest[1:]:
         raise flags.Error(
-            f"there is an argument without a flag, {rest[1]!r}; lists are written with commas and "
-            f"without spaces"
+            f"the argument {rest[1]!r} belongs to no flag: write lists with commas and without "
+            f"spaces"
         )
     return rest

@@ -1,4 +1,4 @@
-"""Tables for people, files for programs, and where a result came from."""
+"""Tables for people to read, files for programs, and where a result came from."""
 
 import hashlib
 import platform
@@ -36,8 +36,8 @@ def device() -> str:
 
 
 def code() -> str:
-    """A fingerprint of the library's source, so that cells of other code are not taken for cells of
-    this one."""
+    """A fingerprint of the library's source, so that cells of other code are not mistaken for cells
+    of this one."""
     digest = hashlib.sha256()
     root = Path(balal.__file__).parent
     for path in sorted(root.rglob("*.py")):

@@ -1,8 +1,8 @@
 """Statistics of paired runs: what a difference is worth, and how many labels an accuracy costs.
 Pure functions of arrays, on the host.
 
-Run `s` of one way to select and run `s` of another have the pool and the chance in common, so that
-their difference says more than the two alone. `S` is the number of runs.
+Run `s` of one way to select and run `s` of another share their pool and key, so that their
+difference says more than the two alone. `S` is the number of runs.
 """
 
 from collections.abc import Sequence
@@ -32,11 +32,11 @@ def interval(error: float, runs: int) -> float:
 
 
 def sign_flip(differences: np.ndarray) -> float:
-    """The probability of a mean as far from 0 as that of `differences` [S], were every sign as
-    likely as the other: two-sided, exact.
+    """The probability of a mean as far from 0 as that of `differences` [S], were either sign of
+    each equally likely: two-sided, exact.
 
-    All `2^S` sign patterns are looked at. The smallest value there can be is `2 / 2^S`, reached
-    where all differences have one sign.
+    All `2^S` sign patterns count. The smallest possible value is `2 / 2^S`, reached where all
+    differences have one sign.
 
     Raises: ValueError for no run or more than 20 of them.
 
@@ -47,17 +47,17 @@ def sign_flip(differences: np.ndarray) -> float:
         raise ValueError(
             f"the exact test takes 1 to {MOST_RUNS} paired runs, got {len(differences)}"
         )
-    # A pattern and its opposite are equally far from 0: the first sign may stay.
+    # A pattern and its opposite are equally far from 0, so the first sign can stay fixed.
     sums = np.asarray(differences[:1], np.float64)
     for difference in differences[1:]:
         sums = np.concatenate([sums + difference, sums - difference])
-    # Equal sums may differ in their last bits, by the order in which they were added up.
+    # Equal sums may differ in their last bits, depending on the order of addition.
     rounding = 1e-9 * np.sum(np.abs(differences))
     return float(np.mean(np.abs(sums) >= abs(np.sum(differences)) - rounding))
 
 
 def smallest_p(runs: int) -> float:
-    """What `sign_flip` gives at best.
+    """The smallest value that `sign_flip` can give.
 
     >>> smallest_p(10)
     0.001953125
@@ -97,18 +97,18 @@ def labels_for(
     """
     if accuracy < accuracies[0]:
         return float(budgets[0]), "<"
-    for place in range(len(budgets)):
-        if accuracies[place] == accuracy:
-            return float(budgets[place]), "="
-        if place + 1 < len(budgets) and accuracies[place] < accuracy < accuracies[place + 1]:
-            share = (accuracy - accuracies[place]) / (accuracies[place + 1] - accuracies[place])
-            first, last = np.log(budgets[place]), np.log(budgets[place + 1])
+    for index in range(len(budgets)):
+        if accuracies[index] == accuracy:
+            return float(budgets[index]), "="
+        if index + 1 < len(budgets) and accuracies[index] < accuracy < accuracies[index + 1]:
+            share = (accuracy - accuracies[index]) / (accuracies[index + 1] - accuracies[index])
+            first, last = np.log(budgets[index]), np.log(budgets[index + 1])
             return round(float(np.exp(first + share * (last - first))), 6), "="
     return float(budgets[-1]), ">"
 
 
 def share_of_gain(gain: float, most: float, error: float) -> float | None:
-    """`gain / most`; None where the most that can be had is not above its own standard error, so
+    """`gain / most`; None where the largest possible gain is not above its own standard error, so
     that the quotient says nothing.
 
     >>> share_of_gain(1.0, 4.0, 0.5), share_of_gain(1.0, 0.4, 0.5)
@@ -119,22 +119,22 @@ def share_of_gain(gain: float, most: float, error: float) -> float | None:
 
 def labels_until(labels: np.ndarray, targets: Sequence[int], at_least: int) -> int | None:
     """How many of `labels` [b], in their order, it took until every target class had `at_least` of
-    them; None: they are too few.
+    them; None where there are too few.
 
-    >>> labels_until(np.array([0, 1, 1, 0, 1]), [0, 1], 2), labels_until(np.array([0, 1]), [0, 1], 2)
-    (4, None)
+    >>> labels_until(np.array([0, 1, 1, 0, 1]), [0, 1], 2)
+    4
+    >>> labels_until(np.array([0, 1]), [0, 1], 2) is None
+    True
     """
     needed = [np.flatnonzero(labels == target)[at_least - 1 : at_least] for target in targets]
     return (
-        None
-        if any(place.size == 0 for place in needed)
-        else int(max(place[0] for place in needed)) + 1
+        None if any(last.size == 0 for last in needed) else int(max(last[0] for last in needed)) + 1
     )
 
 
 def median_of_reached(needed: Sequence[int | None]) -> float | None:
-    """The median of what every run needed, None standing for infinitely many; None where half of
-    the runs or more never got there.
+    """The median of what every run needed, None meaning infinitely many; None where half of the
+    runs or more never got there.
 
     >>> median_of_reached([300, None, 100]), median_of_reached([300, None])
     (300.0, None)

@@ -26,17 +26,18 @@ def full_name(strategy: str, rule: str) -> str:
 def measure(
     indices: np.ndarray, labels: np.ndarray, wanted: np.ndarray, *, num_classes: int
 ) -> dict[str, Any]:
-    """The picks of one run in numbers, and the picks: JSON values.
+    """The picks of one run and their figures: JSON values.
 
     Args:
-      indices: int [b], the rows in the order of the picks. labels: int [b], their classes.
+      indices: int [b], the rows in the order of the picks.
+      labels: int [b], their classes.
       wanted: int [b], the class that each pick hoped for, -1 where there was none.
     """
     counts, aimed = balal.metrics.class_counts(labels, num_classes=num_classes), wanted >= 0
     return dict(
         classes_found=int(balal.metrics.classes_found(counts)),
         imbalance_ratio=round(float(balal.metrics.imbalance_ratio(counts)), 6),
-        # Labels there were when balancing took over, -1: never.
+        # How many labels there were when balancing took over; -1: it never did.
         switched_at=int(aimed.argmax()) if aimed.any() else -1,
         # The share of balancing's picks that were of the class it hoped for.
         hits=round(float(np.mean(labels[aimed] == wanted[aimed])), 4) if aimed.any() else None,
@@ -76,8 +77,8 @@ def table(
 ) -> str:
     """One metric as a Markdown table, a row for each strategy and rule, a column for each budget.
 
-    A cell reads `34.9 ± 0.6 (27.3)`, in brackets the paper's figure, a dash where it prints none;
-    no brackets where it prints none at all.
+    A cell reads `34.9 ± 0.6 (27.3)`: in brackets the paper's figure, or a dash where it prints
+    none; no brackets where it prints none for the whole table.
 
     baseline: name and figures of one more row. last: name of one more column, and its text by
     strategy and rule.
@@ -116,8 +117,8 @@ def written(cell: dict[str, float | None], digits: int, *, beside: bool = True) 
 def remarks(
     summary: Sequence[dict[str, Any]], metric: str, *, digits: int, rises: bool
 ) -> list[str]:
-    """A sentence for each rule that says where it did not make the metric rise (or fall), or that
-    it did so everywhere."""
+    """A sentence for each rule: where it failed to raise (or lower) the metric, or that it did so
+    everywhere."""
     means = {
         (entry["strategy"], entry["rule"], entry["budget"]): entry[metric]["mean"]
         for entry in summary

@@ -1,7 +1,7 @@
 """Heads fitted in worker processes, beside the selection in the main one.
 
-Processes and not threads: they leave an accelerator to the selection, and give way to it where
-cores are few. Spawned and not forked: JAX runs threads of its own.
+Processes rather than threads: they leave an accelerator to the selection, and give way to it where
+cores are few. Spawned rather than forked: JAX runs threads of its own.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from experiments.common import cells, classifiers
 
 @dataclass(frozen=True)
 class Setting:
-    """How heads are fitted: which (a name of `classifiers`), what it is told, and whether prior
-    thresholding of an SVM and the recall of every class are reported as well."""
+    """How heads are fitted: which (`head`, a name of `classifiers`), with what options, and whether
+    an SVM's prior thresholding and the recall of every class are reported too."""
 
     num_classes: int
     C: tuple[float, ...] = (10.0,)
@@ -47,7 +47,7 @@ def name(indices: np.ndarray) -> str:
 
 @contextmanager
 def processes(count: int) -> Iterator[Executor | None]:
-    """So many processes that fit heads; None for 0: they are then fitted in this one."""
+    """A pool of `count` processes that fit heads; None for 0: heads are then fitted in this one."""
     if not count:
         yield None
         return
@@ -70,20 +70,20 @@ def fitting(
     executor: Executor | None,
     network: Any = None,
 ) -> Iterator[Callable[[np.ndarray], Future]]:
-    """A function that has a head fitted to the rows `indices` of the pool, and returns the future
-    of its cell.
+    """A function that has a head fitted to the rows `indices` of the pool and returns the future of
+    its cell.
 
     Args:
-      setting: of every head.
-      folder: of the cells; a head that is finished there is not fitted again.
+      setting: for every head.
+      folder: where the cells are stored; a head that is finished there is not fitted again.
       pool, test: features and labels, `[N, D]` and `[N]`.
-      executor: of `processes`; several pools may share it. None fits at once in this process.
-      network: for heads that are trained on images, in this process: there the accelerator is.
+      executor: from `processes`; several pools may share it. None: fit at once in this process.
+      network: for heads that are trained on images; they are trained in this process, which has the
+        accelerator.
     """
     submitted: dict[str, Future] = {}
     with tempfile.TemporaryDirectory() as shared:
-        # Memory-mapped files: every process reads the same pages, and a job is nothing but its
-        # indices.
+        # Memory-mapped files: every process reads the same pages, and a job carries only indices.
         for part, (features, labels) in dict(pool=pool, test=test).items():
             np.save(Path(shared, f"{part}_features.npy"), features)
             np.save(Path(shared, f"{part}_labels.npy"), labels)
@@ -104,12 +104,12 @@ def fitting(
         try:
             yield submit
         finally:
-            # What is being fitted still reads the files.
+            # Heads still being fitted read the files.
             wait([job for job in submitted.values() if not job.cancel()])
 
 
 def ready(value: Any) -> Future:
-    """A future that is done."""
+    """A future that is already done."""
     future: Future = Future()
     future.set_result(value)
     return future
@@ -117,14 +117,13 @@ def ready(value: Any) -> Future:
 
 def _start() -> None:
     """Prepares a worker process."""
-    # It only counts hits: it must not reach for the accelerator that the main process holds.
+    # Heads only need the CPU here: leave alone the accelerator that the main process holds.
     jax.config.update("jax_platforms", "cpu")
-    # Selection is what everything waits for: it comes first where there are fewer cores than
+    # Everything waits for the selection, so it comes first where there are fewer cores than
     # processes.
     if hasattr(os, "nice"):
         os.nice(10)
-    # Control-C is the main process's to answer, and nobody else ends the workers of one that was
-    # killed.
+    # Control-C is for the main process to handle; the thread ends this one if that is killed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
@@ -139,8 +138,8 @@ def _leave_with_parent() -> None:
 def _fit(
     setting: Setting, folder: Path, shared: Path, indices: np.ndarray, network: Any
 ) -> dict[str, Any]:
-    """One head, fitted, tested and stored. Rows are sorted first, so that a set of rows gives one
-    head whatever its order."""
+    """One head, fitted, tested and stored. Rows are sorted first, so that the same set of rows
+    gives the same head whatever its order."""
     started = time.perf_counter()
     rows = np.sort(indices)
     features, labels, test_features, test_labels = (
@@ -150,13 +149,13 @@ def _fit(
     options = dict(
         num_classes=setting.num_classes, C=setting.C, folds=setting.folds, seed=setting.seed
     )
-    # A memory-mapped pool is only copied where a head looks at it.
+    # A memory-mapped pool is copied only where a head looks at it.
     rest = np.setdiff1d(np.arange(len(labels)), rows) if setting.head == "pseudo" else slice(0)
     task = classifiers.Task(
         features[rows], labels[rows], features[rest], test_features, options, network, rows
     )
     if setting.thresholding:
-        # One fit for both figures.
+        # One fit serves both figures.
         fitted = svm.fit(task.features, task.labels, calibrate=True, **options)
         found, moved = (
             classifiers.Fitted(fitted, svm.predict(fitted, test_features)),
@@ -178,8 +177,8 @@ def _fit(
             metrics.confusion(np.asarray(test_labels), predicted, num_classes=setting.num_classes)
         )
         return [
-            round(100 * float(row[place] / row.sum()), 4) if row.sum() else None
-            for place, row in enumerate(table)
+            round(100 * float(row[label] / row.sum()), 4) if row.sum() else None
+            for label, row in enumerate(table)
         ]
 
     cell = dict(
