@@ -1,25 +1,29 @@
-"""What every test runs under: strict shapes, eight virtual devices, derandomised hypothesis."""
+"""What every test runs under: strict shapes, eight virtual devices, derandomised hypothesis; and how
+the whole suite is shared out among processes."""
 
-import atexit
 import os
 import shutil
-import tempfile
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
-# Most of the suite's time is compilation. Three quarters of that are LLVM's optimisations, the newer
-# emitters of fused loops and the splitting of a program for many cores, none of which changes a
-# decision of ours; and what one test or process has compiled is kept for the others, until the last
-# one ends. A flag that another jaxlib does not know would end the process.
+# Most of the suite's time is compilation. Much of that are LLVM's optimisations and the splitting of
+# a program for many cores, neither of which changes a decision of ours. (The older emitters of fused
+# loops compile faster still, but sum one number after another, which errs by more than is allowed
+# for.) A flag that another jaxlib does not know would end the process.
 if not os.environ.get("BALAL_TEST_OPTIMISED"):
     quick = "--xla_backend_optimization_level=0"
     if version("jaxlib").startswith("0.10."):
-        quick += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        quick += ""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}"
+
+# What one test, process or run has compiled is kept for the others, until `pytest --cache-clear`.
+PROGRAMS = Path(__file__).parent.parent / ".pytest_cache" / "d" / "programs"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="balal-tests-")
+    if sum(path.stat().st_size for path in PROGRAMS.glob("*")) > 2**30:
+        shutil.rmtree(PROGRAMS)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(PROGRAMS)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import hypothesis
 import jax
@@ -31,8 +35,8 @@ jaxtyped = jaxtyping.jaxtyped
 
 
 def jaxtyped_where_annotated(*, typechecker):
-    """The decorator that every function of balal gets in tests, for those that have annotations.
-    A function within a function is made, and would be decorated, at every call of the outer one."""
+    """The decorator that every function of balal gets in tests, for those with annotations: a
+    function within a function is made, and would be decorated, at each call of the outer one."""
     decorate = jaxtyped(typechecker=typechecker)
     return lambda function: decorate(function) if function.__annotations__ else function
 
@@ -43,19 +47,57 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile(
-    "ci", derandomize=True, deadline=None, database=None, max_examples=50
+    "ci", derandomize=True, deadline=None, database=None, max_examples=30
 )
 hypothesis.settings.load_profile("ci")
 
 SHARED = Path(os.environ.get("BALAL_SHARED", "../shared"))
+# More processes than this wait for the largest files, and each takes up to 2 GB.
+MOST_PROCESSES = 8
+# Of the 65,530 that Linux allows a process.
+MANY_MAPS = 30_000
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """All tests, when none are named: without the slow ones where no marker is named either, and a
+    process for each core, each file in one of them."""
+    # A worker has the same arguments, and would have workers of its own, and so on without end.
+    worker = hasattr(config, "workerinput")
+    if worker or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    config.option.markexpr = config.option.markexpr or "not slow"
+    cores = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    alone = config.option.usepdb or config.option.collectonly or cores == 1
+    if config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None and not alone:
+        config.option.numprocesses = cores
+        config.option.dist = "loadfile"
+        config.option.loadscopereorder = False
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """What was left out, and how to run it."""
+    left_out = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.getreports("skipped")
+    )
+    lines = [f"{number} tests: {reason}" for reason, number in left_out.most_common()]
+    if config.option.markexpr == "not slow":
+        lines.append("the slow tests: python -m pytest -m slow runs them")
+    if lines:
+        terminalreporter.section("left out")
+    for line in lines:
+        terminalreporter.line(line)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_a_module():
-    """Go with it: each compiled program takes memory maps, of which a process may have some 65,000,
-    and all tests together need more."""
+    """Go with it once there are many: each takes memory maps, up to 500, of which a process may
+    have so many and no more."""
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture
@@ -81,61 +123,9 @@ def embedded():
         return features, scores, file["labels"]
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    """The file of weights of a small network, which is a source model called `small` meanwhile."""
-    from small_network import SMALL, save, state_dict
-
-    from balal import features
-    from balal.models import sources
-
-    path = tmp_path_factory.mktemp("network") / "small.safetensors"
-    save(state_dict(SMALL), path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sources.SOURCES, "small", SMALL)
-        patch.setattr(features, "SHARD", 32)
-        yield path
-
-
-def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="Run the slow tests, too.")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config):
-    """One worker for each core; none where a few tests are named, which would wait for them."""
-    from balal import host  # not before the hook that checks shapes and types is there
-
-    named = (
-        config.option.keyword or config.option.markexpr or config.args != config.getini("testpaths")
-    )
-    return 0 if named else host.cores()
-
-
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(items):
     """Doctests belong to the quick part of the suite, which also runs against the oldest supported
-    versions. Slow tests are left out unless they are asked for."""
+    versions."""
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             item.add_marker(pytest.mark.quick)
-        if item.get_closest_marker("slow") and not config.option.slow:
-            item.add_marker(pytest.mark.skip(reason=SLOW))
-
-
-SLOW = "slow"
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Says in words what was left out, and how to run it."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
-    slow = sum(reason.endswith(SLOW) for reason in reasons)
-    if slow:
-        terminalreporter.write_line(
-            f"{slow} slow tests were left out: python -m pytest --slow runs everything."
-        )
-    data = sum("no data at" in reason for reason in reasons)
-    if data:
-        terminalreporter.write_line(
-            f"{data} tests need the full features and weights: set BALAL_SHARED to their folder."
-        )
