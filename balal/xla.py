@@ -106,7 +106,7 @@ def map_tiles(function: Callable[..., Any], *arrays: Array, height: int, axis: i
 
 
 def update_tiles(
-    function: Callable[..., Array], table: Array, *arrays: Array, height: int
+    function: Callable[..., Array], table: Array, *arrays: Array, height: int, axis: int = 0
 ) -> Array:
     """`function(table, *arrays)` in place of the table, a tile of `height` rows after another.
     Plainly: the call.
@@ -115,7 +115,8 @@ def update_tiles(
     turn only one tile. Rows of the last tile that had their turn already stay as they are.
 
     Args:
-      function: treats each row for itself. table: [N, ...], N at least 1. arrays: [N, ...] each.
+      function: treats each row for itself. table: [N, ...], N at least 1.
+      arrays: with N rows each along `axis`.
 
     >>> update_tiles(jnp.add, jnp.zeros(3), jnp.arange(3.0), height=2).tolist()
     [0.0, 1.0, 2.0]
@@ -126,7 +127,7 @@ def update_tiles(
     def tile(number, table):
         begin = jnp.minimum(number * height, num_rows - height)
         rows = _slice(table, begin, height)
-        changed = function(rows, *(_slice(array, begin, height) for array in arrays))
+        changed = function(rows, *(_slice(array, begin, height, axis) for array in arrays))
         turn = begin + jnp.arange(height) >= number * height
         turn = turn.reshape(height, *[1] * (table.ndim - 1))
         return jax.lax.dynamic_update_slice_in_dim(table, jnp.where(turn, changed, rows), begin, 0)
@@ -134,5 +135,5 @@ def update_tiles(
     return jax.lax.fori_loop(0, -(-num_rows // height), tile, table)
 
 
-def _slice(array: Array, begin: Int[Array, ""], height: int) -> Array:
-    return jax.lax.dynamic_slice_in_dim(array, begin, height)
+def _slice(array: Array, begin: Int[Array, ""], height: int, axis: int = 0) -> Array:
+    return jax.lax.dynamic_slice_in_dim(array, begin, height, axis)

@@ -65,6 +65,10 @@ def test_update_tiles_changes_every_row_once(num_rows):
     table, steps = jnp.zeros((num_rows, 2)), jnp.arange(2.0 * num_rows).reshape(num_rows, 2)
     found = jax.jit(lambda table: xla.update_tiles(jnp.add, table, steps, height=3))(table)
     np.testing.assert_array_equal(found, steps)
+    found = xla.update_tiles(
+        lambda rows, steps: rows + steps.T, table, jnp.transpose(steps), height=3, axis=1
+    )
+    np.testing.assert_array_equal(found, steps)
 
 
 def test_update_tiles_makes_no_second_table():

@@ -225,6 +225,6 @@ def _move(
         return mean
 
     def along(mean, surprise):
-        return mean + jnp.matmul(surprise, steps, precision="highest")
+        return mean + jnp.matmul(surprise.T, steps, precision="highest")
 
-    return xla.update_tiles(along, mean, surprise.T, height=-(-len(mean) // _GROUPS))
+    return xla.update_tiles(along, mean, surprise, height=-(-len(mean) // _GROUPS), axis=1)
