@@ -1,4 +1,4 @@
-"""Greedy k-center: the function, and the plain algorithm, with one pass over the features per pick."""
+"""Greedy k-center: the function, and the plain algorithm, one pass over the features per pick."""
 
 from dataclasses import dataclass
 from functools import partial
