@@ -79,7 +79,7 @@ SAID = {
     "told label too large": "balal.grow",
     "told label negative": "found -1 to -1",
     "told float labels": "integers, got dtype float64",
-    "another strategy": "begin a new one with balal.init",
+    "another strategy": "make a new one with balal.init",
     "shrunk classes": "grow only adds classes",
     "shrunk pool": "outside",
     "not a pool": "balal.pool(features, logits=...)",
