@@ -12,8 +12,8 @@ from balal import host
 
 
 def write(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes the arrays; the file appears under its name only once it is whole, in place of any
-    older one. Raises OSError where it cannot be written."""
+    """Writes the arrays; the file appears under its name only once it is complete, replacing any
+    older one. Raises OSError if it cannot be written."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in")
     with host.atomic_write(path) as file:
@@ -24,9 +24,10 @@ def read(path: Path, *, kind: str) -> dict[str, Any]:
     """The arrays of a file.
 
     Args:
+      path: of the file.
       kind: what it should be, for messages: "saved state".
 
-    Raises: FileNotFoundError; ValueError for a file that is no `.npz` of plain arrays.
+    Raises: FileNotFoundError; ValueError for a file that is not an `.npz` of plain arrays.
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:

@@ -1,8 +1,8 @@
 """The input doctor: checks on the host, one clear ValueError each, with the first offending rows
 and how many there are.
 
-Nothing is repaired. Shapes and dtypes are always looked at; values only where there are any: under
-jit and vmap they cannot be. The loop's entry points and every experiment call these functions;
+Nothing is repaired. Shapes and dtypes are always checked; values only if they are known, which
+they are not under jit and vmap. The loop's entry points and every experiment call these functions;
 compiled kernels do not.
 """
 
@@ -45,8 +45,8 @@ def rows_in(pool: Pool) -> int:
             "balal.pool(features, logits=...)"
         )
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise ValueError(f"every array of the pool must have one entry a row, but {told}")
+        listed = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise ValueError(f"every array of the pool must have one entry for each row, but {listed}")
     size = next(iter(sizes.values()))
     if size == 0:
         raise ValueError("the pool is empty: its arrays have no rows")
@@ -57,8 +57,8 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
     """ValueError unless shapes agree, values are finite, some row is a candidate, and every field
     in `needs` is there.
 
-    Features that are the same in every row are refused where they are needed: no strategy can tell
-    such rows apart.
+    Features that are the same in every row are refused if they are needed: no strategy can
+    distinguish such rows.
     """
     if not isinstance(pool, Pool):
         raise ValueError(
@@ -102,8 +102,8 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
 def features(
     features: Array, *, candidates: Array | np.ndarray | None = None, varied: bool = True
 ) -> None:
-    """ValueError for features [N, D] with NaN or infinite values in a candidate row, or, where
-    `varied`, the same in every row."""
+    """ValueError for features [N, D] with NaN or infinite values in a candidate row, or, if
+    `varied`, the same values in every row."""
     array("features", features)
     if features.ndim != 2 or features.shape[1] < 1:
         raise ValueError(
@@ -112,16 +112,17 @@ def features(
     if not _concrete(features) or not _concrete(candidates):
         return
     finite, small, constant = _computed(_feature_faults, features)
-    looked_at = np.ones(len(finite), bool) if candidates is None else sharding.whole(candidates)
-    mend = "mend these rows or take them out of candidates"
+    checked = np.ones(len(finite), bool) if candidates is None else sharding.whole(candidates)
+    remedy = "fix these rows or take them out of candidates"
     _refuse(
-        ~finite & looked_at,
-        f"features must be finite, but {{}} NaN or infinite values; {mend}",
+        ~finite & checked,
+        f"features must be finite, but {{}} NaN or infinite values; {remedy}",
         verb="have",
     )
     _refuse(
-        finite & ~small & looked_at,
-        f"features must lie within {_LARGEST:g}, whose square float32 holds, but {{}} not; {mend}",
+        finite & ~small & checked,
+        f"features must lie within {_LARGEST:g}, whose square float32 holds, but {{}} not; "
+        f"{remedy}",
         verb="do",
     )
     if varied and features.shape[0] > 1 and constant:
@@ -142,7 +143,7 @@ def logits(logits: Any, *, offset: int = 0) -> None:
         return
     bad, low, high, total = _computed(_logit_faults, logits)
     _refuse(bad, "logits may be -inf but not NaN, +inf or -inf throughout, and {} so", offset)
-    # Of one row alone nobody can tell.
+    # A single row proves nothing.
     if (
         offset == 0
         and min(logits.shape) > 1
@@ -193,14 +194,19 @@ def labels(
 ) -> Any:
     """`labels` if they are integers in [0, num_classes), `size` of them; ValueError otherwise.
 
-    rows: the row of the pool that each label belongs to (None: 0, 1, 2, ...). needed: bool, where a
-    label must be known; elsewhere it may be -1 (None: everywhere).
+    Args:
+      name: of the labels, for messages.
+      labels: to check.
+      num_classes: how many target classes there are.
+      size: how many labels there must be (None: any number).
+      rows: the row of the pool that each label belongs to (None: 0, 1, 2, ...).
+      needed: bool, where a label must be known; elsewhere it may be -1 (None: everywhere).
     """
     labels = array(name, np.asarray(labels) if isinstance(labels, list | tuple) else labels)
     if labels.ndim != 1 or (size is not None and labels.shape[0] != size):
         raise ValueError(
-            f"{name} must be one integer a row{f', [{size}]' if size is not None else ''}, got "
-            f"shape {labels.shape}"
+            f"{name} must be one integer for each row{f', [{size}]' if size is not None else ''}, "
+            f"got shape {labels.shape}"
         )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"{name} must be integers, got dtype {labels.dtype}")
@@ -210,8 +216,11 @@ def labels(
         if needed is not None:
             bad &= sharding.whole(needed) | (values != -1)
         found = f" (found {values[bad].min()} to {values[bad].max()})" if bad.any() else ""
-        said = f"{name} must lie in [0, {num_classes}), but {{}} not{found}; for more classes use a larger num_classes or balal.grow"
-        _refuse(bad, said, rows=rows, noun="those of row")
+        message = (
+            f"{name} must lie in [0, {num_classes}), but {{}} not{found}; for more classes use a "
+            f"larger num_classes or balal.grow"
+        )
+        _refuse(bad, message, rows=rows, noun="those of row")
     return labels
 
 
@@ -245,7 +254,8 @@ def key(key: Key[Array, ""] | Any) -> None:
         raise ValueError(f"a key is needed wherever chance is used, got {key!r}: {how}")
     if not hasattr(key, "dtype") or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise ValueError(
-            f"this is not a typed JAX key (a legacy jax.random.PRNGKey array is not taken): {how}"
+            f"this is not a typed JAX key (legacy jax.random.PRNGKey arrays are not accepted): "
+            f"{how}"
         )
     if key.shape != ():
         raise ValueError(
@@ -269,8 +279,8 @@ def budget(budget: Any, *, askable: int | None = None, num_classes: Any = 1) -> 
 
 
 def capacity(budget: Any, capacity: Any) -> None:
-    """ValueError unless a capacity, where one is given, is a whole number that the budget, where it
-    can be looked at, does not exceed."""
+    """ValueError unless a capacity, if given, is a whole number that the budget, if its value is
+    known, does not exceed."""
     if capacity is None:
         return
     if isinstance(capacity, bool) or not isinstance(capacity, int | np.integer) or capacity < 1:
@@ -344,7 +354,7 @@ def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int, answered:
         or np.any(np.asarray(rows.indices)[int(rows.count) :] != -1)
     ):
         raise ValueError(
-            f"{name} is damaged: count says {int(rows.count)} rows, the indices do not"
+            f"{name} is damaged: count says {int(rows.count)} rows, but its indices do not"
         )
     indices(f"{name} indices", filled, size=rows_in(pool))
     for column in (rows.labels, rows.wanted):
@@ -359,8 +369,8 @@ def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int, answered:
 
 
 def query_size(size: Any, state: State, pool: Pool) -> None:
-    """ValueError unless `size` more rows may be asked: the budget has them and so have the
-    candidates."""
+    """ValueError unless `size` more rows may be asked: neither the budget nor the candidates run
+    out."""
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
     pending = int(state.pending.count)
@@ -379,7 +389,7 @@ def query_size(size: Any, state: State, pool: Pool) -> None:
 
 
 def candidates_left(pool: Pool, *taken: Labelled) -> int:
-    """How many candidates are in none of some records."""
+    """How many candidates are in none of the labelled sets `taken`."""
     free = (
         np.ones(rows_in(pool), bool)
         if pool.candidates is None
@@ -472,7 +482,7 @@ def asked_features(pool: Pool, rows: Labelled) -> None:
         found = np.asarray(rows.indices)
         asked = np.zeros(rows_in(pool), bool)
         asked[found[found >= 0]] = True
-        # Without any, as at most beginnings, there is no need to read the features.
+        # Without any, as is usual at the start, there is no need to read the features.
         if asked.any():
             features(pool.features, candidates=asked, varied=False)
 
@@ -529,7 +539,9 @@ def _some(values: np.ndarray, noun: str, verb: str | None = None) -> str:
         "hold negative values": "holds negative values",
     }
     verb = verb or "are"
-    return f"{noun}{'s' if len(values) > 1 else ''} {host.first_few(values)} {verb if len(values) > 1 else one[verb]}"
+    if len(values) > 1:
+        return f"{noun}s {host.first_few(values)} {verb}"
+    return f"{noun} {host.first_few(values)} {one[verb]}"
 
 
 def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
@@ -540,15 +552,14 @@ def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
         return tuple(sharding.whole(fault) for fault in faults(jnp.asarray(values)))
 
 
-# XLA's minimum and maximum of a row pass over a NaN on CPUs (jaxlib 0.10), so neither may be what a
-# NaN is noticed by.
+# XLA's minimum and maximum of a row skip NaN on CPUs (jaxlib 0.10), so neither can detect one.
 
 
 @jax.jit
 def _feature_faults(features):
     sizes = jnp.abs(features.astype(jnp.float32))
     largest = jnp.max(jnp.where(jnp.isnan(sizes), jnp.inf, sizes), axis=1)
-    # Most pools differ in their first rows already: then no pass over all of them is made.
+    # In most pools the first rows differ already: then there is no pass over all of them.
     same = jnp.all(features[:8] == features[:1])
     same = xla.run_if(same, lambda _, rows: jnp.all(rows == rows[:1]), same, features)
     return largest < jnp.inf, largest <= _LARGEST, same

@@ -11,18 +11,18 @@ from balal import check, simulation
 from balal.strategies.base import Strategy, member
 from balal.types import Pool, Scores
 
-# Operations that one logit takes on its way into the scores, about: exponential, products,
-# comparisons.
+# About how many operations the scores take per logit: exponential, products, comparisons.
 _A_LOGIT = 10
 
 
 @dataclass(frozen=True)
 class Cost:
-    """
+    """What a simulation takes.
+
     Attributes:
-      bytes: memory at the peak of a simulation, its pool included.
-      flops: floating-point operations, additions and products apart; None where the strategy does
-        not say.
+      bytes: peak memory, including the pool.
+      flops: floating-point operations, counting additions and products separately; None if the
+        strategy does not say.
     """
 
     bytes: int
@@ -43,23 +43,23 @@ def estimate(
     """What `balal.simulate` would cost on the present device, without a pool: nothing of its size
     is allocated.
 
-    The memory is what the compiler reserves for the program, so that this takes as long as
-    compiling it, some seconds; not counted is what the libraries below it take while they work,
-    which on CPUs can be a third of the features where a small pool is passed over plainly. The
-    operations are those of the plain form of each rule, which looks at every row at every pick;
-    k-center and balancing take far fewer where their bounds hold.
+    The memory is what the compiler reserves for the program, so this takes as long as compiling it,
+    a few seconds. It does not include the working memory of the libraries that XLA calls, which on
+    CPUs can be a third of the features if a small pool is searched by plain passes. The operations
+    are those of the plain form of each rule, which evaluates every row at every pick; k-center and
+    balancing take far fewer if their bounds are tight.
 
     Args:
-      strategy: any; what it does not say of its operations is not known.
+      strategy: any; without its `flops`, operations are unknown.
       num_rows, num_features, num_source_classes, num_classes: `N`, `D`, `K`, `C`; no features or
         source classes for a pool without features or scores.
       budget: labels to be bought.
       dtype: of the features.
-      limit: bytes there are. A job that needs more is refused.
+      limit: bytes available. A job that needs more is refused.
 
     Raises: ValueError for sizes that are not whole numbers, for a strategy that needs what the pool
-      lacks, and where the memory would exceed `limit`; RuntimeError where the compiler for this
-      device does not say what a program takes.
+      lacks, and if the memory would exceed `limit`; RuntimeError if the compiler for this device
+      does not report what a program takes.
 
     >>> from balal.strategies import strategy
     >>> cost = estimate(strategy("random"), 1000, 4, 0, 3, 10)
@@ -111,14 +111,14 @@ def estimate(
     )
     if memory is None:
         raise RuntimeError(
-            f"the compiler for {jax.default_backend()} does not say what memory a program takes"
+            f"the compiler for {jax.default_backend()} does not report what memory a program takes"
         )
     needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
     if limit is not None and needed > limit:
         raise ValueError(
-            f"{num_rows:,} x {num_features:,} with {num_classes:,} classes and a budget of {budget:,} needs "
-            f"{needed / 1e9:.2f} GB, more than the limit "
-            f"of {limit / 1e9:.2f} GB: lower the budget or num_classes, keep fewer features, or "
-            f"choose a strategy that needs less"
+            f"{num_rows:,} x {num_features:,} with {num_classes:,} classes and a budget of "
+            f"{budget:,} needs {needed / 1e9:.2f} GB, more than the limit of {limit / 1e9:.2f} GB: "
+            f"lower the budget or num_classes, keep fewer features, or choose a strategy that "
+            f"needs less"
         )
     return Cost(int(needed), flops)

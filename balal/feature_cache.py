@@ -1,15 +1,15 @@
-"""Feature caches: what a source model made of every image, as plain arrays in a folder, together
-with what made it.
+"""Feature caches: what a source model computed for every image, as plain arrays in a folder,
+together with what they were computed from.
 
     manifest.json    what the columns depend on: model, weights, preprocessing, data set, dtype
     rows.json        an id and a label for every row, the names of the classes
     features.npy     [N, D], and other columns with one entry for each row
-    progress.json    how many rows are finished and the CRC-32 of these in every column;
-                     when all are, the sha256 of every column's file
+    progress.json    how many rows are finished, and their CRC-32 in every column;
+                     once all are finished, the sha256 of every column's file
 
-Columns are written where they belong, a shard of rows at a time, so memory is bounded by a shard.
-After a kill the finished rows are compared with their CRC-32 and the unfinished shard is written
-again; the finished folder is byte for byte what an undisturbed run leaves.
+Columns are written in place, a shard of rows at a time, so memory is bounded by a shard. After an
+interruption the finished rows are compared with their CRC-32 and the unfinished shard is written
+again; the finished folder is byte for byte what an uninterrupted run leaves.
 """
 
 import hashlib
@@ -33,14 +33,14 @@ _AGAIN = "damaged or changed since; delete the folder and extract again"
 
 @dataclass(frozen=True)
 class Cache:
-    """A whole feature cache.
+    """A finished feature cache.
 
     Attributes:
       manifest: what it was made from.
       ids: of the rows.
       labels: int32 [N], -1 = unlabelled.
       class_names: of the labels.
-      columns: arrays of N entries, memory-mapped: `features` [N, D] and, where a source model made
+      columns: arrays of N entries, memory-mapped: `features` [N, D] and, if a source model made
         them, the fields of `Scores`.
       sha256: of the file of every column.
     """
@@ -59,7 +59,7 @@ class Cache:
 
     @property
     def scores(self) -> Scores | None:
-        """The source model's scores of every row, where they were kept."""
+        """The source model's scores of every row, or None if they were not kept."""
         names = [field.name for field in fields(Scores)]
         if not set(names) <= set(self.columns):
             return None
@@ -75,18 +75,18 @@ def begin(
     labels: Int[np.ndarray, " N"],
     class_names: tuple[str, ...] = (),
 ) -> int:
-    """Makes a folder ready for `write`; returns how many rows are finished there: 0 in a new one, N
-    in a whole one.
+    """Prepares a folder for `write`; returns how many rows are finished there: 0 in a new one, N in
+    a finished one.
 
     Args:
-      folder: a new one, or one of the same manifest and rows.
-      manifest: JSON values; everything the columns depend on beside the images.
+      folder: a new one, or one with the same manifest and rows.
+      manifest: JSON values; everything the columns depend on besides the images.
       columns: shape and dtype of an entry of each, as
         `dict(features=((1280,), "float16"), margin=((), "float32"))`.
       ids, labels, class_names: of the rows, in order.
 
-    Raises: ValueError where the folder holds something else, with what differs, or finished rows
-      are damaged: nothing is mixed or thrown away.
+    Raises: ValueError if the folder holds something else, with what differs, or if finished rows
+      are damaged: nothing is mixed or deleted.
     """
     folder, rows = Path(folder), _rows(ids, labels, class_names)
     manifest = json.loads(
@@ -98,8 +98,8 @@ def begin(
         )
     )
     if not (folder / _MANIFEST).exists():
-        # Only a kill in these lines, which write the manifest last, leaves a folder without one,
-        # and in it a progress of no rows.
+        # The manifest is written last, so only an interruption here leaves a folder without one,
+        # and its progress then says 0 rows.
         progress = json.dumps(dict(rows=0, crc32=dict.fromkeys(columns, 0)))
         begun = (folder / _PROGRESS).is_file() and (
             folder / _PROGRESS
@@ -113,7 +113,7 @@ def begin(
         if others:
             raise ValueError(
                 f"{folder} holds other files ({host.first_few(others)}) and no {_MANIFEST} of a "
-                f"feature cache: name a new folder"
+                f"feature cache: choose a new folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / _PROGRESS, progress)
@@ -129,7 +129,7 @@ def begin(
     _compare(folder, _json(folder / _MANIFEST, columns=dict), manifest)
     if _json(folder / _ROWS) != rows:
         raise ValueError(
-            f"the feature cache {folder} is of other images or labels: name another folder, or "
+            f"the feature cache {folder} has other images or labels: choose another folder, or "
             f"delete this one"
         )
     progress, found = _json(folder / _PROGRESS, rows=int), _columns(folder, manifest, len(ids))
@@ -139,11 +139,11 @@ def begin(
 
 
 def write(folder: Path | str, first: int, shard: Mapping[str, Num[np.ndarray, "n ..."]]) -> None:
-    """Puts the columns of the rows from `first` on into place, and counts them as finished once
-    they are on the disk.
+    """Writes the columns of the rows from `first` on, and counts them as finished once they are on
+    disk.
 
-    Raises: ValueError for columns that do not fit or are damaged, or where the shard does not
-    follow on the rows that are finished.
+    Raises: ValueError for columns that do not fit or are damaged, or a shard that does not start
+      right after the finished rows.
     """
     folder = Path(folder)
     progress, manifest = (
@@ -155,8 +155,8 @@ def write(folder: Path | str, first: int, shard: Mapping[str, Num[np.ndarray, "n
     if first != done or first + size > total or set(shard) != set(manifest["columns"]):
         raise ValueError(
             f"the feature cache {folder} has {done} of {total} rows with the columns "
-            f"{', '.join(manifest['columns'])}, and a shard of "
-            f"{size} rows from {first} on with {', '.join(shard)} does not go on from there"
+            f"{', '.join(manifest['columns'])}, and a shard of {size} rows from {first} on with "
+            f"{', '.join(shard)} does not continue it"
         )
     columns, last = _columns(folder, manifest, total, mode="r+"), first + size
     for name, column in columns.items():
@@ -178,14 +178,15 @@ def write(folder: Path | str, first: int, shard: Mapping[str, Num[np.ndarray, "n
 def read(
     folder: Path | str, *, manifest: Mapping[str, Any] | None = None, verify: bool = True
 ) -> Cache:
-    """A whole feature cache.
+    """A finished feature cache.
 
     Args:
-      manifest: what it must have been made from, as far as it is said here.
-      verify: compare the columns with their sha256; takes a second for each gigabyte.
+      folder: of the cache.
+      manifest: what it must have been made from; entries left out are not compared.
+      verify: compare the columns with their sha256, which takes a second per gigabyte.
 
-    Raises: FileNotFoundError where there is none; ValueError for one that is not finished, is
-    damaged, or was made from something else.
+    Raises: FileNotFoundError if there is none; ValueError for one that is not finished, is damaged,
+      or was made from something else.
     """
     folder = Path(folder)
     if not (folder / _MANIFEST).exists():
@@ -202,7 +203,7 @@ def read(
     if not isinstance(progress.get("sha256"), dict):
         raise ValueError(
             f"the feature cache {folder} has {progress['rows']} of {len(ids)} rows: run the "
-            f"extraction again, it goes on there"
+            f"extraction again to finish it"
         )
     columns = _columns(folder, found, len(ids))
     for path in [folder / f"{name}.npy" for name in columns] if verify else []:
@@ -223,14 +224,14 @@ def _rows(ids, labels, class_names) -> dict[str, Any]:
 
 
 def _compare(folder: Path, found: Any, wanted: Any) -> None:
-    """Names every part of the manifest that differs, from the outside in."""
+    """ValueError that lists the parts of the manifest that differ, from the outside in."""
     differences = list(_differences(found, wanted, ""))
     if differences:
-        told = "; ".join(differences[:5]) + (
+        listed = "; ".join(differences[:5]) + (
             f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         )
         raise ValueError(
-            f"the feature cache {folder} was made from something else: {told}. Name another "
+            f"the feature cache {folder} was made from something else: {listed}. Choose another "
             f"folder, or delete this one"
         )
 
@@ -253,8 +254,8 @@ def _short(value: Any) -> str:
 def _columns(
     folder: Path, manifest: Mapping[str, Any], total: int, *, mode: Literal["r", "r+"] = "r"
 ) -> dict[str, Any]:
-    """The columns, memory-mapped, after a look at header and size: where a file is too short, mode
-    r+ would fill it up with zeros."""
+    """The columns, memory-mapped, after checking header and size: if a file is too short, mode r+
+    would fill it up with zeros."""
     columns = {}
     for name, (shape, dtype) in manifest["columns"].items():
         path = folder / f"{name}.npy"
@@ -292,7 +293,7 @@ def _sha256(path: Path) -> str:
 
 
 def _json(path: Path, **kinds: type) -> Any:
-    """The value in a file: an object with entries of these kinds, where any are named."""
+    """The value in a file, which must be an object with entries of these kinds if any are given."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         wrong = [
@@ -315,7 +316,7 @@ def _json(path: Path, **kinds: type) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    """In one step: a reader, or a kill, sees the old file or the new one. What a kill leaves is
-    written over by the next."""
+    """Writes a file in one step: readers and interrupted runs see either the old file or the new
+    one."""
     with host.atomic_write(path) as file:
         file.write(text.encode())

@@ -1,5 +1,5 @@
-"""Images to features: what a source model makes of every image, computed once, kept in a folder,
-and read from there afterwards.
+"""Images to features: what a source model computes for every image, once, kept in a folder and read
+from there afterwards.
 
     import balal
     from balal import data, features
@@ -8,8 +8,8 @@ and read from there afterwards.
     seen = features.extract(images, "features/photos")
     pool = balal.pool(seen.features, scores=seen.scores)
 
-All local devices compute while threads decode; memory stays bounded. A run that was stopped goes on
-where it was. `balal.feature_cache` has the layout of the folder, and reads it without Flax.
+All local devices compute while threads decode; memory stays bounded. An interrupted run resumes
+where it stopped. `balal.feature_cache` has the layout of the folder, and reads it without Flax.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from balal.models import weights as weight_files
 from balal.models.sources import Pretrained
 from balal.types import Scores
 
-# Rows that a kill costs at most.
+# The most rows that an interruption can cost, or a batch if that is larger.
 SHARD = 1024
 _SCORES = [field.name for field in fields(Scores)]
 _PREPROCESSING = ("image_size", "crop", "interpolation", "mean", "std", "padding", "epsilon")
@@ -53,20 +53,20 @@ def extract(
     dtype: Literal["float16", "float32"] = "float16",
     progress: Progress | None = None,
 ) -> Cache:
-    """The features and scores of all images, as a feature cache at `folder`, made or finished first
-    where need be.
+    """The features and scores of all images, as a feature cache at `folder`, which is first made or
+    finished if necessary.
 
     Args:
-      images: of `balal.data`.
-      folder: a new one, or one of the same images, source, weights and dtype.
-      source: a name of `balal.models.sources.SOURCES`, whose weights are installed, or what
-        `balal.models.sources.pretrained` gives.
+      images: from `balal.data`.
+      folder: a new one, or one with the same images, source, weights and dtype.
+      source: a name in `balal.models.sources.SOURCES` whose weights are installed, or the result of
+        `balal.models.sources.pretrained`.
       batch_size: images on each device at a time.
       dtype: of the stored features; they are computed, and scores taken, in float32.
-      progress: called after each batch, and at first with what is finished already.
+      progress: called after each batch, and first with what is finished already.
 
-    Raises: ValueError where the folder holds something else, an image cannot be read, or features
-      overflow, with the images; what `pretrained` and `sources.load` raise.
+    Raises: ValueError if the folder holds something else, an image cannot be read, or features
+      overflow, with the images; and as `pretrained` and `sources.load` do.
     """
     model = sources.pretrained(source) if isinstance(source, str) else source
     network, made_from, total = model.source, _manifest(images, model), len(images)
@@ -74,7 +74,7 @@ def extract(
     example = jax.eval_shape(network.apply, sources.shapes(network), jnp.zeros(shape))
     columns: dict[str, Any] = dict(features=((example[0].shape[1],), dtype))
     columns |= {name: ((), "int32" if name == "predicted" else "float32") for name in _SCORES}
-    # Before the folder is made, which wrong weights would leave behind.
+    # Before the folder is made, as wrong weights would leave it behind.
     params = sources.load(network, model.weights)
     done = feature_cache.begin(
         folder,
@@ -104,8 +104,8 @@ def folder_name(
     source: str | Pretrained = "efficientnet_lite0",
     dtype: Literal["float16", "float32"] = "float16",
 ) -> str:
-    """A name for the folder of `extract`, another for each set of images, source model with its
-    weights, and dtype: the names of both, and a part of a sha256 of all."""
+    """A name for the folder of `extract`, different for each set of images, source model, weights
+    and dtype: the names of the images and the source, and part of a sha256 of everything."""
     model = sources.pretrained(source) if isinstance(source, str) else source
     digest = hashlib.sha256(json.dumps([_manifest(images, model), dtype]).encode()).hexdigest()
     return f"{re.sub('[^A-Za-z0-9_.-]', '_', images.name)}-{model.name}-{digest[:8]}"
@@ -153,7 +153,7 @@ def _see(
             rows=range(done, total),
             prepare=partial(preprocessing.prepare, source=source),
         ):
-            # The last batch is filled up, so that one program sees all.
+            # The last batch is filled up, so that one program serves all.
             missing = together - len(batch.rows)
             filled = np.pad(batch.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
             columns = see(params, jax.device_put(filled, sharding.rows(mesh)))
@@ -165,7 +165,7 @@ def _see(
 
 
 def _shards(batches: Iterator[dict[str, Any]], first: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Batches put together to shards of at least `SHARD` rows, each with its first row."""
+    """Batches joined into shards of at least `SHARD` rows, each with its first row."""
     waiting, rows = [], 0
     for columns in batches:
         waiting.append(columns)

@@ -11,16 +11,16 @@ from typing import BinaryIO
 
 import numpy as np
 
-# What a kill may leave behind ends so, and begins with a dot.
+# Files that an interruption may leave behind end with this, and begin with a dot.
 UNFINISHED = ".unfinished"
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of `path` when the block ends: a reader, or a kill,
-    sees the old file or the new one.
+    """A file to write to, which replaces `path` when the block ends: readers and interrupted runs
+    see either the old file or the new one.
 
-    Where the block raises, `path` is what it was.
+    If the block raises, `path` stays as it was.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +52,8 @@ def cores() -> int:
 
 
 def first_few(values: Sequence | np.ndarray, *, shown: int = 5) -> str:
-    """The first few of the offending values and, where there are more, how many: for messages.
+    """The first few of the offending values, and how many there are if there are more; for
+    messages.
 
     >>> first_few("abcdefg")
     'a, b, c, d, e, ... (7 in all)'
@@ -63,8 +64,8 @@ def first_few(values: Sequence | np.ndarray, *, shown: int = 5) -> str:
 
 @dataclass(frozen=True)
 class Extra:
-    """Around imports of packages that come with an extra of balal: where one is not installed, the
-    error is a sentence with the command that installs it.
+    """Wraps imports of packages that come with an extra of balal: if one is not installed, the
+    error gives the command that installs it.
 
     Attributes:
       name: of the extra, in pyproject.toml.

@@ -1,8 +1,8 @@
-"""Data sets with an imbalance of one's choice: class sizes first, then the rows that give them. On
-the host, in NumPy.
+"""Data sets with a chosen imbalance: class sizes first, then the rows to match. On the host, in
+NumPy.
 
-Profiles are largest first, class 0 being the largest; permute them where the class order must not
-tell the size.
+Sizes are in descending order, class 0 being the largest; permute them if the class order must not
+reveal the size.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ def counts(
     """Class sizes with a given total (so also mean) and imbalance, falling exponentially within the
     capacities: int64 [C].
 
-    This makes sets like those of Table 1 of Aggarwal, Popescu, Hudelot, WACV 2020.
-    The sizes are `clip(A exp(-k rank / C), smallest, capacity)`. For each `k` there is one `A` that
-    gives the total, and the standard deviation rises with `k`, so bisection finds both. After
-    rounding, whole images move between classes until the std is right too.
+    This makes sets like those of Table 1 of Aggarwal, Popescu, Hudelot, WACV 2020. The sizes are
+    `clip(A exp(-k rank / C), smallest, capacity)`. For each `k` there is one `A` that gives the
+    total, and the standard deviation rises with `k`, so bisection finds both. After rounding, whole
+    images move between classes until the std is right too.
 
     Args:
       num_classes: `C`.
@@ -42,8 +42,8 @@ def counts(
       smallest: the least images of any class.
       tolerance: how far the std may be off, in images. The default suits two printed decimals.
 
-    Raises: ValueError when the total or the std cannot be had within the capacities, or whole
-    images cannot come within the tolerance.
+    Raises: ValueError if the capacities do not allow the total or the std, or whole images cannot
+      come within the tolerance.
 
     >>> sizes = counts(100, total=17168, std=126.98, capacity=500)
     >>> int(sizes.sum()), round(float(sizes.std()), 2), round(float(sizes.std() / sizes.mean()), 3)
@@ -120,7 +120,7 @@ def step(
     """
     _check_profile(num_classes, largest, rho)
     if not 0 <= minority <= 1:
-        raise ValueError(f"minority is a share of the classes, between 0 and 1, got {minority}")
+        raise ValueError(f"minority must be a share of the classes between 0 and 1, got {minority}")
     small = np.arange(num_classes) >= num_classes - round(minority * num_classes)
     return _cut(np.where(small, largest / rho, largest))
 
@@ -133,9 +133,9 @@ def subsample(
     """Row indices of a random subset with exactly `counts[c]` rows of each class, sorted: int64
     [sum(counts)].
 
-    Each row has a number of its own and each class keeps its smallest, so rows appended at the end
-    change nothing for the other classes, and a smaller count keeps a subset of what a larger one
-    keeps.
+    Each row draws a number and each class keeps the rows with its smallest ones, so rows appended
+    at the end change nothing for the other classes, and a smaller count keeps a subset of what a
+    larger one keeps.
 
     Args:
       labels: int [N], class ids; -1 = unlabelled, never drawn.
@@ -169,8 +169,8 @@ def subsample(
     order = np.lexsort((np.asarray(sampling.random_bits(key, rows.size)), rows))[
         np.count_nonzero(rows < 0) :
     ]
-    place = np.arange(order.size) - np.repeat(np.cumsum(available) - available, available)
-    return np.sort(order[place < wanted[rows[order]]])
+    rank = np.arange(order.size) - np.repeat(np.cumsum(available) - available, available)
+    return np.sort(order[rank < wanted[rows[order]]])
 
 
 def fingerprint(indices: Integer[Array | np.ndarray, " b"]) -> str:
@@ -199,14 +199,14 @@ def _check_profile(num_classes: int, largest: int, rho: float | int) -> None:
 
 
 def _cut(sizes: np.ndarray) -> np.ndarray:
-    """Rounded down; what is whole but for the last bits of a power, a quotient or a bisection stays
-    whole."""
+    """Rounded down; numbers that are whole up to the rounding of a power, a quotient or a bisection
+    stay whole."""
     return np.floor(sizes + 1e-6).astype(np.int64)
 
 
 def _profile(rooms: np.ndarray, total: float, std: float, smallest: int) -> np.ndarray:
-    """The real-valued sizes, falling: float64 [C]. An std out of reach gives the nearest that can
-    be reached."""
+    """The real-valued sizes, descending: float64 [C]. If the std is out of reach, those with the
+    nearest one possible."""
     ranks, logs = np.arange(rooms.size) / rooms.size, np.log(np.maximum(rooms, 1e-9))
 
     def sizes(steepness: float) -> np.ndarray:
@@ -217,9 +217,9 @@ def _profile(rooms: np.ndarray, total: float, std: float, smallest: int) -> np.n
             _bisect(lambda height: at(height).sum(), total, -30.0, float(logs.max()) + steepness)
         )
 
-    # At 0 all are as equal as the capacities allow, at 40 C one class after the other is filled up;
-    # what lies between crosses a flatter profile of the same total just once, so the std only
-    # rises.
+    # At 0 all sizes are as equal as the capacities allow, at 40 C one class after another is full;
+    # in between, a steeper profile crosses a flatter one of the same total just once, so the std
+    # only rises.
     return sizes(_bisect(lambda steepness: sizes(steepness).std(), std, 0.0, 40.0 * rooms.size))
 
 
@@ -231,21 +231,20 @@ def _bisect(rising: Callable, wanted: float, low: float, high: float) -> float:
 
 
 def _whole(sizes: np.ndarray, total: int) -> np.ndarray:
-    """Rounded down, and the largest remainders up until the total is right."""
+    """Rounded down, with the largest remainders rounded up until the total is right."""
     whole = _cut(sizes)
     whole[np.argsort(whole - sizes, kind="stable")[: total - whole.sum()]] += 1
     return whole
 
 
 def _repair(sizes: np.ndarray, rooms: np.ndarray, std: float, smallest: int) -> np.ndarray:
-    """Moves whole images between classes, always the move that brings the sum of squares nearest,
-    until none brings it nearer."""
+    """Moves whole images between classes, always by the move that brings the sum of squares closest
+    to its target, until none brings it closer."""
     wanted = round(sizes.size * std**2 + sizes.sum() ** 2 / sizes.size)
-    # Among 128 classes, spread evenly, there are moves enough for any std, and their pairs fit in
-    # memory.
+    # 128 evenly spread classes offer enough moves for any std, and their pairs fit in memory.
     some = np.unique(np.linspace(0, sizes.size - 1, 128).astype(int))
     sizes = sizes.copy()
-    # One image at a time keeps the profile smooth; only few classes ever need more.
+    # One image at a time keeps the profile smooth; more are needed only with few classes.
     for most in (1, 8):
         amount = np.arange(1, most + 1)[:, None, None]
         while missing := wanted - int(np.sum(sizes**2)):

@@ -1,5 +1,5 @@
-"""Book-keeping of a `Labelled`: rows are appended in order, the tail is padding (-1). All run
-inside jit."""
+"""Bookkeeping of a `Labelled`: rows are appended in order, the tail is padding (-1). All functions
+run inside jit."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from balal.types import Labelled
 def make(
     indices: np.ndarray | Array, labels: np.ndarray | Array, *, capacity: int | None = None
 ) -> Labelled:
-    """These rows as a `Labelled` with room for `capacity` (None: just these), wanted by nobody.
+    """These rows as a `Labelled` with room for `capacity` (None: just these), without wanted
+    classes.
 
     >>> make(np.array([4, 2]), np.array([0, 1]), capacity=3).indices.tolist()
     [4, 2, -1]
@@ -28,13 +29,13 @@ def make(
 
 
 def columns(labelled: Labelled) -> dict[str, Int[Array, " B"]]:
-    """Its three columns by name, `wanted` filled with -1 where it was left out."""
+    """Its three columns by name, with `wanted` filled with -1 if it was left out."""
     wanted = jnp.full_like(labelled.labels, -1) if labelled.wanted is None else labelled.wanted
     return dict(indices=labelled.indices, labels=labelled.labels, wanted=wanted)
 
 
 def extend(labelled: Labelled, more: int) -> Labelled:
-    """The same rows with room for so many more."""
+    """The same rows with room for `more` rows after them."""
     padded = {
         name: jnp.pad(column, (0, more), constant_values=-1)
         for name, column in columns(labelled).items()
@@ -48,7 +49,7 @@ def append(
     label: Int[Array, ""],
     wanted: Int[Array, ""] | int,
 ) -> Labelled:
-    """One more row at the end; index -1 (nothing was left to pick) leaves everything as it is."""
+    """One more row at the end; index -1 (nothing was left to pick) changes nothing."""
     end = jnp.where(index >= 0, labelled.count, labelled.indices.shape[0])
     row = dict(indices=index, labels=label, wanted=wanted)
     appended = {
@@ -70,7 +71,7 @@ def merge(labelled: Labelled, pending: Labelled) -> Labelled:
 
 
 def keep(labelled: Labelled, kept: Bool[Array, " B"]) -> Labelled:
-    """Only the rows that are kept, moved up in their order.
+    """Only the rows that are kept, closed up in order.
 
     >>> keep(make(np.array([4, 2]), np.array([0, 1])), jnp.array([False, True])).indices.tolist()
     [2, -1]
@@ -85,7 +86,7 @@ def keep(labelled: Labelled, kept: Bool[Array, " B"]) -> Labelled:
 
 
 def without(labelled: Labelled, indices: Int[Array, " n"]) -> Labelled:
-    """The rows that are not among `indices` (padded with -1), moved up in their order.
+    """The rows that are not among `indices` (padded with -1), closed up in order.
 
     >>> without(make(np.array([4, 2, 7]), np.array([0, 1, 2])), jnp.array([2])).indices.tolist()
     [4, 7, -1]
@@ -94,7 +95,7 @@ def without(labelled: Labelled, indices: Int[Array, " n"]) -> Labelled:
 
 
 def answered(labelled: Labelled) -> Labelled:
-    """The rows that have a label, moved up in their order.
+    """The rows that have a label, closed up in order.
 
     >>> answered(make(np.array([4, 2]), np.array([-1, 1]))).indices.tolist()
     [2, -1]

@@ -5,11 +5,11 @@
     state = balal.tell(strategy, pool, state, indices, labels)     # late, partial, in any order
 
 Only the loop keeps books. A strategy's memory holds true answers only: while rows are pending,
-`ask` lays the class that each was wanted for over a copy of the memory, picks from that and throws
-the copy away, so that an answer, however late or corrected, never has a guess to take back.
+`ask` tells a copy of the memory the class that each was wanted for, picks with the copy and throws
+it away, so that an answer, however late or corrected, never has a guess to undo.
 
-A memory follows from the pool, a record to begin from (`State.start`) and the answers after it.
-Whatever changes the pool, and whatever else a memory cannot follow, has it begun anew.
+A memory follows from the pool, the rows it started from (`State.start`) and the answers after them.
+Whatever changes the pool, and whatever else a memory cannot follow, rebuilds it.
 """
 
 from collections.abc import Sequence
@@ -43,12 +43,12 @@ def init(
       strategy: for example `balal.strategy("ent_inv_div+balance")`.
       budget: labels to be bought in all, over any number of `ask`s; see `extend`.
       num_classes: room for this many target classes; see `grow`.
-      key: the chance of the whole history, `jax.random.key(seed)`.
-      labelled: rows whose labels are known from the outset, a `Labelled` or a pair (indices,
-        labels); they do not count as bought.
+      key: for everything random, `jax.random.key(seed)`.
+      labelled: rows whose labels are known at the start, a `Labelled` or a pair (indices, labels);
+        they do not count as bought.
 
-    Raises: ValueError where the pool lacks what the strategy needs, or the budget, the key or the
-    labelled rows are not valid.
+    Raises: ValueError if the pool lacks what the strategy needs, or the budget, the key or the
+      labelled rows are not valid.
 
     >>> from balal import pool, strategy
     >>> rows, ent = pool(None, logits=jnp.outer(jnp.arange(4.0), jnp.eye(2)[0])), strategy("ent")
@@ -80,16 +80,16 @@ def init(
 def ask(
     strategy: Strategy, pool: Pool, state: State, *, size: int = 1
 ) -> tuple[Int[Array, " size"], State]:
-    """The rows to label next, int32 [size], in the order of their worth, and the state in which
-    they are pending.
+    """The rows to label next, int32 [size], most useful first, and the state in which they are
+    pending.
 
-    The pool may have changed since the last call: rows banned (`candidates`), scores or features
-    refreshed by a retrained model, rows added at the end. The strategy is then begun anew from the
-    rows labelled and pending so far; to notice it, every call reads the pool once. A row that was
-    banned while it is pending stays pending, and may still be answered.
+    The pool may have changed since the last call: rows excluded (`candidates`), scores or features
+    refreshed by a retrained model, rows added at the end. The strategy then starts again from the
+    rows labelled and pending so far; to notice changes, every call reads the pool once. A row that
+    is excluded while it is pending stays pending, and may still be answered.
 
-    Raises: ValueError where `size` is above what is left of the budget or above the candidates
-    left, or where the pool has lost rows (see `remap`).
+    Raises: ValueError if `size` exceeds the rest of the budget or the candidates left, or if the
+      pool has lost rows (see `remap`).
     """
     pool, state = catch_up(strategy, pool, state)
     check.query_size(size, state, pool)
@@ -154,9 +154,9 @@ def grow(strategy: Strategy, state: State, num_classes: int) -> State:
 
 
 def extend(state: State, *, budget: int) -> State:
-    """The same state with a larger budget: labels to be bought in all, those bought so far included.
+    """The same state with a larger budget: labels to buy in all, including those bought so far.
 
-    Raises: ValueError where the budget is below the present one.
+    Raises: ValueError if the budget is below the present one.
 
     >>> from balal import pool, strategy
     >>> rows, ent = pool(None, logits=jnp.outer(jnp.arange(4.0), jnp.eye(2)[0])), strategy("ent")
@@ -191,8 +191,8 @@ def withdraw(state: State, indices: Int[Array, " n"] | Any) -> State:
     check.among(
         rows,
         state.pending.indices,
-        "not pending; only a row that was asked and not answered can be withdrawn, others are banned "
-        "by the candidates of the pool",
+        "not pending; only a row that was asked and not answered can be withdrawn: exclude others "
+        "with the candidates of the pool",
     )
     return replace(
         state,
@@ -382,9 +382,9 @@ def catch_up(strategy: Strategy, pool: Pool, state: State) -> tuple[Pool, State]
     old, new = len(state.withdrawn), pool.num_rows
     if new < old:
         raise ValueError(
-            f"the pool has {plural(new, 'row')} and had {old}: rows behind the lost ones have moved, and "
-            f"their labels with them; say where every old row is now by balal.remap(state, indices, "
-            f"num_rows={new})"
+            f"the pool has {plural(new, 'row')} and had {old}: rows after the lost ones have moved, so their "
+            f"labels no longer match; say where every old row is now with balal.remap(state, "
+            f"indices, num_rows={new})"
         )
     withdrawn = jnp.pad(state.withdrawn, (0, new - old))
     now = checksums(replace(pool, prepared={}))
@@ -415,7 +415,7 @@ def check_belongs(strategy: Strategy, state: State) -> None:
     check.strategy(strategy)
     if describe(strategy) != state.strategy:
         raise ValueError(
-            f"this state was made with {state.strategy}, not with {describe(strategy)}: begin a new "
+            f"this state was made with {state.strategy}, not with {describe(strategy)}: make a new "
             f"one with balal.init"
         )
 

@@ -9,8 +9,8 @@ from balal import check
 from balal.kernels.uncertainty import score
 from balal.types import Pool, Scores
 
-# Rows of logits scored at a time where they lie in host memory (or in a memory-mapped file) and not
-# on the device.
+# Rows of logits scored at a time if they are in host memory (or a memory-mapped file), not on the
+# device.
 _BLOCK = 65536
 
 
@@ -26,8 +26,10 @@ def pool(
     """A checked `Pool`, with the scores of the source model computed in one pass over blocks.
 
     Args:
-      features: [N, D], or None where only scores are used.
-      logits: [N, K], or probs: [N, K], or ready scores; none of them where the strategy needs none.
+      features: [N, D], or None if only scores are used.
+      logits: [N, K], of the source model; pass at most one of logits, probs and scores.
+      probs: [N, K], its probabilities.
+      scores: computed already.
       candidates: bool [N], the rows that may be asked (None: all).
       keep_logits: keep [N, K] as well, for strategies that need more than the scores.
 
@@ -40,7 +42,7 @@ def pool(
     choices = [("logits", logits), ("probs", probs), ("scores", scores)]
     given = [name for name, value in choices if value is not None]
     if len(given) > 1:
-        raise ValueError(f"pass one of logits, probs and scores, got {' and '.join(given)}")
+        raise ValueError(f"pass only one of logits, probs and scores, got {' and '.join(given)}")
     if keep_logits and logits is None and probs is None:
         raise ValueError("keep_logits=True keeps logits or probs, and neither was passed")
     if logits is not None:
@@ -64,8 +66,8 @@ def pool(
 
 
 def _scores(values, check_block) -> Scores:
-    """Scores of logits or probabilities in any array; what lies in host memory goes to the device
-    in blocks of rows."""
+    """Scores of logits or probabilities in any array; host memory goes to the device in blocks of
+    rows."""
     take_log = check_block is check.probs
     blocks = []
     check.source_shape("probs" if take_log else "logits", values)
@@ -83,8 +85,8 @@ def _scores(values, check_block) -> Scores:
 
 
 def _real(values) -> Float[Array, "..."]:
-    """The values on the device as floating-point numbers; any layout, byte order or integer type is
-    taken."""
+    """The values on the device as floating-point numbers, from any layout, byte order or integer
+    type."""
     if isinstance(values, np.ndarray) and not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     values = jnp.asarray(values)
@@ -93,7 +95,7 @@ def _real(values) -> Float[Array, "..."]:
 
 @jax.jit
 def checksums(arrays) -> UInt32[Array, " parts"]:
-    """A number for each array of a pytree, by which a changed one is noticed: uint32 [parts].
+    """A checksum for each array of a pytree, to notice changes: uint32 [parts].
 
     >>> checksums((jnp.eye(2), jnp.eye(2))).shape
     (2,)

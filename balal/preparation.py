@@ -1,4 +1,4 @@
-"""What strategies work out of a pool alone: once, kept beside it, and made anew when its features
+"""What strategies compute from a pool alone: once, kept with it, and again only when its features
 or candidates change."""
 
 import os
@@ -21,18 +21,19 @@ _FORMAT = 1
 
 
 def prepare(strategy: Strategy, pool: Pool, *, path: str | os.PathLike[str] | None = None) -> Pool:
-    """The pool with what the strategy, and every strategy in it, can work out before any label:
+    """The pool with what the strategy, and every strategy in it, can compute before any label:
     typicality, neighbours, clusters, the scale of a kernel.
 
-    `simulate` and `init` do it by themselves where it is missing; a pool that has it saves them the
-    time, again and again. What is there and was made from these features and candidates stays as it
-    is.
+    `simulate` and `init` do this themselves if it is missing; a pool that has it saves them the
+    time, every time. What was made from these features and candidates is kept.
 
     Args:
-      path: a file to keep it in. It is read where it was made from these features and candidates,
-        and written where it is missing or outdated.
+      strategy: to prepare for.
+      pool: to prepare.
+      path: a file to keep it in. It is read if it was made from these features and candidates, and
+        written if it is missing or outdated.
 
-    Raises: ValueError where the pool lacks what a strategy needs, or the file is something else.
+    Raises: ValueError if the pool lacks what a strategy needs, or the file is something else.
 
     >>> from balal.strategies import strategy
     >>> pool = prepare(strategy("posterior"), Pool(jnp.eye(3)))
@@ -62,7 +63,7 @@ def keys(strategy: Strategy) -> list[str]:
 
 
 def prepare_missing(strategy: Strategy, pool: Pool) -> Pool:
-    """The pool with what it still lacks. Inside jit, what is traced is worked out in the program."""
+    """The pool with what it still lacks. Inside jit, traced pools are prepared in the program."""
     missing = {key: part for key, part in _preparing(strategy).items() if key not in pool.prepared}
     if not missing:
         return pool
@@ -91,8 +92,10 @@ def fresh(
     """The pool without what was made from other features or candidates.
 
     Args:
-      kept: more of the kind, from elsewhere, to be taken where the pool has nothing that is good.
-      now: the checksums of features and candidates, where they are known.
+      strategy: whose keys are compared.
+      pool: to go through.
+      kept: preparations from elsewhere, used if the pool has no valid ones.
+      now: the checksums of features and candidates, if known.
     """
     wanted = keys(strategy)
     both = [
@@ -114,7 +117,7 @@ def fresh(
 
 
 def traced(arrays: Any) -> bool:
-    """Whether values cannot be looked at, only shapes."""
+    """Whether only shapes are known, not values."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arrays))
 
 
@@ -123,7 +126,7 @@ def _preparing(strategy: Strategy) -> dict[str, Any]:
     return {member(part, "prepared_key"): part for part in parts(strategy) if prepares(part)}
 
 
-# The file. The structure of a value is that which `prepare` gives it.
+# The file. Values have the structure that `prepare` gives them.
 
 
 def _write(strategy: Strategy, pool: Pool, path: Path) -> None:
@@ -131,13 +134,13 @@ def _write(strategy: Strategy, pool: Pool, path: Path) -> None:
     for number, key in enumerate(keys(strategy)):
         kept = pool.prepared[key]
         arrays[f"made_from_{number}"] = np.asarray(kept.made_from)
-        for place, leaf in enumerate(jax.tree.leaves(kept.value)):
-            arrays[f"value_{number}_{place}"] = np.asarray(leaf)
+        for part, leaf in enumerate(jax.tree.leaves(kept.value)):
+            arrays[f"value_{number}_{part}"] = np.asarray(leaf)
     array_file.write(path, arrays)
 
 
 def _read(strategy: Strategy, pool: Pool, path: Path) -> Pool:
-    """The pool with what the file has for it; files that are missing or of other pools have
+    """The pool with what the file has for it; a file that is missing or of another pool has
     nothing."""
     if not path.exists():
         return pool
@@ -152,7 +155,7 @@ def _read(strategy: Strategy, pool: Pool, path: Path) -> Pool:
                 continue
             number = written.index(key)
             shapes, structure = jax.tree.flatten(jax.eval_shape(part.prepare, alone(pool)))
-            leaves = [arrays[f"value_{number}_{place}"] for place in range(len(shapes))]
+            leaves = [arrays[f"value_{number}_{index}"] for index in range(len(shapes))]
             made_from = arrays[f"made_from_{number}"]
             if all(
                 (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype)
@@ -162,6 +165,6 @@ def _read(strategy: Strategy, pool: Pool, path: Path) -> Pool:
                 found[key] = Prepared(value, jnp.asarray(made_from, jnp.uint32))
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise ValueError(
-            f"{path} does not hold what `prepare` has written ({error}): give another path"
+            f"{path} was not written by balal.prepare ({error}): choose another path"
         ) from None
     return fresh(strategy, replace(pool, prepared=pool.prepared | found))

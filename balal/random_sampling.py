@@ -1,8 +1,8 @@
-"""What random sampling without replacement gives, in closed form: the baseline of every plot over
+"""What random sampling without replacement gives, in closed form: the baseline in every plot over
 budgets. On the host, in float64.
 
-`b` of the `N` rows of a pool whose classes have `n_c` rows: the labels of class `c`, `k_c`, are
-hypergeometric.
+When `b` of the `N` rows of a pool are drawn and class `c` has `n_c` rows, its number of labels
+`k_c` is hypergeometric.
 """
 
 import math
@@ -32,8 +32,8 @@ def classes_found(
     """
     rows, pool, draws = _checked(sizes, budget)
     rest, draws = pool - rows, draws[..., None]
-    # The logarithm of C(N - n_c, b) / C(N, b), a chance. With more draws than other rows the class
-    # is found for sure.
+    # The logarithm of C(N - n_c, b) / C(N, b), the probability of missing the class. With more
+    # draws than other rows the class is certain to be found.
     common = _log_gamma(pool - draws + 1) - _log_gamma(pool + 1)
     missed = _log_gamma(rest + 1) - _log_gamma(np.maximum(rest - draws, 0) + 1) + common
     return np.asarray(
@@ -94,12 +94,12 @@ def labels_until(
     if m < 1:
         raise ValueError(f"m must be at least 1, got {m}")
     if m > size:
-        raise ValueError(f"{m} rows of a class that has {size} can never be had: lower m")
+        raise ValueError(f"a class with {size} rows can never give {m}: lower m")
     if not 0 < probability <= 1:
         raise ValueError(f"probability must lie in (0, 1], got {probability}")
     size, rows, wanted = int(size), int(rows), Fraction(str(float(probability)))
-    # With `m` more than all other rows it is certain. Doubling first keeps the numbers small where
-    # few labels do.
+    # With `m` draws more than there are other rows it is certain. Doubling first keeps the numbers
+    # small if few labels suffice.
     low, high, certain = m - 1, m, rows - size + m
     while high < certain and not _likely(m, size, high, rows, wanted):
         low, high = high, min(2 * high, certain)
@@ -126,8 +126,8 @@ def _checked(sizes, budget) -> tuple[np.ndarray, int, np.ndarray]:
 
 
 def _likely(m: int, size: int, budget: int, pool: int, wanted: Fraction) -> bool:
-    """Whether `P[Hypergeom(N, size, b) >= m] >= wanted`. Class and draws may change places: the
-    smaller has the smaller numbers."""
+    """Whether `P[Hypergeom(N, size, b) >= m] >= wanted`. Class and draws may be swapped: the
+    smaller one first gives smaller numbers."""
     few, many = sorted((size, budget))
     fewer = sum(
         math.comb(many, k) * math.comb(pool - many, few - k) for k in range(min(m, few + 1))

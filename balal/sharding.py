@@ -1,5 +1,5 @@
-"""Pools spread over devices: every kernel picks what it picks on one device, and each row stays
-where it lies.
+"""Pools spread over devices: every kernel makes the same picks as on one device, and each row stays
+on its device.
 
     mesh = balal.sharding.mesh()                      # all devices of all processes
     with jax.set_mesh(mesh):
@@ -7,9 +7,9 @@ where it lies.
         picks = balal.k_center(pool.features, 1000, key=key, candidates=pool.candidates).indices
 
 Inside that `with`, what a kernel does row by row runs on each device for its own rows (`by_rows`),
-single rows are fetched from wherever they lie (`fetch`), and the largest values of each device are
-compared (`top_k`). Everything else is arithmetic on whole arrays, which the compiler divides by
-itself. Without a mesh these functions do nothing of their own.
+single rows are fetched from whichever device has them (`fetch`), and the largest values of each
+device are compared (`top_k`). Everything else is arithmetic on whole arrays, which the compiler
+divides by itself. Without a mesh these functions are the plain operations.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ def mesh(*, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-    """Where arrays with one entry a row belong, for `jax.device_put` and
+    """The sharding of arrays with one entry for each row, for `jax.device_put` and
     `jax.make_array_from_process_local_data`.
 
     >>> rows(mesh(devices=jax.devices()[:1])).spec[0]
@@ -56,10 +56,10 @@ def rows(mesh: Mesh) -> NamedSharding:
 
 
 def spread(mesh: Mesh, pool: Pool) -> Pool:
-    """The pool with its rows on the devices of the mesh, as many on each: at its end are rows of
-    zeros that are no candidates.
+    """The pool with its rows divided equally among the devices of the mesh, padded at the end with
+    rows of zeros that are not candidates.
 
-    Every process must pass the same pool. Where each has read a part of it, join the parts by
+    Every process must pass the same pool. If each has read a part of it, join the parts with
     `jax.make_array_from_process_local_data`.
 
     >>> spread(mesh(devices=jax.devices()[:1]), Pool(jnp.eye(3))).candidates.tolist()
@@ -71,13 +71,13 @@ def spread(mesh: Mesh, pool: Pool) -> Pool:
     def put(leaf):
         return jax.device_put(np.pad(leaf, ((0, more),) + ((0, 0),) * (leaf.ndim - 1)), rows(mesh))
 
-    # What was prepared of the pool is another matter now: it is prepared anew.
+    # What was prepared is for the old pool: it is prepared again.
     return jax.tree.map(put, replace(pool, candidates=candidates, prepared={}))
 
 
 def whole(values: Any) -> np.ndarray:
-    """An array as NumPy, in every process all of it, where its rows may lie on the devices of
-    several. All processes must call this.
+    """The whole array as NumPy, in every process, even if its rows are on devices of several. All
+    processes must call this.
 
     >>> whole(jnp.arange(2)).tolist()
     [0, 1]
@@ -104,25 +104,27 @@ def devices() -> int:
     kinds = dict(zip(around.axis_names, around.axis_types, strict=True))
     if kinds.get(AXIS) == AxisType.Explicit:
         raise ValueError(
-            f'the axis "{AXIS}" of this mesh is Explicit, and kernels need it to be Auto: make it '
-            f"with balal.sharding.mesh()"
+            f'the axis "{AXIS}" of this mesh is Explicit, but kernels need it to be Auto: make the '
+            f"mesh with balal.sharding.mesh()"
         )
     # Within `by_rows` the axis is Manual: every device is alone with its rows.
     return around.shape[AXIS] if kinds.get(AXIS) == AxisType.Auto else 1
 
 
 def by_rows(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
-    """`function`, which treats each row for itself, run on every device for its own rows by
+    """`function`, which treats each row separately, run on every device for its own rows by
     `jax.shard_map`. Runs inside jit.
 
     Args:
-      inputs: for each argument the axis along which rows lie, None where it is the same for all;
-        for a pytree one, or one a leaf.
+      function: of arrays or pytrees of arrays.
+      inputs: for each argument the axis of its rows, None if it is the same for all devices; for a
+        pytree one axis, or one for each leaf.
       outputs: the same for the result.
 
-    Raises: ValueError, when called, where the rows cannot be shared out evenly.
+    Raises: ValueError, when called, if the rows cannot be divided evenly.
 
-    >>> by_rows(lambda table, point: table @ point, (0, None), 0)(jnp.eye(2), jnp.arange(2.0)).tolist()
+    >>> multiply = by_rows(lambda table, point: table @ point, (0, None), 0)
+    >>> multiply(jnp.eye(2), jnp.arange(2.0)).tolist()
     [0.0, 1.0]
     """
     number = devices()

@@ -1,4 +1,4 @@
-"""A whole budget spent at once, with the labels at hand, in one compiled program."""
+"""A whole budget spent at once, with known labels, in one compiled program."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +18,15 @@ from balal.types import Labelled, Pool
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Result:
-    """What a simulation bought. Where the budget was data, `b` is the capacity, and what was not
-    bought is -1 at the end. A vmap over `S` seeds puts an axis in front of each.
+    """What a simulation bought. With a capacity, `b` is the capacity, and entries that were not
+    bought are -1 at the end. A vmap over `S` seeds adds a leading axis to each.
 
     Attributes:
       indices: int32 [b], in order.
       labels: int32 [b].
-      wanted: int32 [b], the class each pick hoped for, -1 where it hoped for none.
-      switched_at: labels there were (a labelled start included) when a rule took over, -1: never.
-      counts: int32 [C], of all labels, a labelled start included, as the two that follow.
+      wanted: int32 [b], the class that each pick hoped for, -1 for none.
+      switched_at: number of labels (including a labelled start) when a rule took over, -1: never.
+      counts: int32 [C], of all labels, including a labelled start, as are the next two.
       classes_found: int32.
       imbalance_ratio: population std over mean of the counts.
     """
@@ -58,14 +58,14 @@ def simulate(
     other inside one program, so that each pays only for what its own picks need.
 
     Args:
-      labels: int [N], the true target classes; -1 where a row is no candidate and its class is not
-        known.
-      capacity: the largest budget there is room for. With it the budget is data: one program serves
-        them all, and budgets can be vmapped over as well. Without it the budget itself.
-      The others: as in `init`.
+      strategy, pool, budget, num_classes, key, labelled: as in `init`.
+      labels: int [N], the true target classes; -1 for a row that is not a candidate and whose class
+        is not known.
+      capacity: the largest budget that there is room for. With it the budget may be an array: one
+        program serves all budgets, and they can be vmapped over as well. None: the budget itself.
 
-    Raises: ValueError as `init`, and for labels outside [0, num_classes). Under jit or vmap values
-    cannot be looked at, only shapes.
+    Raises: ValueError as `init` does, and for labels outside [0, num_classes). Under jit or vmap
+      only shapes can be checked, not values.
     """
     check.capacity(budget, capacity)
     most = budget if capacity is None else capacity

@@ -1,4 +1,4 @@
-"""A state in one safe file: plain arrays in `.npz`, nothing pickled, written whole or not at all."""
+"""A state in one safe file: plain arrays in `.npz`, nothing pickled, written in one step."""
 
 import ast
 import os
@@ -48,10 +48,9 @@ def save(state: State, path: str | os.PathLike[str]) -> None:
 
 
 def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
-    """The state that `save` wrote; it goes on as if nothing had happened.
+    """The state that `save` wrote; it continues as if nothing had happened.
 
-    The memory is rebuilt from the pool that is given here by telling the strategy every answer
-    again.
+    The memory is rebuilt from the given pool by telling the strategy every answer again.
 
     Raises: FileNotFoundError; ValueError for a file that is not a saved state, is damaged, or
     belongs to another strategy.
@@ -73,7 +72,7 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
         }
         withdrawn = np.asarray(arrays["withdrawn"]) if found > 1 else np.zeros(pool.num_rows, bool)
         if withdrawn.dtype != bool or withdrawn.ndim != 1:
-            raise ValueError("its withdrawn rows are no mask")
+            raise ValueError("its withdrawn rows are not a boolean mask")
         key = jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl=str(arrays["key_kind"]))
         for record, rows in records.items():
             check.record(

@@ -1,13 +1,13 @@
-"""The contract suite: what every strategy must keep, for yours as for ours.
+"""The contract suite: what every strategy must satisfy, yours as well as ours.
 
     from balal.testing import check_strategy
     check_strategy(MyStrategy(alpha=0.5))
 
-What a strategy says of itself (`uses_chance`, `nested`, `flops`, `reason`) is held against what it
+What a strategy says of itself (`uses_chance`, `nested`, `flops`, `reason`) is compared with what it
 does.
 
-Needs hypothesis (`python -m pip install 'balal[test]'`). A broken contract is an AssertionError that
-names it and the example that breaks it.
+Needs hypothesis (`python -m pip install 'balal[test]'`). A broken contract raises an AssertionError
+that names it and the example that breaks it.
 """
 
 import functools
@@ -27,8 +27,9 @@ from balal.strategies.base import Strategy, member
 from balal.types import Pool
 
 ROWS, FEATURES, SOURCE_CLASSES, NUM_CLASSES = 14, 3, 3, 4
-# Each shape is compiled, so there are few: simulations of any budget without a labelled start, by one
-# program, and of a small one after a start; in the loop, a small and a large budget after a start.
+# Each shape is compiled, so there are few: simulations of any budget without a labelled start, by
+# one program, and of a small one after a start; in the loop, a small and a large budget after a
+# start.
 STARTED, FEW, MOST = 4, 5, 10
 
 

@@ -1,8 +1,8 @@
-"""The values everything else passes on: frozen dataclasses, registered as pytrees.
+"""The values that everything else passes around: frozen dataclasses, registered as pytrees.
 
-They can be jitted, vmapped, sharded, saved and compared. Shapes use the letters of the whole
+They can be jitted, vmapped, sharded, saved and compared. Shapes use the same letters throughout the
 library: `N` pool rows, `D` feature size, `K` source classes, `C` target classes, `B` labelled rows
-(padded), `b` budget, `*S` whatever axes a vmap has put in front.
+(padded), `b` budget, `*S` any leading axes added by vmap.
 """
 
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Scores:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Prepared:
-    """What a strategy has worked out of a pool alone; see `balal.prepare`.
+    """What a strategy has computed from a pool alone; see `balal.prepare`.
 
     Attributes:
       value: any pytree of arrays, made by the strategy's `prepare`.
@@ -56,10 +56,10 @@ class Pool:
     Attributes:
       features: [N, D].
       scores: of the source model.
-      logits: [N, K], kept only where a strategy needs them.
+      logits: [N, K], kept only if a strategy needs them.
       candidates: bool [N], the rows that may be asked now (None: all).
-      prepared: what strategies have worked out of features and candidates, each under its own key;
-        `balal.prepare` fills it in, and makes anew what other features or candidates have outdated.
+      prepared: what strategies have computed from features and candidates, each under its own key;
+        `balal.prepare` fills it in, and renews what other features or candidates have outdated.
     """
 
     features: Float[Array, "*S N D"] | None
@@ -81,8 +81,8 @@ class Pick:
     """One row that a strategy asks for.
 
     Attributes:
-      index: int32, the row; -1 where no candidate is left.
-      wanted: int32, the target class that it is asked in the hope of; -1 for none.
+      index: int32, the row; -1 if no candidate is left.
+      wanted: int32, the target class that it hopes for; -1 for none.
     """
 
     index: Int[Array | np.ndarray, "*S"]
@@ -99,8 +99,7 @@ class Labelled:
       indices: int32 [B].
       labels: int32 [B].
       count: how many of the `B` entries are filled.
-      wanted: int32 [B], the target class each row was asked in the hope of, -1 where there was none
-        (None: nowhere).
+      wanted: int32 [B], the target class that each pick hoped for, -1 for none (None: all -1).
     """
 
     indices: Int[Array, "*S B"]
@@ -115,13 +114,13 @@ class State:
     """What `ask` and `tell` carry from one call to the next.
 
     Attributes:
-      memory: the strategy's own, made of true answers only; None where it has yet to be made anew.
+      memory: the strategy's own, from true answers only; None if it has yet to be rebuilt.
       labelled: the answers.
-      pending: the rows asked and not yet answered, in the order of the asking.
-      key: the chance of the whole history.
-      start: the record that the memory was begun from; the answers after it were told one by one.
+      pending: the rows asked and not yet answered, in the order in which they were asked.
+      key: for everything random.
+      start: the rows that the memory started from; the answers after it were told one by one.
       withdrawn: bool [N], rows that were asked and that nobody can answer.
-      prepared: what the strategy has worked out of the pool, where the pool brought none.
+      prepared: what the strategy has computed from the pool, if the pool did not bring it.
       pool: uint32 [parts], checksums of the pool that the memory was made from.
       budget: labels to be bought in all.
       num_classes: the capacity `C`.
@@ -142,7 +141,7 @@ class State:
 
 
 def askable(candidates: Bool[Array, " N"] | None, num_rows: int) -> Bool[Array, " N"]:
-    """The candidates, or all rows where none are named: bool [N]. Runs inside jit.
+    """The candidates, or all rows if there is no mask: bool [N]. Runs inside jit.
 
     >>> askable(None, 2).tolist()
     [True, True]
@@ -153,6 +152,6 @@ def askable(candidates: Bool[Array, " N"] | None, num_rows: int) -> Bool[Array, 
 def available(pool: Pool, labelled: Labelled) -> Bool[Array, " N"]:
     """The candidates that have not been asked: bool [N]. Runs inside jit, `O(N + B)`."""
     mask = askable(pool.candidates, pool.num_rows)
-    # Padding (-1) would wrap round to the last row: send it out of range, where `drop` ignores it.
+    # Padding (-1) would wrap around to the last row: send it out of range, where `drop` ignores it.
     rows = jnp.where(labelled.indices >= 0, labelled.indices, pool.num_rows)
     return mask.at[rows].set(False, mode="drop")

@@ -1,9 +1,8 @@
-"""Detours around the compiler, each once: plain operations, in the form that XLA makes fast.
+"""Compiler workarounds, each in one place: plain operations in the form that XLA makes fast.
 
-Every one was seen to be needed with jaxlib 0.10.2 on CPUs, where it saves a copy of a large array
-or work that is thrown away; on accelerators it does no harm. None changes a result, and where a
-later XLA needs one no more, its function can become the plain operation that its docstring names.
-All run inside jit.
+Each was needed with jaxlib 0.10.2 on CPUs, where it saves a copy of a large array or work that is
+thrown away; on accelerators it does no harm. None changes a result, and when a later XLA no longer
+needs one, its function can become the plain operation named in its docstring. All run inside jit.
 """
 
 from collections.abc import Callable
@@ -17,15 +16,18 @@ from jaxtyping import Array, Bool, Float, Int
 def run_if(
     condition: Bool[Array, ""], function: Callable[..., Any], carry: Any, *inputs: Any
 ) -> Any:
-    """`function(carry, *inputs)` where the condition holds, else the carry: a branch that copies
-    nothing and works nothing out ahead. Plainly: `jax.lax.cond`.
+    """`function(carry, *inputs)` if the condition holds, otherwise the carry: a branch that copies
+    nothing and computes nothing ahead of time. Plain operation: `jax.lax.cond`.
 
-    Why: a branch of `cond` hands on what it does not change by copying it. A loop of one round or
-    none changes large arrays in place. But XLA moves whatever does not depend on the turn out of a
-    loop, and would always work it out: `inputs` reach the function as if they did depend on it.
+    Why: a branch of `cond` copies what it passes through unchanged. A loop of one round or none
+    changes large arrays in place. But XLA moves whatever does not depend on the loop counter out of
+    a loop, and would always compute it: `inputs` reach the function as if they depended on it.
 
     Args:
-      carry: a pytree, like the result. inputs: arrays that the function's costly work begins with.
+      condition: whether to run the function.
+      function: from the carry and the inputs to a new carry.
+      carry: a pytree, like the result.
+      inputs: arrays that the function's costly work starts from.
 
     >>> run_if(jnp.array(True), lambda table, one: table + one, jnp.zeros(2), jnp.ones(2)).tolist()
     [1.0, 1.0]
@@ -40,13 +42,14 @@ def run_if(
 
 
 def after(value: Array | float, known: Float[Array, ""] | Int[Array, ""]) -> Array:
-    """The value, but not before another one is known. Plainly: the value.
+    """The value, but not before another one is known. Plain operation: the value.
 
-    Why: XLA begins whatever it can begin at once. A table that is filled before its time needs room
-    beside what is dropped by then; work that does not depend on a loop's turn is moved out of the
-    loop. Adding 0 makes it wait, where only we know that it is 0.
+    Why: XLA starts whatever it can at once. A table that is filled too early needs memory next to
+    arrays that would be freed by then; work that does not depend on the loop counter is moved out
+    of a loop. Adding a 0 that XLA does not know to be 0 makes it wait.
 
     Args:
+      value: to return.
       known: a number that is never below 0.
 
     >>> float(after(2.5, jnp.float32(7)))
@@ -57,11 +60,11 @@ def after(value: Array | float, known: Float[Array, ""] | Int[Array, ""]) -> Arr
 
 
 def opaque(value: Array) -> Array:
-    """The value, of which the compiler sees nothing. Plainly: the value.
+    """The value, hidden from the compiler. Plain operation: the value.
 
-    Why: XLA works out whatever follows from constants by itself, which takes it ten seconds for a
-    mask of a million rows; and it merges operations that are slower together, such as a product and
-    the transposition after it.
+    Why: XLA evaluates whatever follows from constants at compile time, which takes ten seconds for
+    a mask of a million rows; and it fuses operations that are slower together, such as a product
+    and the transposition after it.
 
     >>> opaque(jnp.ones(2)).tolist()
     [1.0, 1.0]
@@ -70,15 +73,17 @@ def opaque(value: Array) -> Array:
 
 
 def map_tiles(function: Callable[..., Any], *arrays: Array, height: int, axis: int = 0) -> Any:
-    """`function(*arrays)`, a tile of `height` rows after another. Plainly: the call.
+    """`function(*arrays)`, one tile of `height` rows after another. Plain operation: the call.
 
     Why: on CPUs a chain of operations runs as several passes over memory, which is many times
     faster on tiles that stay in the cache. The last tile ends with the last row and shares some
-    rows with the one before: to pad the arrays or to cut off their rest would copy them.
+    rows with the one before: padding the arrays or cutting off the rest would copy them.
 
     Args:
-      function: treats each row for itself; its result is a pytree of arrays with rows along `axis`.
-      arrays: [N, ...] each, N at least 1. height: at least 1; fewer rows are one tile.
+      function: treats each row separately; its result is a pytree of arrays with rows along `axis`.
+      arrays: [N, ...] each, N at least 1.
+      height: at least 1; fewer rows are one tile.
+      axis: of the rows in the results.
 
     >>> map_tiles(lambda rows: rows.sum(axis=1), jnp.arange(6.0).reshape(3, 2), height=2).tolist()
     [1.0, 5.0, 9.0]
@@ -100,7 +105,7 @@ def map_tiles(function: Callable[..., Any], *arrays: Array, height: int, axis: i
         shape[axis] = num_rows
         return jnp.zeros(shape, part.dtype)
 
-    # Of the first tile only the shapes are looked at, so that the compiler leaves the rest out.
+    # Only the shapes of this first tile are used, so the compiler drops its computation.
     results = jax.tree.map(empty, function(*(array[:height] for array in arrays)))
     return jax.lax.fori_loop(0, -(-num_rows // height), tile, results)
 
@@ -108,15 +113,17 @@ def map_tiles(function: Callable[..., Any], *arrays: Array, height: int, axis: i
 def update_tiles(
     function: Callable[..., Array], table: Array, *arrays: Array, height: int, axis: int = 0
 ) -> Array:
-    """`function(table, *arrays)` in place of the table, a tile of `height` rows after another.
-    Plainly: the call.
+    """`function(table, *arrays)`, written into the table one tile of `height` rows after another.
+    Plain operation: the call.
 
-    Why: what a product adds to a whole table is another table of that size, and of tiles in their
-    turn only one tile. Rows of the last tile that had their turn already stay as they are.
+    Why: a product that is added to a whole table is another table of that size; tile by tile it is
+    only the size of a tile. Rows of the last tile that were updated before stay as they are.
 
     Args:
-      function: treats each row for itself. table: [N, ...], N at least 1.
+      function: treats each row separately.
+      table: [N, ...], N at least 1.
       arrays: with N rows each along `axis`.
+      height: at least 1; fewer rows are one tile.
 
     >>> update_tiles(jnp.add, jnp.zeros(3), jnp.arange(3.0), height=2).tolist()
     [0.0, 1.0, 2.0]

@@ -157,7 +157,7 @@ def test_a_shard_that_does_not_go_on_is_refused(tmp_path):
     write(tmp_path / "cache", 0, 4)
     with pytest.raises(ValueError, match="4 of 10 rows"):
         write(tmp_path / "cache", 5, 8)
-    with pytest.raises(ValueError, match="does not go on"):
+    with pytest.raises(ValueError, match="does not continue it"):
         cache.write(tmp_path / "cache", 4, dict(features=FEATURES[4:6]))
 
 

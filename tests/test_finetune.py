@@ -108,7 +108,7 @@ def test_one_that_was_stopped_goes_on_to_the_same_end(params, pictures, tmp_path
             checkpoint=tmp_path / "net.npz",
         )
     (tmp_path / "net.npz").write_bytes(b"no checkpoint")
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    with pytest.raises(ValueError, match="is not a checkpoint"):
         finetune.fit(
             SOURCE,
             params,
@@ -212,9 +212,9 @@ def test_augmentation_keeps_the_pixels_and_moves_them():
     ("change", "told"),
     [
         (dict(labels=np.full(64, 6)), r"these rows are not: .* \(64 in all\)"),
-        (dict(labels=np.zeros(3, int)), "with a label each"),
+        (dict(labels=np.zeros(3, int)), "with one label for each"),
         (dict(images=np.zeros((64, 16, 16))), "shape"),
-        (dict(recipe=finetune.Recipe(epochs=0)), "a recipe has epochs"),
+        (dict(recipe=finetune.Recipe(epochs=0)), "a recipe must have epochs"),
         (dict(weights=[1.0]), "weights must have a number for each of 6 classes"),
         (dict(adjustment=np.zeros(7)), "adjustment must have a number for each of 6 classes"),
         (

@@ -189,6 +189,6 @@ def test_labels_that_nobody_gave_judge_nothing_and_are_not_counted():
     assert [accuracy for _, accuracy in everything.accuracies] == pytest.approx([2 / 3] * 2)
     assert head.temperature < everything.temperature
     with pytest.raises(
-        ValueError, match="given must be one true or false a row, some of them true"
+        ValueError, match="given must be one boolean for each row, some of them true"
     ):
         logistic.fit(features, labels, num_classes=2, given=np.zeros(60, bool))

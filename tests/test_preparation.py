@@ -163,7 +163,7 @@ def test_a_file_that_is_something_else_is_left_alone(pool, tmp_path, content):
         balal.prepare(Middle(), pool, path=path)
     assert path.read_bytes() == content
     np.savez(path, mine=np.ones(3))
-    with pytest.raises(ValueError, match=r"mine\.npz does not hold what `prepare` has written"):
+    with pytest.raises(ValueError, match=r"mine\.npz was not written by balal\.prepare"):
         balal.prepare(Middle(), pool, path=path)
 
 

@@ -211,8 +211,8 @@ def test_a_rarer_class_takes_more_labels():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((3, 10), dict(m=4), "4 rows of a class that has 3 can never be had"),
-        ((0, 10), dict(), "1 rows of a class that has 0 can never be had"),
+        ((3, 10), dict(m=4), "a class with 3 rows can never give 4: lower m"),
+        ((0, 10), dict(), "a class with 0 rows can never give 1: lower m"),
         ((11, 10), dict(), "between 0 and the 10 rows of the pool, got 11"),
         ((3, 10), dict(m=0), "m must be at least 1, got 0"),
         ((3, 10), dict(probability=0.0), r"probability must lie in \(0, 1\], got 0.0"),

@@ -87,7 +87,7 @@ def test_an_installed_package_registers_names_of_its_own(monkeypatch):
         ("import no_such_thing", "Last", r"cannot be imported \(ModuleNotFoundError"),
         ("1 / 0", "Last", r"cannot be imported \(ZeroDivisionError"),
         ("class Last: pass", "Last", "without needs, init, ask, tell"),
-        ("Lost = 3", "Last", "no 'Last'; the nearest it has are Lost"),
+        ("Lost = 3", "Last", "no 'Last'; the nearest names there are Lost"),
     ],
 )
 def test_a_file_that_does_not_have_it_is_told_in_a_sentence(tmp_path, code, name, sentence):

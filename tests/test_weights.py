@@ -311,7 +311,7 @@ def test_bytes_that_are_no_whole_number_of_numbers_are_refused(tmp_path):
     assert_refused(
         tmp_path,
         zipped({"w": of_bytes("uint16", 7)}, {"0": bytes(7)}),
-        "7 bytes, which is no whole number of uint16",
+        "7 bytes, which is not a whole number of uint16",
     )
     assert_refused(
         tmp_path, zipped({"w": of_bytes("qint8", 7)}, {"0": bytes(7)}), r"asks for 'torch\.qint8'"
@@ -449,7 +449,7 @@ HOSTILE = {
     ),
     "class of a model": (
         called("torchvision.models.resnet.ResNet"),
-        r"save the state dict alone, torch\.save\(model\.state_dict\(\), path\)",
+        r"save only the state dict, torch\.save\(model\.state_dict\(\), path\)",
     ),
     "nested": (
         called("collections.OrderedDict", [["w", called("subprocess.Popen", "x")]]),
@@ -473,19 +473,19 @@ HOSTILE = {
     "dup": (Code(b"}2"), "instruction DUP"),
     "state of a plain dict": (
         Code(code({}) + code({"__class__": 1}) + b"b"),
-        "an OrderedDict was expected and a dict came",
+        "expected an OrderedDict, got a dict",
     ),
     "state of a tensor": (
         Code(ONE[0]["w"] + code({"shape": (9**9,)}) + b"b"),
-        "an OrderedDict was expected and a Tensor came",
+        "expected an OrderedDict, got a Tensor",
     ),
     "state of a name": (
         Code(b"ctorch\nSize\n" + code({"name": "os.system"}) + b"b"),
-        "an OrderedDict was expected and a Global came",
+        "expected an OrderedDict, got a Global",
     ),
     "call of a string": (
         Code(code("os.system") + b")R"),
-        "a permitted name was expected and 'os.system' came",
+        "expected a permitted name, got 'os.system'",
     ),
     "call of a storage's type": (
         called("torch.FloatStorage", 9**9),
@@ -506,9 +506,9 @@ HOSTILE = {
     ),
     "negated": (
         {"w": tensor("0", 12, (1,), (1,), more=({"neg": True},))},
-        "is stored negated or conjugated",
+        "is stored as negated or conjugated",
     ),
-    "key": ({(1, 2): 3}, "a dictionary with a tuple for a key"),
+    "key": ({(1, 2): 3}, "a dictionary with a tuple as a key"),
     "long number": (
         Code(b"\x8b" + struct.pack("<i", 50_000) + b"\x7f" * 50_000),
         "whole number of 399999 bits",
@@ -524,12 +524,12 @@ HOSTILE = {
     ),
     "negative length": (Code(b"T" + struct.pack("<i", -5)), "damaged"),
     "empty stack": (Code(b"0000"), "instruction POP"),
-    "nothing to put": (Code(b"q\x00"), "uses what was never put down"),
-    "unknown memo": (Code(b"h\x07"), "uses what was never put down"),
+    "nothing to put": (Code(b"q\x00"), "uses a value that was never stored"),
+    "unknown memo": (Code(b"h\x07"), "uses a value that was never stored"),
     "far memo": (Code(b"Np99999999999999999999\n"), r"numbers its objects above 2\*\*32"),
-    "no mark": (Code(b"Nt"), "uses what was never put down"),
+    "no mark": (Code(b"Nt"), "uses a value that was never stored"),
     "open mark": (Code(b"N("), "damaged"),
-    "append to a tuple": (Code(b")Na"), "a list was expected and a tuple came"),
+    "append to a tuple": (Code(b")Na"), "expected a list, got a tuple"),
     "odd dictionary": (Code(b"}(" + code("w") + b"u"), "a key without a value"),
     "unknown instruction": (Code(b"\xff"), "damaged: at position [0-9]+, opcode b'.*xff' unknown"),
     "no end": (Code(b"N" * 10 + b"X"), "damaged"),
@@ -569,7 +569,7 @@ def test_what_the_standard_pickler_makes_of_a_program_is_not_run(tmp_path):
             (-1,),
             (1,),
             0,
-            r"gives -1 for a size, an offset or a stride, which must be integers in \[0, 2\*\*62\)",
+            r"gives -1 as a size, an offset or a stride, which must be integers in \[0, 2\*\*62\)",
         ),
         ((2,), (-1,), 1, "gives -1"),
         ((2,), (1,), -1, "gives -1"),
@@ -624,7 +624,7 @@ UNFOLDING = {
     "pairs of pairs": (b"(" + pairs(100_000) + b"t", "no named tensors"),
     "pairs of pairs as a key": (
         b"(" + pairs(100) + b"t}h\x00Ns",
-        "a dictionary with a tuple for a key",
+        "a dictionary with a tuple as a key",
     ),
     "lists in lists": (b"]" * 100_000 + b"a" * 99_999, "no named tensors"),
     "tuples in tuples": (b"N" + b"\x85" * 200_000, "no named tensors"),
@@ -668,19 +668,19 @@ NO_CHECKPOINT = {
     "protocol": (pickled(MAGIC) + pickled(1000), "has protocol 1000 of PyTorch's legacy layout"),
     "big-endian": (legacy(*ONE, machine={"little_endian": False}), "big-endian machine"),
     "no machine": (legacy(*ONE, machine=[]), "big-endian machine"),
-    "order with another key": (legacy(*ONE, order=["1"]), "list of storages does not fit"),
-    "order with a key twice": (legacy(*ONE, order=["0", "0"]), "list of storages does not fit"),
+    "order with another key": (legacy(*ONE, order=["1"]), "list of storages does not match"),
+    "order with a key twice": (legacy(*ONE, order=["0", "0"]), "list of storages does not match"),
     "order without a key": (legacy(*ONE, order=[]), "lacks storage '0'"),
-    "order that is a number": (legacy(*ONE, order=7), "list of storages does not fit"),
-    "other count": (legacy(*ONE, itemsize=2), "storage '0' has 24 numbers where 12 are described"),
-    "cut off": (legacy(*ONE)[:-1], "it is cut off"),
+    "order that is a number": (legacy(*ONE, order=7), "list of storages does not match"),
+    "other count": (legacy(*ONE, itemsize=2), "storage '0' has 24 numbers, but 12 are described"),
+    "cut off": (legacy(*ONE)[:-1], "it is truncated"),
     "no storage": (
         legacy(ONE[0], {}, order=["0"]),
-        "storage '0' has 0 numbers where 12 are described",
+        "storage '0' has 0 numbers, but 12 are described",
     ),
     "storage of 2**60 numbers": (
         legacy({"w": tensor("0", 2**60, (2,), (1,))}, {}, order=["0"]) + struct.pack("<q", 2**60),
-        "it is cut off: its storages need 4611686018427388[0-9]{3} bytes or more",
+        "it is truncated: its storages need at least 4611686018427388[0-9]{3} bytes",
     ),
     "negative count": (
         legacy(ONE[0], {}, order=["0"]) + struct.pack("<q", -12),
@@ -701,7 +701,7 @@ NO_CHECKPOINT = {
     ),
     "short member": (
         zipped({"w": tensor("0", 13, (1,), (1,))}, ONE[1]),
-        "storage '0' has 48 bytes where 13 float32 are described",
+        "storage '0' has 48 bytes, but 13 float32 are described",
     ),
     "key that is a path": (
         zipped({"w": tensor("../../0", 12, (1,), (1,))}, ONE[1]),
@@ -722,7 +722,7 @@ NO_CHECKPOINT = {
     ),
     "truth values": (
         zipped({"w": tensor("0", 2, (2,), (1,), storage="BoolStorage")}, {"0": b"\1\2"}),
-        "truth values other than 0 and 1",
+        "booleans other than 0 and 1",
     ),
     "bare tensor": (zipped(tensor("0", 12, (3, 4), (4, 1)), ONE[1]), "no named tensors"),
     "list": (zipped([ONE[0]], ONE[1]), "no named tensors"),
@@ -740,7 +740,7 @@ def test_zips_that_are_no_checkpoint_are_refused(tmp_path):
     assert_refused(
         tmp_path,
         (tmp_path / "arrays.npz").read_bytes(),
-        "a zip, but no checkpoint: it has 0 members data.pkl",
+        "a zip, but not a checkpoint: it has 0 members data.pkl",
     )
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings():
@@ -771,13 +771,13 @@ def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
     [
         (
             b"\xff" * 7 + b"\0{",
-            "its header is said to be 72057594037927935 bytes long, in a file of 9",
+            "its header claims to be 72057594037927935 bytes long, in a file of 9",
         ),
-        (b"\x07" + bytes(7) + b"{}", "said to be 7 bytes long, in a file of 10"),
-        (b"\x01" + bytes(7) + b"{}", "no JSON"),
-        (safetensors(b"{'w': 1}"), "no JSON"),
-        (safetensors(b'{"\xff": 1}'), "no JSON"),
-        (safetensors(b'{"w":' + b"[" * 100_000), "nested too deep"),
+        (b"\x07" + bytes(7) + b"{}", "claims to be 7 bytes long, in a file of 10"),
+        (b"\x01" + bytes(7) + b"{}", "not JSON"),
+        (safetensors(b"{'w': 1}"), "not JSON"),
+        (safetensors(b'{"\xff": 1}'), "not JSON"),
+        (safetensors(b'{"w":' + b"[" * 100_000), "nested too deeply"),
         (safetensors(b'{"w": ' + b"9" * 5000 + b"}"), ""),
         (safetensors({"w": 1}), "tensor 'w' must have a dtype, a shape"),
         (safetensors({"w": {"dtype": "F32"}}), "tensor 'w' must have a dtype, a shape"),
@@ -787,9 +787,9 @@ def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
             safetensors({"w": entry(0, 8, dtype="F4")}, bytes(8)),
             "has dtype 'F4'; known are F64, F32",
         ),
-        (safetensors({"w": entry(0, 8, shape=[-2])}, bytes(8)), "has -2 for a size"),
-        (safetensors({"w": entry(0, 8, shape=[2.0])}, bytes(8)), "has a float for a size"),
-        (safetensors({"w": entry(False, 8)}, bytes(8)), "has False for a size"),
+        (safetensors({"w": entry(0, 8, shape=[-2])}, bytes(8)), "has -2 as a size"),
+        (safetensors({"w": entry(0, 8, shape=[2.0])}, bytes(8)), "has a float as a size"),
+        (safetensors({"w": entry(False, 8)}, bytes(8)), "has False as a size"),
         (safetensors({"w": entry(0, 8, shape=[2**61, 0])}, bytes(8)), "larger than any memory"),
         (safetensors({"w": entry(0, 8, shape=[2**31, 2**31])}, bytes(8)), "larger than any memory"),
         (safetensors({"w": entry(8, 0)}, bytes(8)), "ends at byte 0, before its first, 8"),
@@ -797,27 +797,27 @@ def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
             safetensors({"w": entry(0, 8, shape=[3])}, bytes(8)),
             r"has 8 bytes, too many or too few for float32 \[3\]",
         ),
-        (safetensors({"w": entry(0, 8)}, bytes(4)), "cut off or has something added"),
-        (safetensors({"w": entry(0, 8)}, bytes(12)), "cut off or has something added"),
+        (safetensors({"w": entry(0, 8)}, bytes(4)), "truncated or has extra data"),
+        (safetensors({"w": entry(0, 8)}, bytes(12)), "truncated or has extra data"),
         (
             safetensors({"w": entry(0, 2**40, shape=[2**38])}, bytes(8)),
-            "cut off or has something added",
+            "truncated or has extra data",
         ),
         (
             safetensors({"w": entry(0, 8), "v": entry(4, 12)}, bytes(12)),
-            "tensor 'v' begins at byte 4 of the numbers, where .* end at 8",
+            "tensor 'v' begins at byte 4 of the numbers, but .* end at 8",
         ),
         (
             safetensors({"w": entry(0, 8), "v": entry(0, 8)}, bytes(8)),
-            "begins at byte 0 of the numbers, where .* end at 8",
+            "begins at byte 0 of the numbers, but .* end at 8",
         ),
         (
             safetensors({"w": entry(4, 12)}, bytes(12)),
-            "begins at byte 4 of the numbers, where .* end at 0",
+            "begins at byte 4 of the numbers, but .* end at 0",
         ),
         (safetensors(b'{"w": {}, "w": {}}'), "its header has 'w' twice"),
         (safetensors(b'{"w": {"dtype": "F32", "dtype": "F16"}}'), "its header has 'dtype' twice"),
-        (safetensors({"w": entry(0, 2, dtype="BOOL")}, b"\1\2"), "truth values other than 0 and 1"),
+        (safetensors({"w": entry(0, 2, dtype="BOOL")}, b"\1\2"), "booleans other than 0 and 1"),
     ],
 )
 def test_damaged_safetensors_are_told_in_a_sentence(tmp_path, content, sentence):
@@ -932,11 +932,11 @@ def test_weights_that_are_not_installed_say_how_to_install_them(monkeypatch):
     ):
         weights.installed("efficientnet_lite1")
     with pytest.raises(
-        ValueError, match="has weights of 'resnet50'; there are efficientnet_lite0, "
+        ValueError, match="has weights for 'resnet50'; there are packages for efficientnet_lite0, "
     ):
         weights.installed("resnet50")
     with pytest.raises(
-        ValueError, match="has weights of resnet50: give a file of them, weights=PATH"
+        ValueError, match="has weights for resnet50: pass a file of weights, weights=PATH"
     ):
         sources.pretrained("resnet50")
 
@@ -1067,6 +1067,6 @@ def test_a_whole_network_that_torch_saves_is_refused_by_name(tmp_path, torch):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "net.pt")
     with pytest.raises(
         ValueError,
-        match=r"asks for 'torch\.nn\.modules\.linear\.Linear', .* save the state dict alone",
+        match=r"asks for 'torch\.nn\.modules\.linear\.Linear', .* save only the state dict",
     ):
         weights.read(tmp_path / "net.pt")

@@ -1,4 +1,4 @@
-"""Which head? The one that is best on labelled rows that it has not seen."""
+"""Which head? The one that does best on labelled rows that it has not seen."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,13 +9,18 @@ from jaxtyping import Array, Int, Integer
 from balal.heads import validation
 
 Predict = Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " held"]], np.ndarray]
-"""Fits a head to the first rows and gives the classes it predicts for the second ones."""
+"""Fits a head to the first rows and returns the classes it predicts for the second ones."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """name: of the best head. accuracies: of every head, the share of the labelled rows that it
-    predicted right unseen."""
+    """What `choose` finds.
+
+    Attributes:
+      name: of the best head.
+      accuracies: of every head by name, the share of labelled rows that it predicted correctly
+        without having seen them.
+    """
 
     name: str
     accuracies: dict[str, float]
@@ -28,31 +33,30 @@ def choose(
     folds: int = 10,
     seed: int = 0,
 ) -> Choice:
-    """The head with the best accuracy in cross-validation on the labelled set; of equals the first.
-    All see the same folds.
+    """The head with the best accuracy in cross-validation on the labelled set, the first one of
+    equals. All heads use the same folds.
 
     Args:
-      heads: by name, for example of a linear SVM on frozen features and of a fine-tuned network:
-        functions of two arrays of places in the labelled set, those to fit to and those to predict.
+      heads: by name, for example a linear SVM on frozen features and a fine-tuned network, as
+        functions of two arrays of indices into the labelled set: rows to fit to, rows to predict.
       labels: int [B].
-      folds: as many as there are rows where there are fewer; shuffled, not stratified, as many
-        classes may have a single label.
+      folds: at most one per row; shuffled, not stratified, as many classes may have a single label.
       seed: of the folds.
 
-    Raises: ValueError for no heads, fewer than 2 labels or folds, or predictions that are not one a
-    row.
+    Raises: ValueError for no heads, fewer than 2 labels or folds, or predictions that are not one
+      class for each row.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 3.4 (transfer or fine-tuning, whichever
     is better in cross-validation).
 
-    >>> labels = np.array([0, 1, 1, 1])
-    >>> choose({"zeros": lambda rows, held: 0 * held, "ones": lambda rows, held: 0 * held + 1}, labels, folds=2)
+    >>> heads = dict(zeros=lambda rows, held: 0 * held, ones=lambda rows, held: 0 * held + 1)
+    >>> choose(heads, np.array([0, 1, 1, 1]), folds=2)
     Choice(name='ones', accuracies={'zeros': 0.25, 'ones': 0.75})
     """
     answers = np.asarray(labels)
     if not heads or len(answers) < 2 or folds < 2:
         raise ValueError(
-            f"a choice takes a head, 2 labels and 2 folds at least, got {len(heads)}, "
+            f"choosing a head needs at least 1 head, 2 labels and 2 folds, got {len(heads)}, "
             f"{len(answers)} and {folds}"
         )
     fold = validation.folds_of(len(answers), folds, seed)

@@ -1,5 +1,5 @@
-"""Fine-tuning: the whole source network trained on the labelled images, with a tenth of the
-learning rate that it was trained with.
+"""Fine-tuning: the whole source network is trained on the labelled images, with a tenth of the
+learning rate of its first training.
 
     head = finetune.fit(source, params, images, labels, num_classes=100, key=key)
     predicted = finetune.predict(head, test_images)
@@ -28,14 +28,18 @@ with host.Extra("models"):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained on.
+    """How a network is fine-tuned.
 
-    epochs: passes over the labelled images. batch: images of a step; of fewer labelled ones all.
-    learning_rate: at first; 0.1 is usual from nothing. momentum: of stochastic gradient descent,
-    Nesterov's. decay: after which shares of the epochs the learning rate falls to a tenth.
-    weight_decay: of the kernels; norms and biases have none. flip: mirror half of the images.
-    shift: move images by up to this share of their size, the border repeated. bfloat16: compute in
-    it, as accelerators do twice as fast; parameters stay float32.
+    Attributes:
+      epochs: passes over the labelled images.
+      batch: images per step; all of them if there are fewer.
+      learning_rate: at the start; 0.1 is usual for training from scratch.
+      momentum: Nesterov's, of stochastic gradient descent.
+      decay: shares of the epochs after which the learning rate falls to a tenth.
+      weight_decay: of the kernels; norms and biases have none.
+      flip: mirror half of the images.
+      shift: move images by up to this share of their size, repeating the border.
+      bfloat16: compute in bfloat16, twice as fast on accelerators; parameters stay float32.
     """
 
     epochs: int = 60
@@ -51,10 +55,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Head:
-    """A fine-tuned network. source: with `num_classes` outputs. params: of it. known: bool [C], the
-    classes that were among the labels.
+    """A fine-tuned network.
 
-    losses: float64 [epochs], the mean training loss of each.
+    Attributes:
+      source: with `num_classes` outputs.
+      params: of the source.
+      known: bool [C], the classes that were among the labels.
+      losses: float64 [epochs], the mean training loss of each epoch.
     """
 
     source: Any
@@ -77,32 +84,33 @@ def fit(
     checkpoint: Path | str | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Head:
-    """The network of `source`, trained on labelled images from the parameters given. Same input and
-    key, same head.
+    """The network of `source`, trained on labelled images starting from `params`. The same input
+    and key give the same head.
 
-    The classifier is replaced by one of `num_classes` zeros; classes without labels take no part. A
-    step takes `batch` images, epochs are shuffled, and the last step of an epoch is filled up from
-    its beginning.
+    The classifier is replaced by zeros for `num_classes` classes; classes without labels take no
+    part. A step takes `batch` images, epochs are shuffled, and the last step of an epoch is filled
+    up from the epoch's beginning.
 
     Args:
-      source, params: a `balal.models.Source` and its parameters.
+      source: a `balal.models.Source`.
+      params: its parameters.
       images: [B, h, w, 3], grey levels, prepared for the source.
       labels: int [B], in [0, num_classes).
       key: of the order of the images and of their augmentation.
       recipe: the paper's where None.
-      weights: [C], how much the loss of each class counts (`balal.heads.rebalance`), above 0 where
-        it has labels; None: 1.
+      weights: [C], how much the loss of each class counts (`balal.heads.rebalance`), above 0 for
+        classes with labels; None: 1.
       adjustment: [C], added to the logits in the loss only, for logit adjustment; None: 0.
-      checkpoint: a file that the training goes on from and is kept in, epoch by epoch; it belongs
-        to one training.
-      progress: called with the number of finished epochs and the loss of the last.
+      checkpoint: a file in which the training is saved after every epoch, and from which it
+        resumes; it belongs to a single training.
+      progress: called with the number of finished epochs and the loss of the last one.
 
     Raises: ValueError for no images, wrong shapes, labels out of range, weights or an adjustment
-      that no loss can be taken with, a recipe that cannot be followed, or a checkpoint of another
-      training; FloatingPointError where the loss is no longer finite.
+      that are not usable, an invalid recipe, or a checkpoint of another training;
+      FloatingPointError when the loss is no longer finite.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Section 3.4 (fine-tuning with a tenth of the
-    source's learning rate).
+      source's learning rate).
     """
     recipe = Recipe() if recipe is None else recipe
     answers = _checked(images, labels, num_classes, recipe)
@@ -113,7 +121,7 @@ def fit(
     added = validation.of_classes(
         "adjustment", np.zeros(num_classes) if adjustment is None else adjustment, num_classes
     )
-    # A batch may be of one class, and its loss is divided by the weights.
+    # All images of a batch may be of one class, and its loss is divided by the weights.
     positive = (counted > 0) & np.isfinite(counted)
     validation.require(
         ~known | positive,
@@ -125,7 +133,7 @@ def fit(
         "adjustment must be finite for classes that have labels",
         "classes",
     )
-    # Classes without labels have no probability, and so no gradient.
+    # Classes without labels have probability 0, and so no gradient.
     added = jnp.asarray(np.where(known, added, -np.inf), jnp.float32)
     counted = jnp.asarray(counted, jnp.float32)
 
@@ -148,9 +156,9 @@ def fit(
         )
         total = []
         for step, rows in enumerate(order.reshape(steps, batch)):
-            chance = jax.random.fold_in(jax.random.fold_in(key, epoch), step + 1)
+            step_key = jax.random.fold_in(jax.random.fold_in(key, epoch), step + 1)
             state, loss = _step(
-                source, recipe, steps, state, images[rows], answers[rows], chance, counted, added
+                source, recipe, steps, state, images[rows], answers[rows], step_key, counted, added
             )
             total.append(loss)
         losses.append(float(np.mean(np.asarray(total, np.float64))))
@@ -179,8 +187,8 @@ def predict(
 def logits(
     head: Head, images: Real[np.ndarray, "M h w 3"], *, batch: int = 64
 ) -> Float[np.ndarray, "M C"]:
-    """The network's outputs, float32 [M, C]; -inf for classes without labels. batch: images at a
-    time."""
+    """The network's outputs, `batch` images at a time: float32 [M, C], -inf for classes without
+    labels."""
     found = np.full((len(images), len(head.known)), -np.inf, np.float32)
     for first in range(0, len(images), batch):
         some = images[first : first + batch]
@@ -195,7 +203,7 @@ def _begin(source: Any, params: Any, recipe: Recipe, steps: int) -> tuple:
     """What training changes: the trainable parameters, the running statistics, the optimizer's
     memory."""
     graph, state = nnx.split(nnx.eval_shape(source.module))
-    # Copies, as each step takes the place of the one before in memory.
+    # Copies, as each step overwrites the one before in memory.
     nnx.replace_by_pure_dict(state, jax.tree.map(partial(jnp.array, copy=True), params))
     _, trainable, statistics = nnx.split(nnx.merge(graph, state), nnx.Param, nnx.BatchStat)
     return trainable, statistics, _optimizer(recipe, steps).init(trainable)
@@ -208,7 +216,7 @@ def _optimizer(recipe: Recipe, steps: Int[Array, ""] | int) -> optax.GradientTra
         )
 
     return optax.chain(
-        # Kernels, of convolutions and of the classifier, have two axes or more.
+        # Kernels, of the convolutions and the classifier, have two axes or more.
         optax.add_decayed_weights(
             recipe.weight_decay, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
         ),
@@ -227,9 +235,8 @@ def _step(source: Any, recipe: Recipe, steps, state, images, labels, key, weight
     images = source.normalised(_augmented(images.astype(jnp.float32), recipe, key))
 
     def loss(trainable):
-        model = nnx.merge(
-            graph, trainable, statistics, copy=True
-        )  # as its statistics are to change
+        # A copy, as training changes the statistics.
+        model = nnx.merge(graph, trainable, statistics, copy=True)
         model.train()
         values = jax.nn.log_softmax(model(images)[1] + adjustment[None, :])
         counted = weights[labels]
@@ -244,7 +251,7 @@ def _step(source: Any, recipe: Recipe, steps, state, images, labels, key, weight
 
 
 def _augmented(images, recipe: Recipe, key):
-    """Images [B, h, w, 3] mirrored and moved by chance, each for itself."""
+    """Images [B, h, w, 3], each mirrored and shifted at random."""
     flips, moves = jax.random.split(key)
     if recipe.flip:
         images = jnp.where(
@@ -266,7 +273,7 @@ def _checked(images, labels, num_classes: int, recipe: Recipe) -> Int[np.ndarray
         raise ValueError("there are no labelled images to train on")
     if images.ndim != 4 or images.shape[3] != 3 or len(images) != len(answers):
         raise ValueError(
-            f"images are [B, h, w, 3] with a label each, got shape {images.shape} and "
+            f"images must be [B, h, w, 3] with one label for each, got shape {images.shape} and "
             f"{len(answers)} labels"
         )
     validation.require(
@@ -279,14 +286,14 @@ def _checked(images, labels, num_classes: int, recipe: Recipe) -> Int[np.ndarray
         or not 0 <= recipe.shift < 0.5
     ):
         raise ValueError(
-            f"a recipe has epochs, a batch and a learning rate above 0 and a shift below a half, "
-            f"got {recipe}"
+            f"a recipe must have epochs, batch and learning_rate above 0 and a shift of at least 0 "
+            f"and below 0.5, got {recipe}"
         )
     return answers
 
 
 def _fingerprint(*parts: Any) -> str:
-    """One for each training: what it begins with, is fed with, and how it goes on."""
+    """A hash that identifies a training: its data, its settings and its initial state."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(parts):
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -301,7 +308,7 @@ def _fingerprint(*parts: Any) -> str:
 def _resumed(
     checkpoint: Path | str | None, training: str, state: tuple
 ) -> tuple[tuple, list[float]]:
-    """The state and the losses so far, from the checkpoint where there is one."""
+    """The state and the losses so far, from the checkpoint if there is one."""
     if checkpoint is None or not Path(checkpoint).exists():
         return state, []
     leaves, form = jax.tree.flatten(state)
@@ -311,12 +318,12 @@ def _resumed(
             kept = [jnp.asarray(file[f"leaf{number}"]) for number in range(len(leaves))]
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{checkpoint} is no checkpoint, or is damaged ({error}): delete it to begin anew"
+            f"{checkpoint} is not a checkpoint, or is damaged ({error}): delete it to start over"
         ) from error
     if found != training:
         raise ValueError(
-            f"{checkpoint} is of another training (images, labels, source, recipe or key): name "
-            f"another file or delete it"
+            f"{checkpoint} belongs to another training (other images, labels, source, recipe or "
+            f"key): choose another file or delete it"
         )
     return jax.tree.unflatten(form, kept), losses
 

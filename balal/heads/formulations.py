@@ -1,13 +1,13 @@
-"""Two ways to write down a linear SVM, each with its Newton step and its proof of how good a
-solution is.
+"""Two formulations of a linear SVM, each with its Newton step and a bound on how far a solution is
+from the optimum.
 
 The objective of a problem is `|w|^2 / 2 + sum_i c_i max(0, 1 - y_i f_i)^2`, `f_i = w.x_i`, where
-`x` ends in 1 for the intercept. A space says what its points are, here `[lanes, size]` for a block
-of problems, and knows of each point its margins `f`, `[lanes, B]`.
+`x` ends in 1 for the intercept. A space defines what its points are, here `[lanes, size]` for a
+block of problems, and gives the margins `f`, `[lanes, B]`, of each point.
 
-`dual`: one number a row, `w = X'a`, so that `f = K a` with `K = XX'`; exact in the few rows that
-matter where a class can be told apart, as in many columns it can. `primal`: `w` itself, for many
-more rows than columns: their numbers would be large and had to cancel.
+`dual`: one number per row, `w = X'a`, so that `f = K a` with `K = XX'`; it is exact in the few rows
+that matter when a class is separable, as it is with many columns. `primal`: `w` itself, for many
+more rows than columns, where the dual's numbers would be large and have to cancel.
 """
 
 from collections.abc import Callable
@@ -18,21 +18,28 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-# Systems of up to so many rows are copied out, in the smallest of these sizes that holds them.
+# Systems with no more rows than these are copied out, into the smallest size that holds them.
 _SIZES = (128, 256, 384)
-# What is left over of a step: where the hinges bend, more than this is seldom worth it.
+# The relative residual at which a step is solved: as hinges switch on and off, solving it more
+# precisely is seldom worth it.
 _LEFT = 0.1
 _TURNS = 60
 
 
-# The dual is for at most so many rows a column, and so many in all, unless its Gram matrix is
-# hardly larger than the rows.
+# The dual is for at most so many rows per column, and so many rows in all, unless its Gram matrix
+# is hardly larger than the features.
 _ROWS_A_COLUMN, _MOST_ROWS = 8, 4096
 
 
 class Block(NamedTuple):
-    """A block of problems and where they stand. signs, bounds, margins: [lanes, B], `y`, `c` and
-    `f`. point: [lanes, size]."""
+    """A block of problems and their current points.
+
+    Attributes:
+      signs: [lanes, B], `y`.
+      bounds: [lanes, B], `c`.
+      point: [lanes, size].
+      margins: [lanes, B], `f`.
+    """
 
     signs: Float[Array, "lanes B"]
     bounds: Float[Array, "lanes B"]
@@ -41,10 +48,16 @@ class Block(NamedTuple):
 
 
 class Space(NamedTuple):
-    """size: numbers of a point. margins: of points. inner: products `w.v` of two points with their
-    margins. aim: the point a Newton step goes to, for problems that are busy and shares of the
-    objective that are good enough. gap: at most by so much, as a share of it, is the objective
-    above the best. coef: `w`.
+    """A formulation: what its points are, and how to compute with them.
+
+    Attributes:
+      size: how many numbers a point has.
+      margins: of points.
+      inner: products `w.v` of two points, given their margins.
+      aim: the target point of a Newton step, given a block, which problems are busy, and the share
+        of the objective that is precise enough.
+      gap: how far the objective is above the optimum at most, as a share of it.
+      coef: `w` of points.
     """
 
     size: int
@@ -56,7 +69,7 @@ class Space(NamedTuple):
 
 
 def suitable(rows: Float[Array, "B D"]) -> Space:
-    """The space in which rows of this shape are solved fast and well in float32."""
+    """The space that is fast and precise in float32 for rows of this shape."""
     size, columns = rows.shape
     return (
         dual(rows)
@@ -66,7 +79,7 @@ def suitable(rows: Float[Array, "B D"]) -> Space:
 
 
 def inside(block: Block) -> Bool[Array, "lanes B"]:
-    """Rows inside the margin, `y f < 1`: those with a say in the next step."""
+    """Rows inside the margin, `y f < 1`: those that affect the next step."""
     return (block.signs * block.margins < 1) & (block.bounds > 0)
 
 
@@ -76,7 +89,7 @@ def loss(block: Block) -> Float[Array, " lanes"]:
 
 
 def dual(rows: Float[Array, "B D"]) -> Space:
-    """The space of one number a row. Its Newton step solves `(K_AA + 1 / 2c) a_A = y_A` for the
+    """The space with one number per row. Its Newton step solves `(K_AA + 1 / 2c) a_A = y_A` for the
     rows `A` inside the margin."""
     size = len(rows)
     gram = product(rows, rows.T)
@@ -99,8 +112,8 @@ def dual(rows: Float[Array, "B D"]) -> Space:
         return lax.switch(jnp.sum(largest > jnp.array(sizes, jnp.int32)), ways, block, active)
 
     def gap(block: Block) -> Array:
-        # Numbers that pull the wrong way are not feasible. Of the norm of what they are moved by a
-        # bound will do: it is little at the end.
+        # Numbers of the wrong sign are not feasible and are set to 0. For the norm of that change a
+        # bound will do: it is small in the end.
         feasible = block.signs * jnp.maximum(block.signs * block.point, 0)
         moved, norm = feasible - block.point, jnp.sum(block.point * block.margins, axis=1)
         primal = 0.5 * norm + loss(block)
@@ -128,7 +141,7 @@ def primal(rows: Float[Array, "B D"]) -> Space:
 
     def gap(block: Block) -> Array:
         # The dual objective of `a = 2c y max(0, 1 - y f)`, which is always feasible, is lower by
-        # just this.
+        # exactly this.
         norm = jnp.sum(jnp.square(block.point), axis=1)
         return 0.5 * jnp.sum(jnp.square(gradient(block)), axis=1) / (0.5 * norm + loss(block))
 
@@ -154,14 +167,14 @@ def _ridge(block: Block) -> Float[Array, "lanes B"]:
 
 
 def _gathered(gram: Array, goal: Array, most: int, block: Block, active: Array) -> Array:
-    """Solutions [lanes, B] of systems of at most so many rows, which are copied out first, so that
-    a turn is that much less work."""
+    """Solutions [lanes, B] of systems of at most `most` rows, which are copied out first to make
+    each iteration cheaper."""
     size = active.shape[1]
     lanes, columns = jnp.arange(len(active))[:, None], jnp.arange(size)[None, :]
-    place = jnp.where(active, jnp.cumsum(active, axis=1) - 1, most)
+    position = jnp.where(active, jnp.cumsum(active, axis=1) - 1, most)
     index = (
         jnp.zeros((len(active), most), jnp.int32)
-        .at[lanes, place]
+        .at[lanes, position]
         .set(jnp.broadcast_to(columns, active.shape), mode="drop")
     )
     used = jnp.arange(most)[None, :] < jnp.sum(active, axis=1, keepdims=True)
@@ -170,7 +183,7 @@ def _gathered(gram: Array, goal: Array, most: int, block: Block, active: Array) 
     )
 
     def kernel(values: Array) -> Array:
-        # Plain sums: a product of one vector a matrix is no work for a library of products.
+        # Plain sums: a matrix library gains nothing on products with a single vector.
         return jnp.sum(matrix * values[:, :, None], axis=1)
 
     small = Block(
@@ -183,22 +196,22 @@ def _gathered(gram: Array, goal: Array, most: int, block: Block, active: Array) 
 
 
 def _limit(block: Block, goal: Array) -> Float[Array, " lanes"]:
-    """Squared residuals of a system that are small enough: the gap of the solution is at least the
-    sum of c r^2."""
+    """The squared residual of a system that is small enough: the gap of the solution is at least
+    the sum of c r^2."""
     objective = 0.5 * jnp.sum(block.point * block.margins, axis=1) + loss(block)
     return 0.05 * goal * objective / jnp.max(block.bounds, axis=1)
 
 
 def _in_dual(kernel: Callable, limit: Array, block: Block, active: Array) -> Array:
-    """Solutions [lanes, B] of systems of any size, as exact as a step downhill and the limit ask
-    for."""
+    """Solutions [lanes, B] of systems of any size, as precise as a descent step and the limit
+    require."""
     ridge = _ridge(block)
 
     def times(values: Array) -> Array:
         return jnp.where(active, kernel(values) + ridge * values, 0.0)
 
     def going(values: Array, residual: Array, square: Array) -> Array:
-        # A step leads down while the residual is shorter than the way its margins go.
+        # A step descends if the residual is shorter than the step's change of the margins.
         way = jnp.where(active, block.signs - block.margins - ridge * values - residual, 0.0)
         return (square > _LEFT * jnp.sum(jnp.square(way), axis=1)) & (square > limit)
 
@@ -208,7 +221,7 @@ def _in_dual(kernel: Callable, limit: Array, block: Block, active: Array) -> Arr
 
 
 def _in_primal(rows: Array, block: Block, gradient: Array, busy: Array, goal: Array) -> Array:
-    """Points [lanes, D], as exact as the goal asks for, or exact enough where the rows inside the
+    """Points [lanes, D], as precise as the goal requires, or less so while the rows inside the
     margin still change."""
     curvature = 2 * block.bounds * inside(block)
     first = jnp.sum(jnp.square(gradient), axis=1)
@@ -225,7 +238,7 @@ def _in_primal(rows: Array, block: Block, gradient: Array, busy: Array, goal: Ar
 
 
 def _conjugate_gradients(times: Callable, going: Callable, values: Array, residual: Array) -> Array:
-    """Solutions of one system a lane from `values` on, while they are `going`."""
+    """Solutions of one system per lane, starting from `values`, iterated while `going` holds."""
 
     def turn(state):
         values, residual, direction, square, busy, turns = state

@@ -21,8 +21,14 @@ with host.Extra("models"):
 
 @dataclass(frozen=True)
 class Head:
-    """coef: float64 [k, D], a direction for each class seen, of length 1. classes: int [k], their
-    ids, rising. counts: int [k], labels of each. losses: [steps], on the way."""
+    """A fitted cosine head. `k` is the number of classes seen among the labels.
+
+    Attributes:
+      coef: float64 [k, D], for each class a direction of length 1.
+      classes: int [k], their ids, ascending.
+      counts: int [k], labels of each class.
+      losses: [steps], during training.
+    """
 
     coef: Float[np.ndarray, "k D"]
     classes: Int[np.ndarray, " k"]
@@ -42,26 +48,31 @@ def fit(
     beta: float = 0.9999,
     deferred: float = 0.8,
 ) -> Head:
-    """A `Head` fitted to labelled features by Adam on all rows at once, from the class means. Same
-    input, same head.
+    """A `Head` fitted to labelled features by Adam on all rows at once, starting from the class
+    means. The same input gives the same head.
 
-    The weights of `rebalance.effective_weights` come in after the share `deferred` of the steps; as
-    a head that had converged would forget all that was before, their number is part of the rule.
+    The weights of `rebalance.effective_weights` come in after the share `deferred` of the steps. A
+    head that had converged would forget all that came before, so the number of steps is part of the
+    method.
 
     Args:
-      features, labels, num_classes: as of `balal.heads.svm.fit`. Only the direction of a row
-        counts.
-      steps, learning_rate: of Adam.
-      largest: margin, of the class with the fewest labels. scale: of the cosines. beta: of the
-        weights.
+      features, labels, num_classes: as in `balal.heads.svm.fit`. Only the direction of a row
+        matters.
+      steps: of Adam.
+      learning_rate: of Adam.
+      largest: the margin of the class with the fewest labels.
+      scale: of the cosines.
+      beta: of the weights, see `rebalance.effective_weights`.
+      deferred: the share of the steps before the weights come in.
 
     Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite,
-    or no step.
+      or no step.
 
     Source: Cao et al., NeurIPS 2019, on frozen features. Differs from the authors' code in training
-    on all rows at once.
+      on all rows at once.
 
-    >>> head = fit(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), np.array([4, 4, 7]), num_classes=10, steps=20)
+    >>> rows, labels = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), np.array([4, 4, 7])
+    >>> head = fit(rows, labels, num_classes=10, steps=20)
     >>> predict(head, np.array([[2.0, 0.1], [0.1, 2.0]])).tolist()
     [4, 7]
     """
@@ -94,7 +105,7 @@ def fit(
 
 
 def predict(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Int[np.ndarray, " M"]:
-    """The class with the largest cosine, of those that were seen: int64 [M].
+    """The class with the largest cosine, among those seen: int64 [M].
 
     Raises: ValueError where the number of columns differs from that of `fit`.
     """
@@ -122,6 +133,6 @@ def _train(rows, answers, coef, weights, margins, *, scale: float, rate: float):
 
 
 def _directions(rows: np.ndarray) -> np.ndarray:
-    """Rows of length 1; those of zeros stay."""
+    """Rows scaled to length 1; rows of zeros stay as they are."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(length > 0, length, 1)

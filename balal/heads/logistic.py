@@ -1,8 +1,8 @@
 """Softmax regression on frozen features, L2-penalised: the objective of scikit-learn's
 `LogisticRegression`.
 
-head = logistic.fit(features[indices], labels[indices], num_classes=100)
-predicted = logistic.predict(head, test_features)
+    head = logistic.fit(features[indices], labels[indices], num_classes=100)
+    predicted = logistic.predict(head, test_features)
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from scipy.special import softmax as _softmax
 
 from balal.heads import softmax, validation
 
-# What another Newton step may still take off the objective, as a share of it, and what
-# `Head.converged` promises of it.
+# How much another Newton step may still lower the objective, as a share of it: what the solver aims
+# for, and what `Head.converged` guarantees.
 _TOLERANCE, _PROMISED = 1e-5, 1e-4
 
 
@@ -25,11 +25,17 @@ class Head:
     """A fitted softmax regression, as plain arrays. `k` is the number of classes seen among the
     labels.
 
-    coef: float64 [k, D] and intercept: float64 [k], one row a class seen. classes: int [k], their
-    ids, rising. counts: int [k], labels of each. C: of the fit, the chosen one where there was a
-    choice. accuracies: (C, held-out accuracy) of every C tried, empty where none was held out.
-    temperature: what logits are divided by, 1 where the head was not calibrated. converged: whether
-    the solver reached its tolerance in the fit and in the folds of the chosen C.
+    Attributes:
+      coef: float64 [k, D], one row for each class seen.
+      intercept: float64 [k].
+      classes: int [k], their ids, ascending.
+      counts: int [k], labels of each class.
+      num_classes: how many target classes there are, `C` in the shapes.
+      C: inverse strength of the penalty, the chosen one if there was a choice.
+      accuracies: (C, held-out accuracy) of every C tried, empty if no rows were held out.
+      temperature: what logits are divided by, 1 if the head was not calibrated.
+      converged: whether the solver reached its tolerance in the fit and in the folds of the chosen
+        C.
     """
 
     coef: Float[np.ndarray, "k D"]
@@ -57,31 +63,30 @@ def fit(
     adjustment: Real[Array | np.ndarray, " C"] | None = None,
     given: Bool[Array | np.ndarray, " rows"] | None = None,
 ) -> Head:
-    """A `Head` fitted to labelled features. Same input, same head. Folds and values of `C` are
-    solved by one program in float32.
+    """A `Head` fitted to labelled features. The same input gives the same head. One program solves
+    all folds and values of `C` in float32.
 
     Args:
       features: [B, D].
-      labels: int [B], in [0, num_classes); any part of the classes may be absent and is never
-        predicted.
+      labels: int [B], in [0, num_classes); classes without labels are never predicted.
       num_classes: how many target classes there are.
       C: inverse strength of the L2 penalty. Of several, the one with the best accuracy on held-out
         rows is taken, the smallest of equals.
-      folds: of that cross-validation, shuffled; as many as there are rows where there are fewer.
+      folds: of that cross-validation, shuffled; at most one per row.
       seed: of the folds.
       calibrate: also fit a temperature to the held-out logits.
-      balanced: choose `C` by the mean accuracy of the classes, not of the rows.
-      weights: [B], what each row counts in the loss; see `balal.heads.rebalance` for weights of
+      balanced: choose `C` by the mean accuracy over classes, not over rows.
+      weights: [B], how much each row counts in the loss; see `balal.heads.rebalance` for weights of
         classes. None: 1.
-      adjustment: [num_classes], added to the logits in the loss alone, as
+      adjustment: [num_classes], added to the logits in the loss only, for example
         `rebalance.adjustment(counts)` for the balanced softmax.
-      given: bool [B], labels that somebody gave (None: all); the others, pseudo-labels say, do not
-        judge `C` or the temperature, and are not counted.
+      given: bool [B], the labels that a person gave (None: all). The others, such as pseudo-labels,
+        are not counted and have no say in the choice of `C` and the temperature.
 
     Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite
       or beyond 1e17, a `C` that is not positive, fewer than 2 folds, weights that are negative or
-      all 0, an adjustment that is not finite where there are labels, or `given` that is not one
-      truth value a row, some of them true.
+      all 0, an adjustment that is not finite for classes with labels, or `given` without one
+      boolean per row or without a true one.
 
     >>> head = fit(np.array([[-1.0], [1.0], [2.0]]), np.array([4, 7, 7]), num_classes=10)
     >>> predict(head, np.array([[-3.0], [3.0]])).tolist()
@@ -93,8 +98,8 @@ def fit(
     wrong = np.flatnonzero(~(np.isfinite(counted) & (counted >= 0)))
     if len(counted) != len(answers) or wrong.size or not counted.any():
         raise ValueError(
-            f"weights must be one number a row, none negative and not all 0, got {len(counted)}; "
-            f"wrong: {wrong[:5].tolist()}"
+            f"weights must be one number for each row, none negative and not all 0, got "
+            f"{len(counted)}; wrong rows: {wrong[:5].tolist()}"
         )
     shift = validation.of_classes(
         "adjustment", np.zeros(num_classes) if adjustment is None else adjustment, num_classes
@@ -108,13 +113,13 @@ def fit(
     real = np.ones(len(answers), bool) if given is None else np.asarray(given, bool)
     if len(real) != len(answers) or not real.any():
         raise ValueError(
-            f"given must be one true or false a row, some of them true, got {len(real)} for "
+            f"given must be one boolean for each row, some of them true, got {len(real)} for "
             f"{len(answers)} rows"
         )
 
     classes, answers = np.unique(answers, return_inverse=True)
     counts = np.bincount(answers[real], minlength=len(classes))
-    place, accuracies, temperature = 0, (), 1.0
+    chosen, accuracies, temperature = 0, (), 1.0
     held_out = len(answers) > 1 and (len(choices) > 1 or calibrate)
     fold = validation.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
     values, solution = _solved(rows, answers, counted, fold, choices, shift[classes])
@@ -124,18 +129,18 @@ def fit(
         correct = [
             float(np.average(logits.argmax(axis=1) == judges, weights=each)) for logits in values
         ]
-        place, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
-        temperature = validation.temperature(values[place], judges) if calibrate else 1.0
-    coef = np.asarray(solution.coef, np.float64)[place, : len(classes), : rows.shape[1]]
-    intercept = np.asarray(solution.intercept, np.float64)[place, : len(classes)]
-    converged = bool(np.all(np.asarray(solution.decrease)[:, place] <= _PROMISED))
+        chosen, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
+        temperature = validation.temperature(values[chosen], judges) if calibrate else 1.0
+    coef = np.asarray(solution.coef, np.float64)[chosen, : len(classes), : rows.shape[1]]
+    intercept = np.asarray(solution.intercept, np.float64)[chosen, : len(classes)]
+    converged = bool(np.all(np.asarray(solution.decrease)[:, chosen] <= _PROMISED))
     return Head(
         coef,
         intercept,
         classes,
         counts,
         num_classes,
-        choices[place],
+        choices[chosen],
         accuracies,
         temperature,
         converged,
@@ -145,7 +150,7 @@ def fit(
 def predict(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Int[np.ndarray, " M"]:
     """The class of every row: int64 [M], only classes that the head has seen.
 
-    For labels that are not balanced:
+    For imbalanced labels:
     `head.classes[rebalance.adjust(logits(head, features), head.counts).argmax(axis=1)]`.
     """
     return head.classes[np.argmax(logits(head, features), axis=1)]
@@ -154,13 +159,13 @@ def predict(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Int[np.nda
 def probabilities(
     head: Head, features: Real[Array | np.ndarray, "M D"]
 ) -> Float[np.ndarray, "M k"]:
-    """The chance of every class that was seen: float64 [M, k], rows sum to 1, columns in the order
-    of `head.classes`."""
+    """The probability of every class seen: float64 [M, k], rows sum to 1, columns in the order of
+    `head.classes`."""
     return _softmax(logits(head, features), axis=1)
 
 
 def logits(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.ndarray, "M k"]:
-    """Logits over the temperature: float64 [M, k], columns in the order of `head.classes`.
+    """Logits divided by the temperature: float64 [M, k], columns in the order of `head.classes`.
 
     Raises: ValueError where the number of columns differs from that of `fit`.
     """
@@ -172,8 +177,8 @@ def logits(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.nd
 def _solved(
     rows, answers, weights, fold, choices: list[float], shift
 ) -> tuple[np.ndarray, softmax.Solution]:
-    """Logits of held-out rows [G, B, k], -inf for classes that their run did not know, and
-    everything that the solver found."""
+    """Logits of held-out rows [G, B, k], -inf for classes unknown to their run, and everything that
+    the solver found."""
     size, num_classes = len(answers), max(validation.power_of_two(len(shift)), 8)
     more, columns = validation.bucket(size) - size, -rows.shape[1] % 8
     found = softmax.solve(

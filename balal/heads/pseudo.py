@@ -1,8 +1,8 @@
-"""Pseudo-labels: a head labels the rows of the pool that it is sure of, as many of each class, and
-is fitted to them as well.
+"""Pseudo-labels: a head labels the rows of the pool that it is sure of, up to a number for each
+class, and is fitted to them as well.
 
-They never are labels that somebody gave: they spend no budget, find no class, and count for no
-strategy.
+They never count as labels that a person gave: they spend no budget, find no class, and no strategy
+sees them.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,12 @@ from balal.heads import logistic, rebalance
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """rows: int [P], of the pool, the surest first within a class. labels: int [P], places among
-    the columns of the probabilities, or class ids where `fit` gives them. confidence: [P], the
-    probabilities of these labels.
+    """Rows of the pool with the labels that a head gives them.
+
+    Attributes:
+      rows: int [P], of the pool, the surest first within a class.
+      labels: int [P], columns of the probabilities from `choose`, class ids from `fit`.
+      confidence: [P], the probabilities of these labels.
     """
 
     rows: Int[np.ndarray, " P"]
@@ -30,11 +33,10 @@ class PseudoLabels:
 def choose(
     probabilities: Real[Array | np.ndarray, "M k"], *, most: int, confidence: float = 0.95
 ) -> PseudoLabels:
-    """The rows that one class is sure of, at most `most` of each class, the surest first and of
-    equals the lowest row.
+    """The rows with one sure class, at most `most` for each class, the surest first, ties to the
+    lowest row.
 
-    The same bound for every class keeps what is frequent in the pool, or easy, from drowning the
-    rest.
+    The same limit for every class keeps frequent or easy classes from drowning out the rest.
 
     Raises: ValueError for a confidence that is not a probability, or a negative bound.
 
@@ -44,7 +46,7 @@ def choose(
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence must be a probability, got {confidence}")
     if most < 0:
-        raise ValueError(f"the most rows of a class must not be negative, got {most}")
+        raise ValueError(f"most must not be negative, got {most}")
     values = np.asarray(probabilities, np.float64)
     labels, sure = values.argmax(axis=1), values.max(axis=1)
     order = np.lexsort((-sure, labels))
@@ -68,33 +70,35 @@ def fit(
     folds: int = 10,
     seed: int = 0,
 ) -> tuple[logistic.Head, PseudoLabels]:
-    """A head fitted to labels, and again to labels and pseudo-labels; and the pseudo-labels of the
+    """A head fitted to labels, then again to labels and pseudo-labels; and the pseudo-labels of the
     last round.
 
-    Every fit has the loss of the balanced softmax, so that its probabilities are those of a
-    balanced pool; in the later ones its priors include pseudo-labels at their weight. Only labels
-    are in `head.counts`. `C`, by the mean accuracy of the classes, and the temperature
-    are chosen in the fit to labels alone and kept: afterwards held-out labels would be judged by
-    pseudo-labels that they had a say in.
-    For the same reason no round is judged: the last one is taken.
+    Every fit uses the loss of the balanced softmax, so that its probabilities are those for a
+    balanced pool; in later fits its priors include pseudo-labels at their weight. `head.counts` has
+    only labels. `C`, by the mean accuracy over classes, and the temperature are chosen in the fit
+    to labels alone and kept: later, held-out labels would be predicted with the help of
+    pseudo-labels that they had a say in. For the same reason no round is evaluated: the last one is
+    taken.
 
     Args:
-      features: [B, D] with labels [B].
+      features: [B, D].
+      labels: [B].
       pool: [M, D], rows without labels.
-      num_classes: how many target classes there are. Pseudo-labels are of classes among the labels
-        only.
+      num_classes: how many target classes there are. Pseudo-labels are only of classes among the
+        labels.
       C: inverse strength of the penalty; of several, cross-validation takes the best.
-      confidence: the least probability of a pseudo-label, after a temperature was fitted to
-        held-out rows.
-      most: pseudo-labels of a class (None: the median number of labels of the classes seen).
-      weight: what a pseudo-label counts beside a label.
-      rounds: how often pseudo-labels are chosen anew, by the head before.
-      folds, seed: of the held-out rows for `C` and the temperature.
+      confidence: the least probability of a pseudo-label, after calibration on held-out rows.
+      most: pseudo-labels per class (None: the median number of labels of the classes seen).
+      weight: how much a pseudo-label counts compared with a label.
+      rounds: how many times pseudo-labels are chosen, each time by the latest head.
+      folds: for `C` and the temperature.
+      seed: of the folds.
 
     Source: after Yang, Xu, NeurIPS 2020 (the value of labels), who take every row of the pool,
-    whatever its confidence.
+      whatever its confidence.
 
-    >>> head, pseudo = fit(np.array([[-1.0], [1.0]] * 4), np.array([0, 1] * 4), np.array([[-9.0], [0.0]]), num_classes=2)
+    >>> rows, labels = np.array([[-1.0], [1.0]] * 4), np.array([0, 1] * 4)
+    >>> head, pseudo = fit(rows, labels, np.array([[-9.0], [0.0]]), num_classes=2)
     >>> pseudo.rows.tolist(), pseudo.labels.tolist()
     ([0], [0])
     """
@@ -106,7 +110,7 @@ def fit(
         np.asarray(pool, np.float64),
     )
     shift = rebalance.adjustment(rebalance.counts_of(answers, num_classes=num_classes))
-    # What is checked of labels and features is checked here, by the first fit.
+    # This first fit also checks labels and features.
     fit_head = partial(logistic.fit, num_classes=num_classes)
     first = head = fit_head(
         rows, answers, C=C, folds=folds, seed=seed, calibrate=True, balanced=True, adjustment=shift

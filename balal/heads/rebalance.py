@@ -1,9 +1,8 @@
-"""What to do about labels of which some classes have many and others few: weights, adjustments and
-losses, each a small function.
+"""Remedies for imbalanced labels: weights, adjustments and losses, each a small function.
 
 They compose with `balal.heads.logistic`: `fit(..., weights=effective_weights(counts)[labels])`, or
-`adjustment=adjustment(counts)`, or `adjust(...)` of its logits afterwards. `counts` are labels of
-each class; a class without any is not known, gets weight 0 and is never predicted.
+`adjustment=adjustment(counts)`, or `adjust(...)` of its logits afterwards. `counts` are the numbers
+of labels of each class; a class without any is unknown, gets weight 0 and is never predicted.
 """
 
 import jax
@@ -13,8 +12,7 @@ from jaxtyping import Array, Float, Int, Integer, Real
 
 from balal.heads import validation
 
-# The logit of a class that is not known: its probability is 0, and its gradient, unlike that of
-# -inf, too.
+# The logit of an unknown class: its probability is 0, and so is its gradient, unlike with -inf.
 UNKNOWN = -1e30
 
 
@@ -23,8 +21,8 @@ def priors(
 ) -> Float[np.ndarray, " C"]:
     """The share of each known class, `(n_c + a) / sum (n_c + a)`, 0 for the others: float64 [C].
 
-    Raises: ValueError where counts are negative or no class has any, an option is out of its range,
-      or other arrays are not of as many classes; so do all functions of counts.
+    Raises: ValueError, like all functions of counts, if counts are negative or all 0, an option is
+      out of range, or other arrays have another number of classes.
 
     >>> priors(np.array([3, 0, 1])).tolist()
     [0.75, 0.0, 0.25]
@@ -41,11 +39,11 @@ def adjustment(
     strength: float | int = 1.0,
     smoothing: float | int = 0.0,
 ) -> Float[np.ndarray, " C"]:
-    """What is added to the logits within the loss: `strength` times the logarithm of the priors,
-    `UNKNOWN` for unknown classes.
+    """What to add to the logits within the loss: `strength` times the logarithm of the priors,
+    `UNKNOWN` for unknown classes: float64 [C].
 
-    With strength 1 it makes the balanced softmax. A head that was fitted so is used as it is, not
-    adjusted once more.
+    Strength 1 is the balanced softmax. A head fitted with it is used as is, without adjusting its
+    logits.
 
     Source: Menon et al., ICLR 2021 (logit adjustment); Ren et al., NeurIPS 2020 (balanced softmax).
 
@@ -63,11 +61,11 @@ def adjust(
     strength: float | int = 1.0,
     smoothing: float | int = 0.0,
 ) -> Float[np.ndarray, "M C"]:
-    """Logits of a head that knows nothing of the imbalance, less `strength` times the logarithm of
+    """Logits of a head fitted without regard to imbalance, minus `strength` times the logarithm of
     the priors: [M, C].
 
-    Source: Menon et al., ICLR 2021, Section 4.1. With strength 1, the argument of the maximum is
-    that of `threshold`.
+    Source: Menon et al., ICLR 2021, Section 4.1. With strength 1, the argmax is that of
+      `threshold`.
 
     >>> adjust(np.array([[0.0, 0.0]]), np.array([3, 1])).argmax(axis=1).tolist()
     [1]
@@ -86,10 +84,10 @@ def threshold(
     smoothing: float | int = 0.0,
 ) -> Float[np.ndarray, "M C"]:
     """Probabilities divided by the priors of the labels and multiplied by those of the `target`
-    (None: uniform), which sum to 1: [M, C].
+    (None: uniform), normalised to sum to 1: [M, C].
 
-    Raises: ValueError also for a target that is negative, and for rows with no probability on a
-    class that has labels and a target.
+    Raises: ValueError also for a negative target, and for rows without probability on any class
+      that has labels and a target.
 
     Source: Buda, Maki, Mazurowski, Neural Networks 2018.
 
@@ -121,8 +119,10 @@ def effective_weights(
     """Weights of classes by the effective number of their labels, `E = (1 - beta^n) / (1 - beta)`:
     float64 [C], 1 on average.
 
-    beta: in [0, 1]; 0 weighs all alike, 1 by the inverse frequency, which .99 nearly does already
-    with fewer than 100 labels a class.
+    Args:
+      counts: [C], labels of each class.
+      beta: in [0, 1]; 0 weighs all classes alike, 1 by inverse frequency, which 0.99 is already
+        close to with fewer than 100 labels per class.
 
     Source: Cui et al., CVPR 2019, Equation 3.
 
@@ -131,7 +131,7 @@ def effective_weights(
     """
     counts = _checked(counts)
     _within("beta", beta, 0, 1)
-    # At the ends the formula is 0/0 or takes the logarithm of 0; both limits are known.
+    # At either end the formula is 0/0 or takes the logarithm of 0; both limits are known.
     effective = (
         np.ones(len(counts))
         if beta == 0
@@ -148,9 +148,11 @@ def sampling(
 ) -> Float[np.ndarray, " C"]:
     """How often each class is drawn when oversampling, in proportion to `n_c^power`: float64 [C].
 
-    power: 0 draws all classes alike, .5 by the square root, 1 rows alike. progress: from 0, rows
-    alike, to 1, as `power` says; in between both are mixed, which is progressively balanced
-    sampling.
+    Args:
+      counts: [C], labels of each class.
+      power: 0 draws all classes equally often, 0.5 by the square root, 1 all rows equally often.
+      progress: from 0, all rows equally often, to 1, as `power` says; in between the two are mixed,
+        which is progressively balanced sampling.
 
     Source: Kang et al., ICLR 2020, Section 3.
 
@@ -166,10 +168,10 @@ def sampling(
 def sampling_weights(
     counts: Real[Array | np.ndarray, " C"], *, power: float | int = 0.0, progress: float | int = 1.0
 ) -> Float[np.ndarray, " C"]:
-    """Weights of classes that do on average what drawing by `sampling` does, `n P(c) / n_c`:
-    float64 [C]; the rows' sum to `n`.
+    """Weights of classes with the same effect on average as drawing by `sampling`, `n P(c) / n_c`:
+    float64 [C]; the weights of all rows sum to `n`.
 
-    With power 0 they retrain a classifier on frozen features as cRT does (Kang et al., ICLR 2020).
+    With power 0, fitting a head on frozen features with them is cRT (Kang et al., ICLR 2020).
 
     >>> sampling_weights(np.array([3, 1])).round(3).tolist()
     [0.667, 2.0]
@@ -187,11 +189,11 @@ def sampling_weights(
 def deferred(
     weights: Float[Array | np.ndarray, " C"], *, progress: float | int, start: float | int = 0.8
 ) -> Float[np.ndarray, " C"]:
-    """Deferred re-weighting: weight 1 for every class before the share `start` of the training is
+    """Deferred re-weighting: weight 1 for every class until the share `start` of the training is
     over, and `weights` from then on.
 
-    It makes a difference only where training stops short: what converges forgets where it came
-    from.
+    It makes a difference only if training stops before it converges: a converged head forgets where
+    it started.
 
     Source: Cao et al., NeurIPS 2019, Algorithm 1.
 
@@ -205,7 +207,7 @@ def deferred(
 def ldam_margins(
     counts: Real[Array | np.ndarray, " C"], *, largest: float | int = 0.5
 ) -> Float[np.ndarray, " C"]:
-    """Margins in proportion to `n_c^(-1/4)`, the rarest class's `largest`, 0 for unknown classes:
+    """Margins in proportion to `n_c^(-1/4)`: `largest` for the rarest class, 0 for unknown ones:
     float64 [C].
 
     Source: Cao et al., NeurIPS 2019, Equation 13.
@@ -225,8 +227,8 @@ def ldam_losses(
     *,
     scale: float | int = 30.0,
 ) -> Float[Array, " B"]:
-    """The label-distribution-aware margin loss of each row: its own cosine is lessened by its
-    margin, all are scaled. [B].
+    """The label-distribution-aware margin loss of each row, [B]: the cosine of its own class is
+    reduced by the class's margin, then all are scaled.
 
     Source: Cao et al., NeurIPS 2019, Equation 12, with the normalised classifier of its
     experiments.
@@ -246,7 +248,7 @@ def losses(
     *,
     adjustment: Float[Array | np.ndarray, " classes"] | None = None,
 ) -> Float[Array, " B"]:
-    """The cross-entropy of each row, of logits that are adjusted first: [B].
+    """The cross-entropy of each row, with `adjustment` added to its logits: [B].
 
     >>> losses(np.zeros((1, 4)), np.array([2])).shape
     (1,)
@@ -262,12 +264,15 @@ def losses(
 def tau_normalise(
     coef: Float[Array | np.ndarray, "C D"], *, strength: float | int = 1.0
 ) -> Float[np.ndarray, "C D"]:
-    """Weights of a linear head with the norm of each row taken to the power `1 - strength`; its
-    intercepts are to be dropped: [C, D].
+    """Weights of a linear head with the norm of each row raised to the power `1 - strength`, to be
+    used without intercepts: [C, D].
 
-    Rows of classes with many labels are longer, and win for that. strength: in [0, 1]; 0 changes
-    nothing, and 1 makes rows of length 1. The authors choose it on held-out labels, which is left
-    to the caller.
+    Rows of classes with many labels are longer, and win for that reason.
+
+    Args:
+      coef: [C, D].
+      strength: in [0, 1]; 0 changes nothing, and 1 gives rows of length 1. The authors choose it on
+        held-out labels, which is left to the caller.
 
     Source: Kang et al., ICLR 2020, Equation 4.
 
@@ -283,9 +288,9 @@ def tau_normalise(
 def counts_of(
     labels: Integer[Array | np.ndarray, " B"], *, num_classes: int
 ) -> Int[np.ndarray, " C"]:
-    """Labels of each class: int64 [C]; labels of -1 count for none.
+    """Number of labels of each class: int64 [C]; labels of -1 do not count.
 
-    Raises: ValueError for labels that are no class.
+    Raises: ValueError for labels outside [-1, num_classes).
 
     >>> counts_of(np.array([2, 2, -1]), num_classes=3).tolist()
     [0, 0, 2]
@@ -298,12 +303,12 @@ def counts_of(
 
 
 def _matching(values, labels, each) -> None:
-    """ValueError unless there is a label a row and a number a column; shapes alone, as losses are
-    compiled."""
+    """ValueError unless there is a label for each row and a number for each column. Checks shapes
+    only, as losses are compiled."""
     if (*np.shape(labels), *np.shape(each)) != values.shape or values.ndim != 2:
-        told = f"got shapes {values.shape}, {np.shape(labels)} and {np.shape(each)}"
         raise ValueError(
-            f"losses take rows [B, C], a label for each row and a number for each class, {told}"
+            f"losses take rows [B, C], a label for each row and a number for each class, got "
+            f"shapes {values.shape}, {np.shape(labels)} and {np.shape(each)}"
         )
 
 
@@ -311,13 +316,11 @@ def _checked(counts) -> np.ndarray:
     counts = np.asarray(counts, np.float64)
     validation.require(
         (counts >= 0) & (counts < np.inf),
-        "counts must be numbers of labels, not negative",
+        "counts must be finite and not negative",
         "classes",
     )
     if not counts.any():
-        raise ValueError(
-            "no class has a label: counts are 0 throughout, so there is nothing to balance"
-        )
+        raise ValueError("no class has a label: all counts are 0, so there is nothing to balance")
     return counts
 
 

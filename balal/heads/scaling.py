@@ -1,5 +1,5 @@
-"""Scaling features for a head by statistics of the pool: label-free, so allowed, and the same for
-every row of a table."""
+"""Scaling features for a head by statistics of the pool: they use no labels, so they give nothing
+away, and every row of a table is scaled alike."""
 
 import numpy as np
 from jaxtyping import Array, Float, Real
@@ -32,8 +32,8 @@ def shrink(
     """Features divided by one number, the root mean square norm of the pool's rows: float32 [M, D].
 
     Rows then have norm 1 on average, whatever `D` is, so that one `C` of a linear head means the
-    same on every network. For features that are whitened or reduced already, where standardising
-    would blow up the noise of the last components.
+    same for every network. Meant for features that are already whitened or reduced, where
+    standardising would amplify the noise of the last components.
 
     Args:
       features: [M, D], of the pool itself, of a test set, or of any part of either.

@@ -2,8 +2,8 @@
 program.
 
 The objective is scikit-learn's, `|W|^2 / 2 + C sum_i weight_i (log sum_c exp z_ic - z_i,label)`,
-`z_i = W x_i + b + adjustment`, with an intercept that is free. Systems are solved by conjugate
-gradients, a fixed share better each step, and a step is halved until the objective falls.
+`z_i = W x_i + b + adjustment`, with an unpenalised intercept. Systems are solved by conjugate
+gradients to a fixed relative residual, and a step is halved until the objective falls.
 """
 
 from functools import partial
@@ -23,9 +23,11 @@ _LEFT = 0.1
 class Solution(NamedTuple):
     """What `solve` finds, for `G` strengths, `k` classes and `runs = num_folds + 1`.
 
-    held_out: [G, B, k], logits without the adjustment of each row by the run that left it out.
-    coef: [G, k, D], intercept: [G, k], of the run with all rows. decrease: [runs, G], what one more
-    step would take off the objective, about, as a share of it.
+    Attributes:
+      held_out: [G, B, k], logits, without the adjustment, of each row by the run that left it out.
+      coef: [G, k, D], of the run with all rows.
+      intercept: [G, k], of the run with all rows.
+      decrease: [runs, G], about how much one more step would lower the objective, as a share of it.
     """
 
     held_out: Float[Array, "G B k"]
@@ -35,8 +37,13 @@ class Solution(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """weights: [B], of the rows of this run. own: [B, k], one where a row has its label. shift:
-    [k], the adjustment."""
+    """The rows and labels of one run.
+
+    Attributes:
+      weights: [B], of the rows of this run.
+      own: [B, k], one-hot labels.
+      shift: [k], the adjustment.
+    """
 
     weights: Float[Array, " B"]
     own: Float[Array, "B k"]
@@ -55,17 +62,18 @@ def solve(
     *,
     num_folds: int,
 ) -> Solution:
-    """The regressions of all folds and strengths, float32. Compiles once a shape.
+    """The regressions of all folds and strengths, float32. Compiled once per shape.
 
     Args:
-      rows: [B, D], labels: int [B], in [0, k). Rows with weight 0 and columns of zeros are padding
-        and change nothing.
-      weights: [B], what each row counts in the objective, not negative.
+      rows: [B, D]. Rows with weight 0 and columns of zeros are padding and change nothing.
+      labels: int [B], in [0, k).
+      weights: [B], how much each row counts in the objective, not negative.
       fold: int [B], the run that leaves the row out, in [0, num_folds), or -1 for none.
-      strengths: [G], values of `C`, rising: each is started from the one before.
+      strengths: [G], values of `C`, ascending: each starts from the solution of the one before.
       adjustment: [k], added to the logits of every row. A class without a row in a run has no part
         in it.
-      tolerance: share of the objective that one more step may still take off.
+      tolerance: the share by which one more step may still lower the objective.
+      num_folds: how many folds there are.
     """
     levels, num_classes, size = len(strengths), len(adjustment), len(rows)
     rows = jnp.concatenate([rows, jnp.ones((size, 1), jnp.float32)], axis=1)
@@ -158,7 +166,7 @@ def _newton(
 
 
 def _conjugate_gradients(times, right: Array) -> Array:
-    """Of one system, all classes together."""
+    """The solution of one system, for all classes together."""
     goal = _LEFT**2 * jnp.sum(jnp.square(right))
 
     def turn(state):

@@ -3,14 +3,14 @@ penalty in one compiled program.
 
 A problem is one class against the rest in one run; a run leaves out the rows of one fold, and the
 last run none. Its objective is liblinear's, `|w|^2 / 2 + b^2 / 2 + sum_i c_i max(0, 1 - y_i f_i)^2`
-with `f_i = w.x_i + b` and `c_i = C weight_i`. All rows keep their margins `f`, so that one that is
-left out is scored on the way.
+with `f_i = w.x_i + b` and `c_i = C weight_i`. Margins `f` are kept for all rows, so that rows left
+out are scored along the way.
 
-A Newton step goes towards the best point for the rows that are inside the margin now, as far as the
-objective falls. Each step also proves how far it is from the best, and a problem that is within the
-tolerance goes on to the next strength from where it stands. Problems take their steps in blocks,
-those with the most rows inside the margin first: a block is of equals then, and none waits for the
-slowest.
+A Newton step goes towards the optimum for the rows that are inside the margin now, as far as the
+objective falls. Each step also bounds its distance from the optimum, and a problem within the
+tolerance continues with the next strength from where it is. Problems take their steps in blocks,
+those with the most rows inside the margin first: then the problems of a block need about the same
+work, and none waits for a slower one.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from balal.heads import formulations
 
-# Problems in a block: as few as the processor multiplies at full speed.
+# Problems in a block: the fewest that the processor multiplies at full speed.
 _LANES = 32
 _STEPS, _HALVINGS = 100, 12
 
@@ -31,9 +31,11 @@ _STEPS, _HALVINGS = 100, 12
 class Solution(NamedTuple):
     """What `solve` finds, for `G` strengths, `k` classes and `runs = num_folds + 1`.
 
-    held_out: [G, k, B], margins of each row by the run that left it out, 0 where none did. coef:
-    [G, k, D], intercept: [G, k], of the run with all rows. gap: [runs, G, k], at most by so much,
-    as a share of it, is the objective above the best.
+    Attributes:
+      held_out: [G, k, B], margins of each row by the run that left it out, 0 if none did.
+      coef: [G, k, D], of the run with all rows.
+      intercept: [G, k], of the run with all rows.
+      gap: [runs, G, k], how far the objective is above the optimum at most, as a share of it.
     """
 
     held_out: Float[Array, "G k B"]
@@ -43,8 +45,15 @@ class Solution(NamedTuple):
 
 
 class _Problems(NamedTuple):
-    """Where all problems stand: [P, size], [P, B] and [P]. inside: rows inside the margin, -1 =
-    done. level: of the strengths."""
+    """The state of all `P` problems.
+
+    Attributes:
+      point: [P, size], the current solution.
+      margins: [P, B], of all rows.
+      inside: int [P], how many rows are inside the margin, -1 = done.
+      level: int [P], the index of the current strength.
+      steps: int [P], taken at this strength.
+    """
 
     point: Float[Array, "P size"]
     margins: Float[Array, "P B"]
@@ -67,19 +76,21 @@ def solve(
     num_folds: int,
     ladder: int,
 ) -> Solution:
-    """The SVMs of all classes, folds and strengths, float32. Compiles once a shape.
+    """The SVMs of all classes, folds and strengths, float32. Compiled once per shape.
 
     Args:
-      rows: [B, D], labels: int [B], in [0, num_classes). Rows with weight 0 and columns of zeros
-        are padding and change nothing.
-      weights: [B], what each row counts in the objective, not negative.
+      rows: [B, D]. Rows with weight 0 and columns of zeros are padding and change nothing.
+      labels: int [B], in [0, num_classes).
+      weights: [B], how much each row counts in the objective, not negative.
       fold: int [B], the run that leaves the row out, in [0, num_folds), or -1 for none.
-      strengths: [ladder + G], values of `C`, rising.
-      tolerance: largest relative duality gap of a problem that is done, for the `G` strengths; on
-        the ladder a tenth will do.
+      strengths: [ladder + G], values of `C`, ascending.
+      tolerance: the largest relative duality gap of a solved problem, for the `G` strengths; on the
+        ladder a tenth will do.
       begin: the first strength to solve.
-      ladder: how many strengths, the first ones, are only there to start from. A high strength is
-        found sooner from a lower one than from nothing.
+      num_classes: how many classes there are.
+      num_folds: how many folds there are.
+      ladder: how many of the first strengths serve only as starting points: a high strength is
+        solved faster from a lower one than from zero.
 
     Source: Keerthi, DeCoste, JMLR 2005 (the finite Newton method for this objective).
     """
@@ -103,13 +114,13 @@ def solve(
         gap = space.gap(block)
         done = busy & ((gap <= goal) | stuck | (steps + 1 >= _STEPS))
 
-        # What is not told goes beyond the last place, where it is dropped.
-        place = jnp.where(done & (level >= ladder), level - ladder, levels)
-        held_out = held_out.at[place, target].add(jnp.where(left, block.margins, 0), mode="drop")
-        points = points.at[jnp.where(run == num_folds, place, levels), target].set(
+        # What is not finished is written beyond the last index, where it is dropped.
+        index = jnp.where(done & (level >= ladder), level - ladder, levels)
+        held_out = held_out.at[index, target].add(jnp.where(left, block.margins, 0), mode="drop")
+        points = points.at[jnp.where(run == num_folds, index, levels), target].set(
             block.point, mode="drop"
         )
-        gaps = gaps.at[run, place, target].set(gap, mode="drop")
+        gaps = gaps.at[run, index, target].set(gap, mode="drop")
 
         level, steps = level + done, jnp.where(done, 0, steps + 1)
         inside = jnp.where(busy & (level < levels), jnp.sum(formulations.inside(block), axis=1), -1)
@@ -120,7 +131,7 @@ def solve(
         return problems, held_out, points, gaps
 
     kept = (weights > 0)[None, :] & (fold[None, :] != jnp.arange(runs)[:, None])
-    # A class without a row in a run is no problem there.
+    # A class without a row in a run makes no problem there.
     known = jnp.any(
         kept[:, None, :] & (labels[None, :] == jnp.arange(num_classes)[:, None])[None], axis=2
     )
@@ -154,7 +165,7 @@ def _step(
         space.inner(aim, aimed, aim, aimed),
     )
     share = _share(block, aimed, *products)[:, None]
-    # A whole step takes the margins as they are, so that rounding never adds up.
+    # A full step takes the new margins themselves, so that rounding errors never add up.
     point = jnp.where(share == 1, aim, block.point + share * (aim - block.point))
     margins = jnp.where(share == 1, aimed, block.margins + share * (aimed - block.margins))
     new = block._replace(point=point, margins=margins)
@@ -165,8 +176,8 @@ def _step(
 def _share(
     block: formulations.Block, aimed: Array, here: Array, across: Array, there: Array
 ) -> Float[Array, " lanes"]:
-    """The part of the way to the aim after which the objective rises: along it, it is convex and
-    made of parabolas."""
+    """The share of the step at which the objective is lowest: along the step it is convex and
+    piecewise quadratic."""
     way = aimed - block.margins
 
     def slope(share: Array) -> Array:
@@ -181,7 +192,7 @@ def _share(
         return jnp.where(falls, middle, low), jnp.where(falls, high, middle)
 
     low, high = lax.fori_loop(0, _HALVINGS, halve, (jnp.zeros_like(here), jnp.ones_like(here)))
-    # Between the ends the slope is a line, or nearly so.
+    # Between the ends the slope is linear, or nearly so.
     before, after = slope(low), slope(high)
     share = low + (high - low) * jnp.clip(before / jnp.minimum(before - after, -1e-30), 0, 1)
 
@@ -191,5 +202,5 @@ def _share(
             block._replace(margins=block.margins + share[:, None] * way)
         )
 
-    # Near the end the whole way is the best, and rounding must not hide it.
+    # Near convergence the full step is best, and rounding must not hide that.
     return jnp.where(cost(jnp.ones_like(share)) <= (1 + 1e-6) * cost(share), 1.0, share)

@@ -1,8 +1,8 @@
 """A linear SVM on frozen features, one-vs-rest, squared hinge and L2: the objective of
 scikit-learn's `LinearSVC`.
 
-head = svm.fit(features[indices], labels[indices], num_classes=100)
-predicted = svm.predict(head, test_features)
+    head = svm.fit(features[indices], labels[indices], num_classes=100)
+    predicted = svm.predict(head, test_features)
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int, Integer, Real
 
 from balal.heads import solver, validation
 
-# Largest duality gaps, as shares of the objective: what the solver is asked for, and what
-# `Head.converged` promises.
+# Largest duality gaps, as shares of the objective: what the solver aims for, and what
+# `Head.converged` guarantees.
 _TOLERANCE, _PROMISED = 1e-4, 1e-3
 _LADDER = 4
 
@@ -24,12 +24,18 @@ _LADDER = 4
 class Head:
     """A fitted linear SVM, as plain arrays. `k` is the number of classes seen among the labels.
 
-    coef: float64 [k, D] and intercept: float64 [k], one row a class seen. classes: int [k], their
-    ids, rising. counts: int [k], labels of each. C: of the fit, the chosen one where there was a
-    choice. accuracies: (C, held-out accuracy) of every C tried, empty where none was held out.
-    temperature: what margins are divided by to become logits, None where the head was not
-    calibrated. converged: whether every objective, in the fit and in the folds of the chosen C, is
-    proven to be within 0.1 % of the best.
+    Attributes:
+      coef: float64 [k, D], one row for each class seen.
+      intercept: float64 [k].
+      classes: int [k], their ids, ascending.
+      counts: int [k], labels of each class.
+      num_classes: how many target classes there are.
+      C: inverse strength of the penalty, the chosen one if there was a choice.
+      accuracies: (C, held-out accuracy) of every C tried, empty if no rows were held out.
+      temperature: what margins are divided by to become logits, None if the head was not
+        calibrated.
+      converged: whether every objective, in the fit and in the folds of the chosen C, is proven to
+        be within 0.1 % of the optimum.
     """
 
     coef: Float[np.ndarray, "k D"]
@@ -53,22 +59,21 @@ def fit(
     seed: int = 0,
     calibrate: bool = False,
 ) -> Head:
-    """A `Head` fitted to labelled features. Same input, same head.
+    """A `Head` fitted to labelled features. The same input gives the same head.
 
-    Every class, fold and value of `C` is solved by one program in float32 (`balal.heads.solver`).
-    It is compiled once for numbers of rows that are alike, an eighth apart, so that later heads of
-    the same budget cost only their solution.
+    One program solves every class, fold and value of `C` in float32 (`balal.heads.solver`). It is
+    compiled once for similar numbers of rows, up to an eighth apart, so that later heads of the
+    same budget need no compilation.
 
     Args:
       features: [B, D]. `C = 10` is good for rows of norm about 1, see `balal.heads.scaling`.
-      labels: int [B], in [0, num_classes); any part of the classes may be absent, and one alone is
-        predicted always.
+      labels: int [B], in [0, num_classes); classes may be absent, and a single one is always
+        predicted.
       num_classes: how many target classes there are.
       C: inverse strength of the L2 penalty. Of several, the one with the best accuracy on held-out
         rows is taken, the smallest of equals.
-      folds: of that cross-validation; as many as there are rows where there are fewer. Shuffled,
-        not stratified: a class whose only labels are held out cannot be predicted there and counts
-          as wrong.
+      folds: of that cross-validation; at most one per row. Shuffled, not stratified: a class whose
+        only labels are held out cannot be predicted there and counts as wrong.
       seed: of the folds.
       calibrate: also fit a temperature to the held-out margins, which
         `predict(..., thresholding=True)` needs.
@@ -86,7 +91,7 @@ def fit(
     choices = validation.choices(C, folds)
 
     classes, answers, counts = np.unique(answers, return_inverse=True, return_counts=True)
-    place, accuracies, temperature = 0, (), 1.0 if calibrate else None
+    chosen, accuracies, temperature = 0, (), 1.0 if calibrate else None
     held_out = len(answers) > 1 and (len(choices) > 1 or calibrate)
     fold = validation.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
     margins, solution = _solved(
@@ -94,19 +99,19 @@ def fit(
     )
     if held_out:
         correct = [float(np.mean(values.argmax(axis=1) == answers)) for values in margins]
-        place, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
-        temperature = validation.temperature(margins[place], answers) if calibrate else None
+        chosen, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
+        temperature = validation.temperature(margins[chosen], answers) if calibrate else None
 
-    coef = np.asarray(solution.coef, np.float64)[place, : len(classes), : rows.shape[1]]
-    intercept = np.asarray(solution.intercept, np.float64)[place, : len(classes)]
-    converged = bool(np.all(np.asarray(solution.gap)[:, place] <= _PROMISED))
+    coef = np.asarray(solution.coef, np.float64)[chosen, : len(classes), : rows.shape[1]]
+    intercept = np.asarray(solution.intercept, np.float64)[chosen, : len(classes)]
+    converged = bool(np.all(np.asarray(solution.gap)[:, chosen] <= _PROMISED))
     return Head(
         coef,
         intercept,
         classes,
         counts,
         num_classes,
-        choices[place],
+        choices[chosen],
         accuracies,
         temperature,
         converged,
@@ -119,17 +124,18 @@ def predict(
     """The class of every row: int64 [M], only classes that the head has seen.
 
     Args:
+      head: from `fit`.
       features: [M, D], scaled as those of `fit` were.
       thresholding: divide the class probabilities by the priors of the labelled set, for test sets
-        that are balanced where the labelled set is not. Probabilities are the softmax of the
-        margins over the head's temperature; priors are smoothed, `(n_c + 1) / (B + k)`.
+        that are balanced when the labelled set is not. Probabilities are the softmax of the margins
+        divided by the head's temperature; priors are smoothed, `(n_c + 1) / (B + k)`.
 
     Raises: ValueError where the number of columns differs, or for thresholding with a head that was
-      fitted without `calibrate=True`: raw margins are no probabilities, and dividing them by priors
-      costs more often than it helps.
+      fitted without `calibrate=True`: raw margins are not probabilities, and dividing them by
+      priors hurts more often than it helps.
 
     Source: Buda, Maki, Mazurowski, Neural Networks 2018 (thresholding); Guo et al., ICML 2017
-    (temperature).
+      (temperature).
     """
     values = margins(head, features)
     if thresholding:
@@ -137,8 +143,8 @@ def predict(
             raise ValueError(
                 "thresholding needs calibrated probabilities: fit the head with calibrate=True"
             )
-        # The softmax's denominator is the same for every class of a row, so dividing by priors is
-        # subtracting their logarithms.
+        # The softmax's denominator is the same for every class of a row, so dividing by priors
+        # means subtracting their logarithms.
         values = values / head.temperature - np.log((head.counts + 1) / np.sum(head.counts + 1))
     return head.classes[np.argmax(values, axis=1)]
 
@@ -155,11 +161,11 @@ def margins(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.n
 def _solved(
     rows, answers, fold, choices: list[float], num_classes: int
 ) -> tuple[np.ndarray, solver.Solution]:
-    """Margins of held-out rows [G, B, k], -inf for classes that their run did not know, and
-    everything that the solver found."""
+    """Margins of held-out rows [G, B, k], -inf for classes unknown to their run, and everything
+    that the solver found."""
     size, num_folds = len(answers), int(fold.max()) + 1
     more, columns = validation.bucket(size) - size, -rows.shape[1] % 8
-    # Steps of ten from where even a row of ordinary length has little say.
+    # Steps of ten, from a strength at which even a row of ordinary length has little effect.
     strengths = np.concatenate([choices[0] * 10.0 ** np.arange(-_LADDER, 0), choices])
     begin = np.searchsorted(
         strengths[:_LADDER], 0.1 / (1 + np.mean(np.sum(np.square(rows), axis=1)))

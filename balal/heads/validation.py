@@ -1,5 +1,5 @@
-"""What the heads share: checks of what they are given, folds, sizes to compile for, and the
-temperature of held-out logits."""
+"""What the heads share: checks of their input, folds, sizes to compile for, and the temperature of
+held-out logits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _LARGEST = 1e17
 
 
 def checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features in float64 and labels in int64; ValueError for what no head can be fitted to."""
+    """Features in float64 and labels in int64; ValueError if no head can be fitted to them."""
     rows, answers = np.asarray(features, np.float64), np.asarray(labels, np.int64)
     if rows.ndim != 2 or answers.ndim != 1:
         raise ValueError(
@@ -33,15 +33,15 @@ def checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def require(right, rule: str, what: str = "rows") -> None:
-    """ValueError that says which entries break a rule, where some do."""
+    """ValueError that says which entries break a rule, if any do."""
     wrong = np.flatnonzero(~right)
     if wrong.size:
         raise ValueError(f"{rule}, but these {what} are not: {host.first_few(wrong)}")
 
 
 def of_classes(name: str, values, num_classes: int, *, axes: int = 1) -> np.ndarray:
-    """The values in float64; ValueError where the last of so many axes has not one number a
-    class."""
+    """The values in float64; ValueError unless there are `axes` axes, the last with one number for
+    each class."""
     found = np.asarray(values, np.float64)
     if found.ndim != axes or found.shape[-1] != num_classes:
         raise ValueError(
@@ -51,8 +51,8 @@ def of_classes(name: str, values, num_classes: int, *, axes: int = 1) -> np.ndar
 
 
 def columns(features, coef: np.ndarray) -> np.ndarray:
-    """Features in float64; ValueError where a head with these coefficients was fitted on other
-    columns."""
+    """Features in float64; ValueError if they have another number of columns than the head was
+    fitted on."""
     rows = np.asarray(features, np.float64)
     if rows.ndim != 2 or rows.shape[1] != coef.shape[1]:
         raise ValueError(
@@ -63,7 +63,7 @@ def columns(features, coef: np.ndarray) -> np.ndarray:
 
 
 def choices(C: float | int | Sequence[float | int], folds: int) -> list[float]:
-    """The values of `C`, rising and distinct; ValueError where one is not positive or there are
+    """The values of `C`, ascending and distinct; ValueError if one is not positive or there are
     fewer than 2 folds."""
     values = sorted({float(value) for value in (C if isinstance(C, Sequence) else [C])})
     if not values or not all(0 < value < np.inf for value in values):
@@ -84,9 +84,9 @@ def folds_of(size: int, folds: int, seed: int) -> np.ndarray:
 
 
 def known(answers: np.ndarray, fold: np.ndarray, num_classes: int) -> np.ndarray:
-    """Whether the run that leaves a row out has rows of a class: bool [B, num_classes]. Rows of
-    fold -1 are left out by none."""
-    # The last run leaves nothing out, and is where -1 points to.
+    """Whether the run that leaves a row out has rows of a class: bool [B, num_classes]. No run
+    leaves out rows of fold -1."""
+    # The last run leaves nothing out, and index -1 points to it.
     return np.array(
         [
             np.bincount(answers[fold != number], minlength=num_classes) > 0
@@ -107,8 +107,8 @@ def power_of_two(size: int) -> int:
 
 
 def temperature(values, answers) -> float:
-    """The temperature under which held-out margins, as logits, are likeliest. Rows of classes their
-    head did not know have no say."""
+    """The temperature under which the labels of held-out rows are most likely, with margins as
+    logits. Rows of classes unknown to their head are ignored."""
     known = np.isfinite(values[np.arange(len(answers)), answers])
     if not known.any():
         return 1.0

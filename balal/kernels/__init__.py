@@ -3,13 +3,13 @@
 uncertainty: how uncertain the source model is of each row.
 diversity: predicted source classes take turns.
 k_center: rows far from every row picked before.
-balancing: when balancing takes over, whom it aims at and which row it asks.
-class_means: that row, found without a pass over the features a pick.
+balancing: when balancing takes over, which class it aims at and which row it asks for.
+class_means: that row, found without a pass over the features for every pick.
 neighbours: the nearest rows of each row.
 typicality: how central a row lies among them.
 k_means: clusters.
 gaussian_process: what the labels so far say about every row.
-distances, ordering, sampling: what these stand on.
+distances, ordering, sampling: what the others are built on.
 """
 
 from balal.kernels import (

@@ -1,8 +1,7 @@
-"""Balancing: when to take over (the switch, Eq. 8), whom to aim at (the wanted class) and which row
-to ask (the choice, Eq. 9).
+"""Balancing: when to take over (the switch, Eq. 8), which class to aim at (the wanted class) and
+which row to ask for (the choice, Eq. 9).
 
-Counts are over the labels so far, `m` labels in all; a class is *known* once a label of it has been
-told.
+Counts are over the labels so far, `m` labels in all; a class is *known* once it has a label.
 """
 
 from functools import partial
@@ -38,10 +37,9 @@ def represented(
     Args:
       counts: int32 [C], labels of each class.
       m: labels in all; more than `sum(counts)` while answers are pending.
-      at_mean: where classes whose count equals the mean go: nowhere, with the over- ("or") or with
-        the under-represented ("ur").
-      known_classes: "found" looks at the classes that have a label, "all" at the whole capacity
-        `C`.
+      at_mean: where classes whose count equals the mean go: to neither side ("nowhere"), to the
+        over-represented ("or") or to the under-represented ("ur").
+      known_classes: "found" considers the classes that have a label, "all" every one of the `C`.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3. Twin: `represented` in
       tests/reference.py.
@@ -68,18 +66,18 @@ def switches(
     at_mean: AtMean = "nowhere",
     known_classes: KnownClasses = "found",
 ) -> Bool[Array, ""]:
-    """Whether balancing takes over now: the labels left would only just lift the under-represented
-    classes to the others' mean.
+    """Whether balancing takes over now: the remaining labels would only just lift the
+    under-represented classes to the mean of the over-represented ones.
 
     `left <= c_ur * (mean count of or - mean count of ur)`, multiplied out so that it is exact in
-    int32: `left * c_or <= c_ur * S_or - c_or * S_ur` with class numbers `c` and sums of counts `S`.
-    Without an under- or an over-represented class nothing is switched.
+    int32: `left * c_or <= c_ur * S_or - c_or * S_ur` with numbers of classes `c` and sums of counts
+    `S`. If no class is under-represented or none is over-represented, it does not switch.
 
     Args:
-      counts: int32 [C], m, at_mean, known_classes: as in `represented`.
+      counts, m, at_mean, known_classes: as in `represented`.
       left: labels still to be bought, `b - m` in the paper.
 
-    Raises: nothing; `fits` says whether a budget and a number of classes keep the products inside
+    Raises: nothing; `fits` checks that a budget and a number of classes keep the products within
     int32.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 8. Twin: `switches` in tests/reference.py.
@@ -95,7 +93,7 @@ def switches(
 
 
 def fits(labels: int, num_classes: int) -> None:
-    """Raises ValueError where `labels * num_classes`, the largest product of Eq. 8, would leave
+    """Raises ValueError if `labels * num_classes`, the largest product of Eq. 8, would overflow
     int32.
 
     >>> fits(1_281_167, 1000)
@@ -111,14 +109,14 @@ def fits(labels: int, num_classes: int) -> None:
 def misses(
     labels: Int[Array, " B"], wanted: Int[Array, " B"], *, num_classes: int
 ) -> Int[Array, " C"]:
-    """How often in a row each class was wanted and another one came: int32 [C].
+    """How many times in a row each class was wanted and another one came: int32 [C].
 
-    A pick that turns out to be the wanted class sets that class back to 0, a miss adds one to the
-    wanted class; labels that a pick aimed elsewhere brings change nothing.
+    A pick that turns out to be of the wanted class resets that class to 0, and a miss adds one to
+    it. Classes that were not aimed at keep their count.
 
     Args:
-      labels: int [B], the answers in their order, -1 = padding or not answered yet.
-      wanted: int [B], the class each of them was asked in the hope of, -1 = none.
+      labels: int [B], the answers in order, -1 = padding or not answered yet.
+      wanted: int [B], the class that each pick hoped for, -1 = none.
 
     Source: this library. Twin: `misses` in tests/reference.py.
 
@@ -144,16 +142,16 @@ def wanted_class(
     *,
     patience: int | None = 3,
 ) -> Int[Array, ""]:
-    """The known class to aim at: the one with the fewest labels, -1 where no class is known.
+    """The known class to aim at: the one with the fewest labels, -1 if no class is known.
 
-    A class that was missed `patience` times in a row steps back behind the others: the order is by
+    A class that was missed `patience` times in a row drops behind the others: the order is by
     `(missed // patience, count, rank, class id)`, smallest first.
 
     Args:
       counts: int [C], labels of each class.
       missed: int [C], as `misses` counts them.
       rank: int [C], breaks ties between equal counts; see `tie_rank`.
-      patience: misses in a row before a class steps back; None: it never does, as printed.
+      patience: misses in a row before a class drops back; None: it never does, as printed.
 
     Raises: ValueError for a patience below 1.
 
@@ -194,10 +192,10 @@ def patient(patience: int | None) -> None:
 def tie_rank(
     labels: Int[Array, " B"], *, num_classes: int, key: Key[Array, ""], ties: Ties = "lowest"
 ) -> Int[Array, " C"]:
-    """What breaks ties between classes of equal count, smallest first: int32 [C].
+    """Ranks that break ties between classes of equal count, smallest first: int32 [C].
 
-    "lowest" leaves it to the class id, "first_found" prefers the class whose first label came
-    first, "random" draws by `key`.
+    "lowest" leaves ties to the class id, "first_found" prefers the class whose first label came
+    first, "random" draws with `key`.
 
     >>> key = jax.random.key(0)
     >>> tie_rank(jnp.array([2, 0, 2]), num_classes=3, key=key, ties="first_found").tolist()
@@ -223,19 +221,19 @@ def choose(
     *,
     denominator: Denominator = "min",
 ) -> Int[Array, ""]:
-    """The candidate to ask: near the mean of the wanted class, far from those of the
+    """The candidate to ask for: near the mean of the wanted class, far from those of the
     over-represented ones; -1 without candidates.
 
     `argmin_x d(mean_wanted, x) / R(x)` with `R(x)` the smallest, largest or mean distance to the
     means of the over-represented classes. Without such a class, or with "none", it is the candidate
     nearest to the wanted mean. Where `R(x) = 0` the ratio is infinite. Ties go to the lowest row. A
-    wanted class that is over-represented itself (all rarer ones have stepped back) counts in `R`
+    wanted class that is itself over-represented (all rarer ones have dropped back) counts in `R`
     like the others: with "min" the rows nearest to its mean then tie at 1. Leaving it out finds
     fewer classes.
 
     Args:
-      distances: [C, N], *squared* distances of the rows to the class means; rows of classes that
-        are neither wanted nor over-represented are not looked at.
+      distances: [C, N], *squared* distances of the rows to the class means; those of classes that
+        are neither wanted nor over-represented are ignored.
       wanted: the wanted class.
       over: bool [C], the over-represented classes.
       candidates: bool [N].
@@ -258,11 +256,11 @@ def ratios(
     *,
     denominator: Denominator = "min",
 ) -> Float[Array, " N"]:
-    """What `choose` compares, [N]: numbers in the order of `d(mean_wanted, x) / R(x)`, not NaN.
+    """What `choose` compares, [N]: numbers in the order of `d(mean_wanted, x) / R(x)`, never NaN.
     Runs inside jit.
 
-    Squares are compared for min and max, roots where a mean is taken; that is left undivided, as
-    the number of over-represented classes is the same for every row.
+    Squares are compared for "min" and "max", roots for "mean". There the sum stands for the mean,
+    as the number of over-represented classes is the same for every row.
 
     Args: as in `choose`.
 

@@ -1,8 +1,8 @@
 """Distances between rows: as sums of squared differences, and as products of centred rows, which
-are many times faster and err by a known share.
+are many times faster and have a known relative error.
 
-Products of vectors far from zero cancel, so rows enter them seen from a point amid the pool: from
-the mean (`centred`), or from one that takes no pass over the pool to find (`middle`).
+Products of vectors far from zero cancel, so rows are first taken relative to a point in the middle
+of the pool: the mean (`centred`), or one that is found without a pass over the pool (`middle`).
 """
 
 import jax
@@ -14,14 +14,14 @@ from balal import sharding, xla
 from balal.kernels.ordering import first_true
 from balal.types import askable
 
-# Numbers that are summed in one go, and in how large tiles more of them are. XLA's library for sums
-# on CPUs takes memory of its own for all that it is given inside a loop; with much it is many times
-# slower.
+# Up to `_WHOLE` numbers are summed at once, more of them in tiles of `_TILE`. XLA's library for
+# sums on CPUs allocates memory for all of its input inside a loop, and is many times slower with
+# large ones.
 _WHOLE, _TILE = 2**25, 2**20
-# Rows of which the middle is the mean.
+# `middle` is the mean of so many rows.
 _SPREAD = 1024
-# Numbers above which the mean of some rows is a product, which is less precise: a copy with the
-# others at 0 would be as large as the pool.
+# Above so many numbers the mean of the candidates is a product, which is less precise: a copy with
+# the other rows at 0 would be as large as the pool.
 _MASKED = 2**28
 
 
@@ -60,11 +60,13 @@ def squared_distances(
 def upper_bounds(
     lengths: Float[Array, "*n"], products: Float[Array, "*n"], *, num_features: int
 ) -> Float[Array, "*n"]:
-    """Squared distances in product form, `|x|^2 + |y|^2 - 2 x.y`, made larger by what they may err:
+    """Squared distances in product form, `|x|^2 + |y|^2 - 2 x.y`, enlarged by their error bound:
     [...] from any shape.
 
     Args:
-      lengths: `|x|^2 + |y|^2`. products: `x.y`. num_features: `D`, of the vectors.
+      lengths: `|x|^2 + |y|^2`.
+      products: `x.y`.
+      num_features: `D`, of the vectors.
 
     >>> float(upper_bounds(jnp.float32(5), jnp.float32(2), num_features=2)) >= 1
     True
@@ -75,10 +77,10 @@ def upper_bounds(
 def told_apart(
     lengths: Float[Array, "*n"], products: Float[Array, "*n"], *, num_features: int
 ) -> Float[Array, "*n"]:
-    """Squared distances in product form, `|x|^2 + |y|^2 - 2 x.y`, 0 where that is nothing but what
-    they may err: [...] from any shape.
+    """Squared distances in product form, `|x|^2 + |y|^2 - 2 x.y`, set to 0 where they lie within
+    their error bound: [...] from any shape.
 
-    Args: as in `upper_bounds`; infinite lengths are infinitely far.
+    Args: as in `upper_bounds`; infinite lengths give infinite distances.
 
     >>> told_apart(jnp.array([8.0, 8.0]), jnp.array([4.0, 3.9]), num_features=2).round(1).tolist()
     [0.0, 0.20000000298023224]
@@ -88,22 +90,21 @@ def told_apart(
 
 
 def product_error(num_features: int) -> float:
-    """How far `|x|^2 + |y|^2 - 2 x.y` of float32 vectors of `D` numbers may be from the squared
-    distance, as a share of `|x|^2 + |y|^2`.
+    """The largest error of `|x|^2 + |y|^2 - 2 x.y` for float32 vectors of `D` numbers, as a share
+    of `|x|^2 + |y|^2`.
 
-    A sum of D terms that is kept in L partial sums errs by at most about `(D / L + log2 L) u` times
+    A sum of D terms kept in L partial sums has an error of at most about `(D / L + log2 L) u` times
     the sum of their absolute values, with `u = 2^-24` for float32. That sum is `|x|^2` and `|y|^2`
-    for the lengths and at most half of both for the product, which counts twice. So all together
-    err by at most about `2 (D / L + log2 L) u (|x|^2 + |y|^2)`: with the 16 lanes of a processor
-    4e-6 of it for 512 numbers, and 1.6e-5 for 2,048. Longer products err no more, as they are
-    summed in blocks.
+    for the lengths and at most half of both for the product, which counts twice. The total error is
+    thus at most about `2 (D / L + log2 L) u (|x|^2 + |y|^2)`: with the 16 lanes of a processor,
+    4e-6 of `|x|^2 + |y|^2` for 512 numbers and 1.6e-5 for 2,048. Longer products are summed in
+    blocks, so their error is no larger.
 
-    That leaves room: on features of which all columns are equal, the worst there are, products were
-    seen to err by at most 1.9e-6 up to 512 numbers, 4.7e-6 at 1,280, and 7.5e-6 from 2,048 to
-    32,768.
+    That leaves a margin: on features whose columns are all equal, the worst case, the largest
+    errors measured were 1.9e-6 up to 512 numbers, 4.7e-6 at 1,280, and 7.5e-6 from 2,048 to 32,768.
 
     Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2; the figures
-    are this library's, measured on CPUs.
+    were measured for this library on CPUs.
 
     >>> product_error(256), product_error(2048)
     (4e-06, 1.6e-05)
@@ -112,11 +113,11 @@ def product_error(num_features: int) -> float:
 
 
 def middle(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, " D"]:
-    """A point amid the candidates, [D] in float32, without a pass over them all; 0 without
-    candidates. Runs inside jit.
+    """A point among the candidates, [D] in float32, found without a pass over all of them; 0
+    without candidates. Runs inside jit.
 
-    The mean of up to 1,024 rows spread over the pool; a candidate stands in for those that are
-    none.
+    The mean of up to 1,024 rows spread over the pool; the first candidate stands in for rows that
+    are not candidates.
 
     Source: plain geometry; any point near them will do. Twin: `middle` in tests/reference.py.
 
@@ -127,7 +128,7 @@ def middle(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Floa
     rows = np.linspace(0, num_rows - 1, min(_SPREAD, num_rows)).astype(np.int32)
     rows = jnp.where(candidates[rows], rows, first_true(candidates))
     points = features[rows].astype(jnp.float32)
-    # Seen from one of them: a sum of numbers far from zero is only right to its own last digit.
+    # Relative to one of them: a sum of numbers far from zero is only as precise as its last digit.
     point = points[0] + jnp.mean(points - points[:1], axis=0)
     return jnp.where(jnp.any(candidates), point, 0)
 
@@ -135,7 +136,7 @@ def middle(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Floa
 def seen_from(
     point: Float[Array, " D"], features: Float[Array, "N D"], rows: Int[Array, " n"]
 ) -> Float[Array, "n D"]:
-    """Some rows of the features in float32, less a point such as the `middle`: [n, D].
+    """Some rows of the features in float32, relative to a point such as the `middle`: [n, D].
 
     >>> seen_from(jnp.array([3.0]), jnp.array([[1.0], [9.0]]), jnp.array([1])).tolist()
     [[6.0]]
@@ -155,16 +156,15 @@ def squared_lengths(points: Float[Array, "n D"]) -> Float[Array, " n"]:
 def centred(
     features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None
 ) -> tuple[Float[Array, "N D"], Float[Array, " N"], tuple[Float[Array, " D"], Float[Array, " D"]]]:
-    """The rows in float32 around the mean of the candidates, their squared lengths, and that mean:
-    [N, D], [N], [D] twice. Runs inside jit.
+    """The rows in float32 relative to the mean of the candidates, their squared lengths, and that
+    mean: [N, D], [N], [D] twice. Runs inside jit.
 
-    The mean is a row of the pool and the way from there to it. Their sum, far from the origin,
-    would be rounded: what is taken around the mean like the rows, is taken around the one and then
-    the other.
+    The mean comes in two parts: a row of the pool, and the step from that row to the mean. Their
+    sum, far from the origin, would be rounded; so subtract first the one, then the other.
 
     Args:
-      features: [N, D]; what is not finite counts as 0, as rows that are no candidates may hold
-        anything.
+      features: [N, D]; values that are not finite count as 0, since rows that are not candidates
+        may hold anything.
       candidates: bool [N], the rows that count (None: all).
 
     Source: plain geometry.
@@ -178,8 +178,8 @@ def centred(
         return jnp.where(jnp.isfinite(values), values.astype(jnp.float32), 0)
 
     candidates = askable(candidates, len(features))
-    # Seen from a row of the pool first, which is exact: a mean far from the origin is only right to
-    # its own last digit.
+    # Relative to a row of the pool first, which is exact: a mean far from the origin is only as
+    # precise as its last digit.
     row = finite(sharding.fetch(features, first_true(candidates)))
     points = finite(features) - row[None, :]
     way = mean(points, candidates)
@@ -188,7 +188,7 @@ def centred(
 
 
 def mean(points: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, " D"]:
-    """The mean of the candidates, [D], of rows that are finite; 0 without any. Runs inside jit.
+    """The mean of the candidates, [D]; 0 without any. All rows must be finite. Runs inside jit.
 
     Source: plain arithmetic.
 
@@ -205,7 +205,7 @@ def mean(points: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Ar
 def directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, "N D"]:
     """Unit rows of the features, centred by the mean of the candidates: [N, D]. Runs inside jit.
 
-    A row at the very mean has no direction, and all such rows get the same one.
+    A row exactly at the mean has no direction; all such rows get the same one.
 
     Source: plain geometry. Twin: `directions` in tests/reference.py.
 
@@ -214,7 +214,7 @@ def directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> 
     """
     points, lengths, _ = centred(features, candidates=candidates)
     length = jnp.sqrt(lengths)[:, None]
-    # Of the features as they are: to take absolute values of them all needs room for as many.
+    # Not max(abs(features)): absolute values would need a copy of them all.
     reach = jnp.maximum(jnp.max(features, axis=1), -jnp.min(features, axis=1))
     directed = length > 1e-6 * jnp.max(jnp.where(candidates, reach, 0), initial=0)
     return jnp.where(directed, points / jnp.where(directed, length, 1), features.shape[1] ** -0.5)

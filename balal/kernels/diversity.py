@@ -21,19 +21,19 @@ def diversify(
     """The `budget` rows that come first when predicted classes take turns: int32 indices [b].
 
     Every class offers its rows in the order of their values. A round takes one row of each class
-    that has any left, the smallest value first, so that a round cut short by the budget holds the
-    most convincing rows. Ties go to the lowest row.
+    that has any left, smallest value first, so that a round cut short by the budget keeps the rows
+    with the smallest values. Ties go to the lowest row.
 
     Args:
       values: [N], smallest first: entropy for `ent_inv_div`, minus entropy for `ent_div`.
       predicted: int [N], the top-1 source class of each row, below 2^31 - 1.
       budget: how many to return.
-      candidates: bool [N], the rows that may be returned (None: all). Where fewer than `budget`
-        are, the tail is -1.
+      candidates: bool [N], the rows that may be returned (None: all). If there are fewer than
+        `budget`, the tail is -1.
 
     Raises: ValueError when shapes disagree or the budget is not in [0, N].
 
-    Two or three sorts, `O(N log N)`; nothing it makes is larger than [N, 2].
+    Two or three sorts, `O(N log N)`; no intermediate array is larger than [N, 2].
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 4 to 6. Twin: `diversify` in
       tests/reference.py.
@@ -51,14 +51,14 @@ def diversify(
         raise ValueError(
             f"budget must lie between 0 and the {num_rows} rows of the pool, got {budget}"
         )
-    # Rows that may not be asked are a class of their own behind all others, so they take nobody's
-    # turn and sort last.
+    # Rows that may not be asked for form a class of their own behind all others, so that they take
+    # no other class's turn and sort last.
     behind = jnp.iinfo(jnp.int32).max
     classes = predicted.astype(jnp.int32)
     if candidates is not None:
         classes = jnp.where(candidates, classes, behind)
     by_value = argsort(values, num_rows)
-    # From here on rows are known by their index in `by_value`.
+    # From here on rows are indexed by their position in `by_value`.
     by_class = argsort(classes[by_value], num_rows)
     grouped = classes[by_value[by_class]]
     index = jnp.arange(num_rows, dtype=jnp.int32)
@@ -66,8 +66,8 @@ def diversify(
     first_of_class = jax.lax.cummax(jnp.where(opens_class, index, 0))
     turn = jnp.where(grouped < behind, index - first_of_class, behind)
     turn = jnp.zeros(num_rows, jnp.int32).at[by_class].set(turn)
-    # Turns from the budget on are never reached. As floats, exact up to 2^24, the first of many are
-    # found without a sort.
+    # Turns from the budget on are never reached. As floats, which are exact up to 2^24, the first
+    # few of many are found without a sort.
     turns = jnp.minimum(turn, budget).astype(jnp.float32) if budget <= 2**24 else turn
     order = argsort(turns, budget)
     return jnp.where(turn[order] < behind, by_value[order], -1)

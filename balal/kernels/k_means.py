@@ -1,4 +1,4 @@
-"""K-means: Lloyd's algorithm, and the rows to begin it with."""
+"""K-means: Lloyd's algorithm, and k-means++ for its first centres."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from balal.kernels.distances import centred, squared_lengths, told_apart
 from balal.kernels.ordering import argmax, first_true
 from balal.types import askable
 
-# Rows that are compared with all centres together.
+# Rows that are compared with all centres at once.
 _BLOCK = 512
 
 
@@ -21,10 +21,11 @@ _BLOCK = 512
 class Clusters:
     """What `k_means` finds.
 
-    centers: [k, D].
-    assigned: int32 [N], the nearest centre of every row.
-    inertia: the sum of the candidates' squared distances to theirs.
-    rounds: how often the centres moved.
+    Attributes:
+      centers: [k, D].
+      assigned: int32 [N], the nearest centre of every row.
+      inertia: the sum of the candidates' squared distances to their centres.
+      rounds: how many times the centres moved.
     """
 
     centers: Float[Array, "*S k D"]
@@ -43,21 +44,21 @@ def k_means(
     tolerance: float | Float[Array, ""] = 1e-4,
 ) -> Clusters:
     """Lloyd's algorithm: rows go to their nearest centre, centres to the mean of their rows, until
-    they rest. `O(N k D)` time a round.
+    the centres stay put. `O(N k D)` time per round.
 
     Args:
       features: [N, D], float32, bfloat16 or float16.
-      centers: [k, D], to begin with; `features[k_means_plus_plus(key, features, k)]` is good.
-      candidates: bool [N], the rows that count (None: all); the others are assigned but move
-        nothing.
+      centers: [k, D], to start from; `features[k_means_plus_plus(key, features, k)]` is good.
+      candidates: bool [N], the rows that count (None: all); the others are assigned but do not move
+        a centre.
       rounds: how many at most.
-      tolerance: it ends when the squared moves of all centres add up to less than this share of the
-        mean variance of a feature.
+      tolerance: it ends when the squared moves of all centres add up to no more than this share of
+        the mean variance of a feature.
 
-    A centre without rows begins anew at the candidate that is farthest from its centre. Ties go to
-    the lowest centre.
+    A centre without rows restarts at the candidate that is farthest from its centre. Ties go to the
+    lowest centre.
 
-    Raises: ValueError when shapes disagree, or there is no centre or more of them than rows.
+    Raises: ValueError when shapes disagree, or k is not between 1 and N.
 
     Source: Lloyd 1982; tolerance as in scikit-learn. Twin: `k_means` in tests/reference.py.
 
@@ -108,7 +109,7 @@ def k_means(
     seen = centers.astype(jnp.float32) - row[None, :] - way[None, :]
     carry = seen, jnp.float32(jnp.inf), jnp.int32(0), jnp.zeros(num_rows, jnp.int32), lengths
     centers, moves, done, *last = jax.lax.while_loop(goes_on, move, carry)
-    # Centres that rest have their rows already.
+    # Centres that did not move have their rows already.
     assigned, distances = jax.lax.cond(moves > 0, lambda: assign(centers)[2:], lambda: tuple(last))
     inertia = jnp.sum(jnp.where(candidates, distances, 0))
     return Clusters(centers + way[None, :] + row[None, :], assigned, inertia, done)
@@ -122,14 +123,14 @@ def k_means_plus_plus(
     *,
     candidates: Bool[Array, " N"] | None = None,
 ) -> Int[Array, " k"]:
-    """Rows to begin k-means with: int32 [k], each drawn in proportion to its squared distance from
-    those before it. `O(N D)` a row.
+    """Rows to start k-means from: int32 [k], each drawn in proportion to its squared distance from
+    the nearest one before it. `O(N D)` per row.
 
     Args:
       features: [N, D], float32, bfloat16 or float16.
       k: how many, between 1 and N.
-      candidates: bool [N], the rows that count (None: all). Where fewer than k differ, rows come
-        twice.
+      candidates: bool [N], the rows that count (None: all). If fewer than k of them differ, rows
+        are repeated.
 
     Raises: ValueError when `features` is not [N, D] or k is out of range.
 
@@ -150,8 +151,8 @@ def k_means_plus_plus(
 
     def draw(number, carry):
         nearest, rows = carry
-        # A race: the clock of each row runs as fast as its distance is large, and the first to ring
-        # is drawn. Of all 32 bits, as the first of many clocks rings very early.
+        # An exponential race: each row's clock runs at a rate equal to its distance, and the first
+        # to ring is drawn. It takes all 32 bits, as the first of many clocks rings very early.
         bits = jax.random.bits(jax.random.fold_in(key, number), nearest.shape)
         waiting = -jnp.log1p(-(bits.astype(jnp.float32) + 0.5) * 2.0**-32)
         row = argmax(nearest / waiting, candidates)
@@ -162,14 +163,14 @@ def k_means_plus_plus(
         nearest = jnp.where(number == 0, distances, jnp.minimum(nearest, distances))
         return nearest, rows.at[number].set(row.astype(jnp.int32))
 
-    # Before the first draw all candidates are level.
+    # Before the first draw all candidates are equal.
     begin = candidates.astype(jnp.float32), jnp.zeros(k, jnp.int32)
     return jax.lax.fori_loop(0, k, draw, begin)[1]
 
 
 def _assign(points: Float[Array, "n D"], candidates: Bool[Array, " n"], centers):
-    """The sum and number of the candidates of every centre; of every row its nearest centre, and
-    the squared distance to it, less the squared length of the row."""
+    """For every centre the sum and the number of its candidates; for every row its nearest centre,
+    and the squared distance to it minus the squared length of the row."""
     num_rows, k = len(points), len(centers)
     lengths = squared_lengths(centers)
     blocks = -(-num_rows // _BLOCK)

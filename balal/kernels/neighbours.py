@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 from balal import sharding
 from balal.kernels.distances import centred, told_apart
 
-# Numbers in one block of the table of all pairs: it stays in the processor's cache or near it.
+# Numbers in one block of the table of all pairs, so that it about fits the processor's cache.
 _TABLE = 2**22
-# Rows that are passed over together where none of them can be among the nearest.
+# Rows that are skipped together where none of them can be among the nearest.
 _TILE = 32
 
 
@@ -21,8 +21,9 @@ _TILE = 32
 class Neighbours:
     """What `nearest` finds.
 
-    indices: int32 [N, k], the nearest first, -1 where there are no more.
-    distances: [N, k], then infinite.
+    Attributes:
+      indices: int32 [N, k], nearest first, -1 where there are no more.
+      distances: [N, k], infinite where there are no more.
     """
 
     indices: Int[Array, "*S N k"]
@@ -43,14 +44,14 @@ def nearest(
     Args:
       features: [N, D], float32, bfloat16 or float16.
       k: how many, at least 1.
-      among: int [M], the rows that may be neighbours, each once (None: all). candidates: bool [N],
-        those of them that count (None: all).
+      among: int [M], the rows that may be neighbours, each once (None: all).
+      candidates: bool [N], those of them that count (None: all).
 
     Distances are taken in float32 as `|x|^2 + |y|^2 - 2 x.y` around the mean of the rows: squares
-    are right to about 1e-6 of the squared lengths, and those that cannot be told from 0 are 0 (see
+    are right to about 1e-6 of the squared lengths, and those indistinguishable from 0 are 0 (see
     `balal.kernels.distances.product_error`).
 
-    Ties go to the lowest place in `among`.
+    Ties go to the row that comes first in `among`.
 
     Source: plain geometry, a block of rows at a time as one matrix product. Twin: `nearest` in
       tests/reference.py.
@@ -73,7 +74,7 @@ def nearest(
     if candidates is not None:
         other_lengths = jnp.where(candidates[among], other_lengths, jnp.inf)
 
-    # Whole tiles for every device, the last ones filled up with rows that are infinitely far.
+    # Whole tiles for every device, the last ones padded with rows infinitely far away.
     devices = sharding.devices()
     padding = max(len(among), 1) // -(_TILE * devices) * -(_TILE * devices) - len(among)
     others = jnp.pad(others, ((0, padding), (0, 0)))
@@ -96,12 +97,12 @@ def nearest(
 
 
 def _search(own, others, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """The k nearest of some others to each row, in blocks of rows: squared distances, and the
-    indices that the others have.
+    """The k nearest of the others to each row, in blocks of rows: squared distances, and the
+    indices of the others.
 
     Args:
-      own: rows, points and squared lengths of those that look for neighbours.
-      others: the same of those that may be neighbours, in whole tiles, and their indices.
+      own: rows, points and squared lengths of the rows that look for neighbours.
+      others: the same for those that may be neighbours, in whole tiles, and their indices.
     """
     rows, points, lengths = own
     among, other_points, other_lengths, index = others
@@ -112,8 +113,8 @@ def _search(own, others, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]
         table = lengths[part][:, None] + other_lengths[None, :]
         table = told_apart(table, products, num_features=points.shape[1])
         table = jnp.where(rows[part][:, None] == among[None, :], jnp.inf, table)
-        # The k nearest lie in the k tiles whose nearest row is nearest, of equal ones in the first:
-        # nothing else needs sorting.
+        # The k nearest lie in the k tiles whose nearest row is nearest, the first ones of equals,
+        # so nothing else needs sorting.
         tiles = table.reshape(len(part), -1, _TILE)
         _, chosen = jax.lax.top_k(-jnp.min(tiles, axis=2), min(width, tiles.shape[1]))
         chosen = jnp.sort(chosen, axis=1)[:, :, None]
@@ -136,7 +137,7 @@ def _search(own, others, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]
 
 
 def _search_everywhere(own, others, *, k: int, devices: int):
-    """`_search` where every device has some of the others: they go round."""
+    """`_search` where every device holds some of the others, which are passed around the ring."""
     ring = [(device, (device + 1) % devices) for device in range(devices)]
 
     def turn(_, carry):

@@ -1,4 +1,4 @@
-"""Order: which row is picked, and which of several that are equally good."""
+"""Order: which row is picked, and which one among equals."""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ def argmax(
     Args:
       values: [N], not NaN.
       candidates: bool [N].
-      tolerance: values that fall short of the largest by no more than this share of it are level
-        with it.
+      tolerance: values that fall short of the largest by no more than this share of it count as
+        equal to it.
 
     Source: plain arithmetic. Twin: `argmax` in tests/reference.py.
 
@@ -37,8 +37,8 @@ def argmax(
 
 
 def first_true(mask: Bool[Array, "*S n"]) -> Int[Array, "*S"]:
-    """The lowest true index of the last axis, int32, the last index where none is true; many times
-    faster than argmax on a CPU.
+    """The lowest true index along the last axis, int32, or the last index where none is true; many
+    times faster than argmax on a CPU.
 
     >>> int(first_true(jnp.array([False, True, True])))
     1
@@ -48,18 +48,18 @@ def first_true(mask: Bool[Array, "*S n"]) -> Int[Array, "*S"]:
 
 
 def argsort(values: Real[Array, " N"], k: int) -> Int[Array, " k"]:
-    """The rows of the `k` smallest values in their order, the lowest row first of equals: int32 [k]
+    """The rows of the `k` smallest values in ascending order, ties by the lowest row: int32 [k]
     from [N]. Runs inside jit.
 
     On CPUs XLA sorts a single array of integers four to six times as fast as floats or two arrays,
-    and without memory besides. So each number, as an integer of the same order, becomes the upper
-    half of a 64-bit integer whose lower half is its row; the mode in which JAX has such integers
-    is on for the sort alone. Up to a tenth of the floats is found without a sort.
+    and without extra memory. So each number, as an integer of the same order, becomes the upper
+    half of a 64-bit integer whose lower half is its row; JAX's 64-bit mode is on for the sort
+    alone. Where `k` is at most a tenth of the floats, they are found without a sort.
 
     Args:
       values: [N], floats that are not NaN, or integers that fit into int32. Zeros are equal
-        whatever their sign, and what a device takes for zero, as CPUs do the subnormal numbers, is
-        one.
+        whatever their sign, and so are numbers that the device flushes to zero, such as subnormals
+        on CPUs.
       k: at most N.
 
     Source: this library. Twin: `ordered` in tests/reference.py.

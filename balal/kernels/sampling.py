@@ -1,4 +1,4 @@
-"""Chance, drawn one number a row, so that padding or growing a pool changes nobody's number."""
+"""Random numbers, one for each row, so that padding or growing a pool changes none of them."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,8 @@ from jaxtyping import Array, Key, UInt32
 
 
 def random_bits(key: Key[Array, ""], num_rows: int) -> UInt32[Array, " num_rows"]:
-    """One uniform 32-bit number for each row; row `n` gets the same one however many there are.
+    """One uniform 32-bit number for each row; row `n` gets the same one however many rows there
+    are.
 
     >>> key = jax.random.key(0)
     >>> bool((random_bits(key, 5) == random_bits(key, 9)[:5]).all())

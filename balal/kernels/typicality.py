@@ -1,5 +1,4 @@
-"""Typicality: how central a row lies among its nearest rows, in a rare class as in a frequent
-one."""
+"""Typicality: how central a row is among its nearest rows, in rare and frequent classes alike."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from balal.kernels.distances import directions
 from balal.kernels.neighbours import Neighbours, nearest
 from balal.types import askable
 
-# How many rows `typicality_ranks` looks for neighbours among, and how many neighbours a row has.
+# How many rows `typicality_ranks` searches for neighbours, and how many neighbours a row has.
 AMONG, _NEIGHBOURS = 2**16, 3
 
 
@@ -17,13 +16,13 @@ AMONG, _NEIGHBOURS = 2**16, 3
 def typicality_ranks(
     features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None
 ) -> Float[Array, " N"]:
-    """How typical each row is of its surroundings: [N], the share of the candidates that are at
-    most as typical.
+    """How typical each row is of its surroundings: [N], the share of the candidates that are no
+    more typical.
 
-    Near 1 for rows in the middle of their nearest neighbours, near 0 for odd ones, in rare classes
-    as in frequent ones: ranks of `relative_typicality`, with three neighbours by the angle around
-    the mean of the candidates. `O(N^2 D)` time; above 65,536 rows, neighbours are looked for among
-    so many candidates, evenly spaced.
+    Near 1 for rows in the middle of their nearest neighbours, near 0 for outliers, in rare and
+    frequent classes alike: ranks of `relative_typicality`, with the three nearest neighbours by
+    angle around the mean of the candidates. `O(N^2 D)` time; in pools of more than 65,536 rows,
+    neighbours are taken from that many candidates, evenly spaced.
 
     Args:
       features: [N, D], float32, bfloat16 or float16.
@@ -41,23 +40,24 @@ def typicality_ranks(
     found = nearest(
         directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates
     )
-    # Rounded, so that rows which are equally typical but for the last digits of float32 are level.
+    # Rounded, so that rows which differ only in the last digits of float32 are equally typical.
     typical = jnp.round(relative_typicality(found), 3)
     rising = jnp.sort(jnp.where(candidates, typical, jnp.inf))
     return jnp.searchsorted(rising, typical, side="right") / jnp.maximum(jnp.sum(candidates), 1)
 
 
 def relative_typicality(found: Neighbours) -> Float[Array, " N"]:
-    """How central a row lies among its nearest rows: [N], 1 where it does as they do, more where it
-    lies closer. Runs inside jit.
+    """How central a row is among its nearest rows: [N], 1 if it is as central as they are, more if
+    it is more so. Runs inside jit.
 
-    The mean distance from its neighbours to theirs over its own mean distance to them. Typicality
-    itself is largest where rows are dense, which is in frequent classes; relative to the neighbours
-    a row of a rare class can be as typical as any. 1 for rows without neighbours, and for copies.
+    The mean distance from its neighbours to theirs divided by its own mean distance to them.
+    Typicality itself is largest where rows are dense, which is in frequent classes; relative to its
+    neighbours a row of a rare class can be as typical as any. 1 for rows without neighbours, and
+    for copies.
 
     Args:
-      found: the neighbours of every row of the pool, which `nearest` found among all rows or among
-        some.
+      found: the neighbours of every row of the pool, as `nearest` found them among all rows or
+        some of them.
 
     Source: the inverse of the local outlier factor (Breunig, Kriegel, Ng, Sander, SIGMOD 2000),
       without its reachability distance. Twin: `relative_typicality` in tests/reference.py.
@@ -73,8 +73,8 @@ def relative_typicality(found: Neighbours) -> Float[Array, " N"]:
 
 
 def typicality(found: Neighbours) -> Float[Array, " N"]:
-    """How dense the pool is around each row: [N], 1 over the mean distance to its neighbours;
-    infinite for copies, 0 without neighbours. Runs inside jit.
+    """How dense the pool is around each row: [N], the inverse of the mean distance to its
+    neighbours; infinite for copies, 0 without neighbours. Runs inside jit.
 
     Source: Hacohen, Dekel, Weinshall, *Active learning on a budget*, ICML 2022. Twin: `typicality`
       in tests/reference.py.
@@ -86,7 +86,7 @@ def typicality(found: Neighbours) -> Float[Array, " N"]:
 
 
 def _mean_distance(found: Neighbours) -> Float[Array, " N"]:
-    """From each row to its neighbours; 0 where it has none."""
+    """The mean distance from each row to its neighbours; 0 where it has none."""
     there = found.indices >= 0
     return jnp.sum(jnp.where(there, found.distances, 0), axis=1) / jnp.maximum(
         jnp.sum(there, axis=1), 1
@@ -94,8 +94,8 @@ def _mean_distance(found: Neighbours) -> Float[Array, " N"]:
 
 
 def _spread(candidates: Bool[Array, " N"], number: int) -> Int[Array, " number"]:
-    """Candidates at even distances from each other, each once, in fewer than N places; those left
-    over hold a row that is none."""
+    """Evenly spaced candidates, each once, for a number below N; if there are fewer candidates, the
+    remaining entries hold a row that is not one."""
     running = jnp.cumsum(candidates)
     ranks = jnp.ceil(jnp.linspace(0, 1, number) * (running[-1] - 1)).astype(jnp.int32) + 1
     rows = jnp.searchsorted(running, ranks).astype(jnp.int32)

@@ -7,9 +7,9 @@ With `t` the top-1 class, `d_k = l_t - l_k >= 0` and `r = sum_{k != t} exp(-d_k)
     margin            1 - (p1 - p2)  = (r + exp(-d_2)) / (1 + r)
     entropy           H              = log1p(r) + sum_{k != t} d_k exp(-d_k) / (1 + r)
 
-Nothing cancels in these forms: a row whose softmax rounds to 1.0 in float32 still has its scores to
-full relative precision as long as `exp(-d_2)` does not underflow (`d_2` up to 87). Inverted
-strategies live at exactly that end.
+Nothing cancels in these forms: a row whose softmax rounds to 1.0 in float32 still gets its scores
+to full relative precision as long as `exp(-d_2)` does not underflow (`d_2` up to 87). Those are the
+very rows that inverted strategies pick.
 """
 
 from functools import partial
@@ -21,8 +21,8 @@ from jaxtyping import Array, Float
 from balal import sharding, xla
 from balal.types import Scores
 
-# Numbers in a tile: on CPUs it stays in the cache of one core; on accelerators, which need no
-# tiles, a step of a loop costs more than a tile.
+# Numbers in a tile: on CPUs it stays in the cache of one core; accelerators need no tiles, and
+# there a step of a loop costs more than a tile of that size.
 _TILE = 2**15
 _TILE_ON_ACCELERATORS = 2**27
 
@@ -34,8 +34,8 @@ def score(logits: Float[Array, "N K"]) -> Scores:
 
     Args:
       logits: [N, K], float32, bfloat16 or float16 (computed in float32). `-inf` is allowed, so
-        `jnp.log(probs)` is a valid argument; a row of nothing else, a `+inf` or a NaN is not, and
-        gives NaN here (`balal.check.logits` names such rows).
+        `jnp.log(probs)` is a valid argument; a row of nothing but `-inf`, a `+inf` or a NaN is not,
+        and gives NaN here (`balal.check.logits` lists such rows).
 
     Returns: `Scores`, larger = more uncertain. `predicted` is the lowest of tied classes. Two rows
       whose top classes lead by more than 87 may tie at 0.
@@ -100,26 +100,26 @@ def least_confidence(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
 
 
 def _tiled(logits: Float[Array, "N K"], *, tile: int) -> Scores:
-    """The scores, a tile of about so many numbers after another."""
+    """The scores, in tiles of about `tile` numbers."""
     return xla.map_tiles(_score_rows, logits, height=max(1, tile // logits.shape[1]))
 
 
 def _score_rows(logits: Float[Array, "n K"]) -> Scores:
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     num_classes, lowest = logits.shape[1], jnp.finfo(logits.dtype).min
-    # Class numbers as floats, exact up to 2^24, and two passes (max, then the first class that has
-    # it) are many times faster on CPUs than argmax. A NaN equals nothing: the `min` then gives the
-    # last class.
+    # Class ids as floats, exact up to 2^24, and two passes (the maximum, then the first class that
+    # reaches it) are many times faster on CPUs than argmax. A NaN equals nothing: the `min` then
+    # gives the last class.
     classes = jnp.arange(num_classes, dtype=logits.dtype)[None, :]
     largest = jnp.max(logits, axis=1, keepdims=True)
     predicted = jnp.min(
         jnp.where(logits == largest, classes, num_classes - 1), axis=1, keepdims=True
     )
-    # A lead of infinity would make 0 times infinity below. The top class is left out by its number,
-    # not by its value, so that a tied second class still counts.
+    # An infinite lead would give 0 times infinity below. The top class is left out by its id, not
+    # by its value, so that a tied second class still counts.
     behind = jnp.maximum(logits - largest, lowest)
     weight = jnp.where(classes != predicted, jnp.exp(behind), 0)
-    # 0, but NaN where the largest is infinite.
+    # Adds 0, or NaN where the largest is infinite.
     rest = jnp.sum(weight, axis=1) + (largest - largest)[:, 0]
     least = rest / (1 + rest)
     return Scores(

@@ -1,5 +1,5 @@
-"""Source models: Flax networks that turn images into features and logits, and the weights that
-others have trained for them.
+"""Source models: Flax networks that turn images into features and logits, and pretrained weights
+for them.
 
     from balal.models import preprocessing, sources, weights
 
@@ -8,10 +8,10 @@ others have trained for them.
     images = np.stack([preprocessing.prepare(image, source) for image in images])
     features, logits = source.apply(params, images)
 
-`resnet` and `mobile` have the plans of the networks, `layers` what these are made of. Weights are
-read without PyTorch and without running anything that a file says (`weights`, on top of
-`checkpoint`, `unpickling` and `arrays`). The networks need the extra `balal[models]`, the reading
-of weights does not. Nothing here is imported by `import balal`.
+`resnet` and `mobile` have the plans of the networks, `layers` their building blocks. Weights are
+read without PyTorch and without running any code in a file (`weights`, on top of `checkpoint`,
+`unpickling` and `arrays`). The networks need the extra `balal[models]`, reading weights does not.
+Nothing here is imported by `import balal`.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from balal.models import weights
 
 if TYPE_CHECKING:
-    # They need the extra `balal[models]`, and are imported where they are asked for.
+    # They need the extra `balal[models]`, and are imported only on request.
     from balal.models import preprocessing, sources
 
 __all__ = ["preprocessing", "sources", "weights"]

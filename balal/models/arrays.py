@@ -1,5 +1,5 @@
-"""The tensors of a checkpoint as arrays: never a byte beyond their storage, and never more of them
-than the file justifies."""
+"""The tensors of a checkpoint as arrays, which never reach beyond their storage and never take more
+memory than the size of the file justifies."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,13 +12,14 @@ from balal.models.tensors import Storage, Tensor, quoted
 def as_arrays(
     table: dict[str, Tensor], read_storage: Callable[[Storage], bytes], num_bytes: int
 ) -> dict[str, np.ndarray]:
-    """The tensors of a table as arrays that cannot be written to: views of their storages where
-    they lie contiguously there, else copies.
+    """The tensors of a table as read-only arrays: views of their storages if they are contiguous
+    there, otherwise copies.
 
     Args:
-      read_storage: gives the bytes of a storage; asked once for each that is needed.
+      table: the tensors by name.
+      read_storage: gives the bytes of a storage; called once for each that is needed.
       num_bytes: of the file, which neither one tensor nor all copies together may exceed. Strides
-        of 0 repeat numbers at no cost to the file, and a hostile one would fill the memory with
+        of 0 repeat numbers at no cost to the file, so a hostile one could fill the memory with
         them.
 
     Raises: ValueError naming the tensor.
@@ -36,7 +37,7 @@ def as_arrays(
         if 0 in shape:
             arrays[name] = np.empty(shape, dtype)
             continue
-        # A dimension of one entry is never stepped along, and PyTorch may write any stride for it.
+        # The stride of a dimension with one entry is never used, and PyTorch may write any number.
         strides = tuple(
             stride if length > 1 else 0
             for length, stride in zip(shape, tensor.strides, strict=True)
@@ -70,19 +71,19 @@ def as_arrays(
 
 
 def from_bytes(content: bytes, dtype: np.dtype) -> np.ndarray:
-    """Bytes as a flat array that cannot be written to; ValueError where they are no whole number of
-    numbers, or no truth values."""
+    """Bytes as a flat read-only array; ValueError if they are not a whole number of numbers, or
+    booleans other than 0 and 1."""
     if len(content) % dtype.itemsize:
         raise ValueError(
-            f"it has a storage of {len(content)} bytes, which is no whole number of {dtype}"
+            f"it has a storage of {len(content)} bytes, which is not a whole number of {dtype}"
         )
     if dtype.kind == "b" and content.translate(None, b"\0\1"):
-        raise ValueError("it holds truth values other than 0 and 1")
+        raise ValueError("it holds booleans other than 0 and 1")
     return np.frombuffer(content, dtype)
 
 
 def check_addressable(name: str, shape: Sequence[int]) -> None:
-    """ValueError for a shape that NumPy has no addresses for, which it refuses for empty arrays as
-    well."""
+    """ValueError for a shape beyond NumPy's address range, which it refuses even for empty
+    arrays."""
     if math.prod(length for length in shape if length) >= 2**58:
         raise ValueError(f"tensor {quoted(name)} of shape {list(shape)} is larger than any memory")

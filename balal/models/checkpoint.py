@@ -2,8 +2,8 @@
 stream.
 
 Every function takes a file of `num_bytes` bytes, open and seekable, and reads no more than it
-holds: what a header declares is compared with `num_bytes` before anything is read or made. Reasons
-are raised as ValueError without the path; `balal.models.weights.read` puts it before them.
+holds: what a header declares is compared with `num_bytes` before anything is read or allocated.
+Errors are ValueErrors without the path, which `balal.models.weights.read` adds.
 
 Sources: the format section of the safetensors documentation; `torch/serialization.py` of PyTorch
 2.13 (`_save`, `_legacy_save`).
@@ -41,20 +41,21 @@ _SAFETENSORS = {
     "BOOL": "bool",
     "C64": "complex64",
 }
-# The safetensors library's own limit of a header.
+# The safetensors library's own limit for a header.
 _LONGEST_HEADER = 100_000_000
-# A tensor takes some 120 bytes of pickle. This bounds the time (seconds) and the memory (some
+# A tensor takes about 120 bytes of pickle. This bounds the time (seconds) and the memory (a few
 # hundred MB) that a hostile one can take.
 _LONGEST_PICKLE = 4 * 2**20
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def safetensors(file: io.BufferedReader, num_bytes: int) -> dict[str, np.ndarray]:
-    """Every tensor of a safetensors file: eight bytes of length, a JSON object, and the numbers,
-    which it must describe without gap.
+    """Every tensor of a safetensors file: eight bytes with the length of the header, the header, a
+    JSON object, and the numbers, which it must describe without gaps.
 
     Args:
       file: whose ninth byte is the "{" of that object.
+      num_bytes: of the file.
 
     Raises: ValueError.
     """
@@ -63,23 +64,23 @@ def safetensors(file: io.BufferedReader, num_bytes: int) -> dict[str, np.ndarray
     start = 8 + length
     if length > _LONGEST_HEADER or start > num_bytes:
         raise ValueError(
-            f"its header is said to be {length} bytes long, in a file of {num_bytes}; at most "
+            f"its header claims to be {length} bytes long, in a file of {num_bytes}; at most "
             f"{_LONGEST_HEADER} are read"
         )
     try:
         header = json.loads(file.read(length).decode(), object_pairs_hook=_without_duplicates)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"its header is no JSON: {str(error)[-100:]}") from None
+        raise ValueError(f"its header is not JSON: {str(error)[-100:]}") from None
     except RecursionError:
-        raise ValueError("its header is nested too deep to be one of tensors") from None
+        raise ValueError("its header is nested too deeply to describe tensors") from None
     header.pop("__metadata__", None)
     spans = {name: _span(name, entry) for name, entry in header.items()}
     end = 0
     for name, (dtype, shape, first, last) in sorted(spans.items(), key=lambda item: item[1][2:]):
         if first != end:
             raise ValueError(
-                f"tensor {quoted(name)} begins at byte {first} of the numbers, where the ones "
-                f"before it end at {end}"
+                f"tensor {quoted(name)} begins at byte {first} of the numbers, but the ones before "
+                f"it end at {end}"
             )
         if last - first != dtype.itemsize * math.prod(shape):
             raise ValueError(
@@ -89,8 +90,8 @@ def safetensors(file: io.BufferedReader, num_bytes: int) -> dict[str, np.ndarray
         end = last
     if start + end != num_bytes:
         raise ValueError(
-            f"its tensors take {end} bytes and the file has {num_bytes - start} for them: it is "
-            f"cut off or has something added"
+            f"its tensors take {end} bytes but the file has {num_bytes - start} for them: it is "
+            f"truncated or has extra data"
         )
     tensors = {}
     for name, (dtype, shape, first, last) in spans.items():
@@ -105,7 +106,7 @@ def zipped(
     """The tensors that `choose` picks from what `torch.save` wrote into a zip: NAME/data.pkl and
     NAME/data/KEY for every storage.
 
-    Nothing is unpacked to disk, so the names in it are keys and no paths.
+    Nothing is unpacked to disk, so the names in it are keys, not paths.
 
     Raises: ValueError.
     """
@@ -130,7 +131,7 @@ def legacy(
 ) -> dict[str, np.ndarray]:
     """The tensors that `choose` picks from what `torch.save` wrote before version 1.6: pickles of a
     magic number, a protocol, the machine, the object and the order of its storages; then each
-    storage, its count before it.
+    storage, preceded by its count.
 
     Raises: ValueError.
     """
@@ -151,13 +152,14 @@ def legacy(
         count = int.from_bytes(file.read(8), "little")
         if count != storage.count:
             raise ValueError(
-                f"storage {quoted(key)} has {count} numbers where {storage.count} are described"
+                f"storage {quoted(key)} has {count} numbers, but {storage.count} are described"
             )
         positions[key] = position + 8
         position += 8 + count * storage.dtype.itemsize
         if position > num_bytes:
             raise ValueError(
-                f"it is cut off: its storages need {position} bytes or more and it has {num_bytes}"
+                f"it is truncated: its storages need at least {position} bytes and it has "
+                f"{num_bytes}"
             )
 
     def read_storage(storage: Storage) -> bytes:
@@ -180,8 +182,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _span(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
-    """The dtype, the shape, and the first byte and the one after the last, of an entry in a
-    safetensors header."""
+    """The dtype, the shape, the first byte and the one after the last, of an entry in a safetensors
+    header."""
     match entry:
         case {
             "dtype": str(kind),
@@ -201,7 +203,7 @@ def _span(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
     for value in (*shape, first, last):
         if type(value) is not int or not 0 <= value < 2**62:
             raise ValueError(
-                f"tensor {quoted(name)} has {quoted(value)} for a size or an offset, which must be "
+                f"tensor {quoted(name)} has {quoted(value)} as a size or an offset, which must be "
                 f"integers in [0, 2**62)"
             )
     if first > last:
@@ -211,8 +213,8 @@ def _span(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
 
 
 def _read_pickles(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[str]]:
-    """The object of a legacy file, its storages by key, and the order in which their numbers
-    follow."""
+    """The object of a legacy file, its storages by key, and the order in which their numbers are
+    stored."""
     magic, _ = unpickling.load(pickles)
     if type(magic) is not int or magic != _MAGIC:
         raise ValueError("it is a pickle, but not one that torch.save wrote")
@@ -220,7 +222,7 @@ def _read_pickles(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[st
     if type(protocol) is not int or protocol != _PROTOCOL:
         raise ValueError(
             f"it has protocol {quoted(protocol)} of PyTorch's legacy layout; only {_PROTOCOL} is "
-            f"read"
+            f"supported"
         )
     machine, _ = unpickling.load(pickles)
     if type(machine) is not dict or machine.get("little_endian") is not True:
@@ -234,7 +236,7 @@ def _read_pickles(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[st
         or not all(type(key) is str and key in storages for key in order)
         or len(set(order)) != len(order)
     ):
-        raise ValueError("its list of storages does not fit the tensors that it describes")
+        raise ValueError("its list of storages does not match the tensors that it describes")
     return root, storages, order
 
 
@@ -244,8 +246,8 @@ def _arrays(
     members = {member.filename: member for member in archive.infolist()}
     if len(members) != len(archive.infolist()):
         raise ValueError("its zip has two members of the same name")
-    # torch.save stores members as they are, so all of them together are no longer than the file: a
-    # zip bomb is, or overlaps itself.
+    # torch.save stores members uncompressed, so together they are no longer than the file: a zip
+    # bomb is longer, or overlaps itself.
     packed = next(
         (
             member
@@ -263,12 +265,12 @@ def _arrays(
         m.file_size != m.compress_size for m in members.values()
     ):
         raise ValueError(
-            f"its members are said to be longer than the file, which has {num_bytes} bytes"
+            f"its members claim to be longer than the file, which has {num_bytes} bytes"
         )
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise ValueError(
-            f"it is a zip, but no checkpoint: it has {len(pickles)} members data.pkl, not 1"
+            f"it is a zip, but not a checkpoint: it has {len(pickles)} members data.pkl, not 1"
         )
     prefix = pickles[0].removesuffix("data.pkl")
     if f"{prefix}constants.pkl" in members:
@@ -293,7 +295,7 @@ def _arrays(
             raise ValueError(f"it lacks storage {quoted(storage.key)}")
         if member.file_size != storage.count * storage.dtype.itemsize:
             raise ValueError(
-                f"storage {quoted(storage.key)} has {member.file_size} bytes where {storage.count} "
+                f"storage {quoted(storage.key)} has {member.file_size} bytes, but {storage.count} "
                 f"{storage.dtype} are described"
             )
         return archive.read(member)

@@ -1,5 +1,5 @@
-"""What the networks are made of: convolutions with either padding, each with its batch norm and
-activation."""
+"""The building blocks of the networks: convolutions with either padding, each with its batch norm
+and activation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ Padding = Literal["symmetric", "same"]
 
 
 def pads(length: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """Zeros before and after an axis of `length` numbers.
+    """How many zeros go before and after an axis of `length` numbers.
 
     `symmetric`, PyTorch's: half of the kernel on both sides. `same`, TensorFlow's: as many as give
-    `ceil(length / stride)` outputs, the odd one after; with stride 2 and an even length the two see
-    different pixels.
+    `ceil(length / stride)` outputs, the odd one after; with stride 2 and an even length, the two
+    paddings see different pixels.
 
     >>> pads(224, 3, 2, "symmetric"), pads(224, 3, 2, "same")
     ((1, 1), (0, 1))
@@ -40,13 +40,13 @@ def convolve(
     stride: int = 1,
     padding: Padding = "symmetric",
 ) -> Float[Array, "B _ _ o"]:
-    """Convolution of images with a kernel of `i` = c input channels a group, or depthwise where `i`
-    = 1 and o = c.
+    """Convolution of images with a kernel of `i` = c input channels, or depthwise if `i` = 1 and o
+    = c.
 
-    A kernel of one pixel is a matrix product. CPUs have two other forms: a convolution of few
-    terms, depthwise or of the three colours, is a sum of shifted images, each times one number for
-    an output channel, many times as fast as XLA's grouped convolution there; one with few outputs
-    is a product of the windows side by side. Products are taken in full float32 (no TF32).
+    A kernel of one pixel is a matrix product. On CPUs there are two other forms: a convolution with
+    few terms, depthwise or of three colours, is a sum of shifted images, each times one number per
+    output channel, many times as fast as XLA's grouped convolution there; one with few output
+    pixels is a product of its windows side by side. Products are taken in full float32 (no TF32).
 
     >>> images, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2))
     >>> convolve(images, kernel, stride=2, padding="same")[0, :, :, 0].tolist()
@@ -74,7 +74,7 @@ def convolve(
         )
 
     def shifted(images):
-        """By row and column of the kernel: the pixels that it meets."""
+        """For each row and column of the kernel, the pixels that it is multiplied with."""
         images = jnp.pad(images, [(0, 0), *around, (0, 0)])
         rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
         return [
@@ -111,8 +111,13 @@ def convolve(
 
 @dataclass(frozen=True)
 class Style:
-    """What a network's layers have in common. epsilon: of the batch norms. dtype: that they compute
-    in; parameters are float32."""
+    """What a network's layers have in common.
+
+    Attributes:
+      padding: of the convolutions.
+      epsilon: of the batch norms.
+      dtype: that the layers compute in; parameters are float32.
+    """
 
     padding: Padding
     epsilon: float
@@ -120,8 +125,8 @@ class Style:
 
 
 class Unit(nnx.Module):
-    """A convolution without bias, its batch norm, and what follows. The kernel is 0 until
-    parameters are put in its place."""
+    """A convolution without bias, its batch norm and its activation. The kernel is 0 until
+    parameters replace it."""
 
     def __init__(
         self,
@@ -148,8 +153,8 @@ class Unit(nnx.Module):
         return images if self.activation is None else self.activation(images)
 
     def _scaled(self, images):
-        """The norm in evaluation, with one multiplication and one addition for each number, where
-        Flax takes two of both."""
+        """The norm in evaluation mode, with one multiplication and one addition per number, where
+        Flax takes two of each."""
         norm: Any = self.norm
         scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + self.style.epsilon)
         bias = norm.bias[...] - norm.mean[...] * scale

@@ -1,5 +1,5 @@
-"""Mobile networks of inverted residuals: MobileNetV2 and EfficientNet-Lite differ in their plans
-only."""
+"""Mobile networks of inverted residuals: MobileNetV2 and EfficientNet-Lite differ only in their
+plans."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -13,7 +13,7 @@ from balal.models.layers import Style, Unit
 with host.Extra("models"):
     from flax import nnx
 
-# Of each stage: kernel, stride of its first block, expansion, channels, blocks.
+# For each stage: kernel, stride of its first block, expansion, channels, blocks.
 MOBILENET_V2 = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -36,8 +36,16 @@ EFFICIENTNET_LITE0 = (
 
 @dataclass(frozen=True)
 class Block:
-    """One inverted residual: its stage and index there, kernel size, stride, expansion of the input
-    channels, and output channels."""
+    """One inverted residual.
+
+    Attributes:
+      stage: the index of its stage.
+      index: its index within the stage.
+      kernel: size of the depthwise kernel.
+      stride: of the depthwise convolution.
+      expansion: of the input channels.
+      outputs: output channels.
+    """
 
     stage: int
     index: int
@@ -51,12 +59,15 @@ class Block:
 class Mobile:
     """The plan of a mobile network.
 
-    stages: kernel, stride, expansion, channels and blocks of each. width, depth: the compound
-    scaling of EfficientNet-Lite, which leaves the stem, the head and the number of blocks of the
-    first and last stage as they are.
+    Attributes:
+      stages: kernel, stride, expansion, channels and blocks of each.
+      width: multiplies the channels of all stages, but not of the stem and the head.
+      depth: multiplies the blocks of all stages but the first and the last.
+
+    Width and depth are the compound scaling of EfficientNet-Lite.
 
     Source: Sandler et al., CVPR 2018; Tan, Le, ICML 2019, without squeeze-and-excitation and with
-    ReLU6 (EfficientNet-Lite, 2020).
+      ReLU6 (EfficientNet-Lite, 2020).
 
     >>> len(Mobile(MOBILENET_V2).blocks()), len(Mobile(EFFICIENTNET_LITE0, depth=1.2).blocks())
     (17, 21)
@@ -82,8 +93,8 @@ class Mobile:
         return _Mobile(self, num_classes, style)
 
     def names(self, layout: str) -> dict[tuple, tuple[str, str]]:
-        """Where a state dict of a layout (a key of `LAYOUTS`) keeps each unit: (convolution, batch
-        norm) by path."""
+        """The names of each unit in a state dict of a layout (a key of `LAYOUTS`): (convolution,
+        batch norm) by path."""
         blocks, inner = self.blocks(), _INNER[layout]
         found: dict[tuple, tuple[str, str]] = dict(
             zip([("stem",), ("head",)], _ends(layout, len(blocks)), strict=True)
@@ -107,9 +118,9 @@ class Mobile:
         return LAYOUTS[layout]
 
 
-# The layouts of state dicts, by what they call the classifier.
+# The layouts of state dicts, each with its name for the classifier.
 LAYOUTS = {"torchvision": "classifier.1", "timm": "classifier", "efficientnet_pytorch": "_fc"}
-# Names within a block, for one that does not expand and one that does.
+# Names within a block, first for one that does not expand, then for one that does.
 _INNER = {
     "torchvision": ((("0.0", "0.1"), ("1", "2")), (("0.0", "0.1"), ("1.0", "1.1"), ("2", "3"))),
     "timm": (
@@ -124,7 +135,7 @@ _INNER = {
 
 
 def _ends(layout: str, blocks: int) -> tuple[tuple[str, str], tuple[str, str]]:
-    """The names of the stem's and of the head's unit."""
+    """The names of the stem's and the head's unit."""
     last = f"features.{blocks + 1}"
     return {
         "torchvision": (("features.0.0", "features.0.1"), (f"{last}.0", f"{last}.1")),

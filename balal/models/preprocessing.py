@@ -1,4 +1,5 @@
-"""From a picture of any size to what a source model sees, in floating-point numbers throughout."""
+"""From an image of any size to the input of a source model, in floating-point numbers
+throughout."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -6,8 +7,8 @@ from jaxtyping import Float, UInt8
 from balal import host
 from balal.models.sources import Source
 
-# Sides of what is cut out, along the resized picture: an odd number, so that the middle of the
-# middle is that of the whole.
+# Of a very long image, only so many image sizes around its middle are resized: an odd number, so
+# that this part has the same middle as the whole.
 _LONGEST = 9
 
 
@@ -15,10 +16,10 @@ def prepare(image: UInt8[np.ndarray, "h w 3"], source: Source) -> Float[np.ndarr
     """The middle of an image at the size of a source model: float32 grey levels [s, s, 3] with
     `s = source.image_size`, for `Source.apply`.
 
-    The shorter side is resized to `image_size / crop` pixels, half-pixel centres, averaging where
-    the image shrinks, and not at all where it has that size; then the middle is cut out. Grey
-    levels are not rounded back to whole numbers: features of rounded ones are others (mean cosine
-    0.99 on CIFAR images enlarged to 224 pixels).
+    The shorter side is resized to `image_size / crop` pixels, with half-pixel centres and averaging
+    where the image shrinks, unless it has that size already; then the middle is cut out. Grey
+    levels are not rounded back to whole numbers: rounding changes the features (mean cosine 0.99 on
+    CIFAR images enlarged to 224 pixels).
 
     Args:
       image: uint8 [h, w, 3].
@@ -37,15 +38,15 @@ def prepare(image: UInt8[np.ndarray, "h w 3"], source: Source) -> Float[np.ndarr
     if scale != 1:
         extent = np.array([width, height])
         shape = np.maximum(np.round(extent * scale).astype(int), shorter)
-        # All of a photograph, and the middle of what is far longer than wide: the whole of 1 x 6000
-        # pixels would take 14 GB.
+        # All of a photograph, but only the middle of an image far longer than wide: resizing all of
+        # 1 x 6000 pixels would take 14 GB.
         kept = np.minimum(shape, _LONGEST * source.image_size)
         first = (shape - kept) // 2
         box = (np.stack([first, first + kept]) * extent / shape).ravel().tolist()
         method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[
             source.interpolation
         ]
-        # A channel at a time: that is how Pillow keeps floating-point numbers.
+        # A channel at a time, as Pillow's floating-point images have only one.
         channels = [
             Image.fromarray(image[:, :, channel].astype(np.float32)).resize(
                 kept.tolist(), method, box

@@ -15,8 +15,11 @@ with host.Extra("models"):
 
 @dataclass(frozen=True)
 class ResNet:
-    """The plan of a residual network. depths: blocks of each stage. bottleneck: whether a block
-    narrows to a quarter in between.
+    """The plan of a residual network.
+
+    Attributes:
+      depths: blocks of each stage.
+      bottleneck: whether a block narrows to a quarter of its channels in between.
 
     Source: He, Zhang, Ren, Sun, CVPR 2016; strides as in torchvision.
     """
@@ -28,8 +31,8 @@ class ResNet:
         return _ResNet(self, num_classes, style)
 
     def names(self, layout: str) -> dict[tuple, tuple[str, str]]:
-        """Where a state dict keeps each unit: (convolution, batch norm) by path. torchvision's and
-        timm's names are the same."""
+        """The names of each unit in a state dict: (convolution, batch norm) by path. torchvision
+        and timm use the same names."""
         found: dict[tuple, tuple[str, str]] = {("stem",): ("conv1", "bn1")}
         for stage, depth in enumerate(self.depths):
             for block in range(depth):

@@ -37,12 +37,13 @@ class Source:
 
     Attributes:
       network: its plan.
-      image_size: pixels of a side that it sees.
-      crop: `image_size` over the shorter side that an image is resized to before its middle is cut
-        out.
+      image_size: side of its input, in pixels.
+      crop: `image_size` divided by the shorter side that an image is resized to before its middle
+        is cut out.
       interpolation: of that resizing, which stays in floating-point numbers.
-      mean, std: of the channels, in grey levels; images are normalised by them first.
-      padding: of the convolutions, as the weights were trained with.
+      mean: of each channel, in grey levels, subtracted first.
+      std: of each channel, in grey levels, divided by next.
+      padding: of the convolutions, as in the training of the weights.
       epsilon: of the batch norms.
       num_classes: `K`.
     """
@@ -69,10 +70,10 @@ class Source:
 
         Args:
           params: from `load` or `initial`, folded or not.
-          images: [B, h, w, 3], grey levels from 0 to 255 of any type, resized already
+          images: [B, h, w, 3], grey levels from 0 to 255 of any dtype, already resized
             (`preprocessing.prepare`).
-          dtype: to compute in; bfloat16 is for accelerators. Means and the classifier stay in
-            float32.
+          dtype: to compute in; bfloat16 is for accelerators. The mean over the feature map and the
+            classifier stay in float32.
 
         >>> source = Source(ResNet((1,)), num_classes=10)
         >>> params = initial(source, key=jax.random.key(0))
@@ -83,8 +84,8 @@ class Source:
         return _apply(self, params, jnp.asarray(images), dtype)
 
     def normalised(self, images: Real[Array, "B h w 3"]) -> Float[Array, "B h w 3"]:
-        """Grey levels as the network takes them: float32, the means subtracted and divided by the
-        standard deviations."""
+        """Grey levels normalised for the network: float32, less the means, divided by the standard
+        deviations."""
         mean, std = (
             jnp.asarray(values, jnp.float32)[None, None, None, :]
             for values in (self.mean, self.std)
@@ -92,8 +93,8 @@ class Source:
         return (images.astype(jnp.float32) - mean) / std
 
     def module(self, *, dtype: Any = jnp.float32) -> nnx.Module:
-        """The network as a Flax NNX module of normalised images, for training; its kernels are 0
-        until parameters replace them."""
+        """The network as a Flax NNX module that takes normalised images, for training; its kernels
+        are 0 until parameters replace them."""
         return self.network.module(self.num_classes, Style(self.padding, self.epsilon, dtype))
 
 
@@ -127,10 +128,10 @@ for the ResNets and `mobilenet_v2`, TensorFlow's for the others. For other weigh
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A source model with the file of its weights: all that images need to be seen.
+    """A source model with the file of its weights: all that extracting features needs.
 
     Attributes:
-      name: what it is called where its features are kept.
+      name: recorded with the features that it extracts.
       source: the network.
       weights: the file of its weights.
     """
@@ -143,26 +144,26 @@ class Pretrained:
 def pretrained(
     name: str, *, weights: Path | str | None = None, crop: float | None = None
 ) -> Pretrained:
-    """A source model of `SOURCES` with its weights: those of a file, or of an installed package.
+    """A source model of `SOURCES` with its weights, from a file or an installed package.
 
     Args:
       name: a key of `SOURCES`.
-      weights: the file; None: that of the package that an extra of balal installs.
-      crop: in place of the model's own, above 0 and at most 1, which is right for images that are
-        all object.
+      weights: the file; None: the one in the package that an extra of balal installs.
+      crop: replaces the model's own, above 0 and at most 1; 1 is right for images that the object
+        fills.
 
-    Raises: ValueError for a name that is none, or has no package of weights; FileNotFoundError,
-    with the command that installs it, for one that is not there.
+    Raises: ValueError for an unknown name, or one without a package of weights; FileNotFoundError,
+      with the command that installs it, if that package is missing.
     """
     if name not in SOURCES:
         raise ValueError(f"there is no source model {name!r}; there are {', '.join(SOURCES)}")
     if crop is not None and not 0 < crop <= 1:
-        raise ValueError(f"crop is a share of the image, above 0 and at most 1, got {crop:g}")
+        raise ValueError(f"crop must be a share of the image, above 0 and at most 1, got {crop:g}")
     source = SOURCES[name] if crop is None else replace(SOURCES[name], crop=crop)
     if weights is None and name not in weight_files.INSTALLABLE:
         raise ValueError(
-            f"no installable package has weights of {name}: give a file of them, weights=PATH, or "
-            f"choose among {', '.join(weight_files.INSTALLABLE)}"
+            f"no installable package has weights for {name}: pass a file of weights, "
+            f"weights=PATH, or choose among {', '.join(weight_files.INSTALLABLE)}"
         )
     found = weight_files.installed(name) if weights is None else Path(weights)
     return Pretrained(name, source, found)
@@ -177,8 +178,8 @@ def load(source: Source, path: Path | str) -> Params:
       path: a `.safetensors`, `.pth` or `.pt` file; read without PyTorch, and nothing in it is
         executed (`balal.models.weights`).
 
-    Raises: ValueError for a file that is none, or one that says how many tensors are missing,
-      superfluous or of another shape and names the first of each; FileNotFoundError.
+    Raises: ValueError for a file that is not one of weights, or does not fit: then it lists the
+      tensors that are missing, unexpected or of another shape; FileNotFoundError.
     """
     tensors = weight_files.read(path)
     layout = next(
@@ -199,17 +200,17 @@ def load(source: Source, path: Path | str) -> Params:
 
 
 def initial(source: Source, *, key: Key[Array, ""]) -> Params:
-    """Random parameters of a source model, in the form that `load` gives them: for tests,
-    benchmarks and training from nothing.
+    """Random parameters of a source model, in the form that `load` returns: for tests, benchmarks
+    and training from scratch.
 
-    Kernels are normal with variance 2 over the number of inputs of an output (He et al., ICCV
+    Kernels are normal with variance 2 divided by the number of inputs of an output (He et al., ICCV
     2015), biases 0, norms the identity.
     """
     return _initial(source, key)
 
 
 def shapes(source: Source) -> Params:
-    """The shape and dtype of every parameter, without making any.
+    """The shape and dtype of every parameter, without allocating any.
 
     >>> shapes(SOURCES["resnet18"])["classifier"]["kernel"].shape
     (512, 1000)
@@ -218,10 +219,11 @@ def shapes(source: Source) -> Params:
 
 
 def fold(source: Source, params: Params) -> Params:
-    """Parameters of the same function with the batch norms folded into the kernels: each norm that
-    is left only adds a bias.
+    """Parameters of the same function with the batch norms folded into the kernels: each remaining
+    norm only adds a bias.
 
-    For other programs: compiled ones scale while they add the bias, and gain nothing.
+    Meant for use outside this library: compiled by XLA, it is no faster, as scaling is fused with
+    adding the bias.
     """
 
     def folded(tree):
@@ -250,7 +252,7 @@ def _initial(source: Source, key) -> Params:
     sizes = [
         leaf.size for path, leaf in jax.tree.leaves_with_path(tree) if _keys(path)[-1] == "kernel"
     ]
-    # Drawn at once: a draw for each shape takes minutes to compile.
+    # Drawn in one go: a draw for each shape takes minutes to compile.
     normal = iter(jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1]))
 
     def parameter(path, leaf):
@@ -263,8 +265,8 @@ def _initial(source: Source, key) -> Params:
 
 
 def _state_dict_entries(source: Source, layout: str) -> dict[tuple, tuple[str, tuple[int, ...]]]:
-    """Of every parameter, by its path: its name in a state dict and the axes there that its own
-    axes are."""
+    """For every parameter, by its path: its name in a state dict, and which axis there each of its
+    own axes is."""
     found = {}
     for path, (convolution, norm) in source.network.names(layout).items():
         found[(*path, "kernel")] = f"{convolution}.weight", (2, 3, 1, 0)
@@ -300,7 +302,7 @@ def _apply(source: Source, params, images, dtype):
         features = jax.lax.map(lambda image: whole(image[None])[0][0], images)
         return features, model.classifier(features)
 
-    # What lies between two layers of a mobile network fits a CPU's cache for one image, and its
-    # kernels but for the classifier's are small enough to be read anew.
+    # For one image, the activations between two layers of a mobile network fit a CPU's cache, and
+    # its kernels, except the classifier's, are small enough to be read again for each image.
     on_cpu = one_by_one if isinstance(source.network, Mobile) else whole
     return jax.lax.platform_dependent(images, cpu=on_cpu, default=whole)

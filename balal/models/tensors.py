@@ -1,5 +1,5 @@
-"""What a checkpoint's pickle may describe: tensors, the storages they lie in, and the few names and
-calls that lead to them.
+"""What a checkpoint's pickle may describe: tensors, the storages that hold them, and the few names
+and calls needed to describe them.
 
 The names are those that `torch.save` writes for a state dict, as of PyTorch 2.13.
 """
@@ -45,7 +45,7 @@ _STORAGES = {
     "torch.BoolStorage": "bool",
     "torch.ComplexFloatStorage": "complex64",
     "torch.ComplexDoubleStorage": "complex128",
-    # Bytes, whose dtype the tensor tells (`_rebuild_tensor_v3`).
+    # Bytes, whose dtype is given by the tensor (`_rebuild_tensor_v3`).
     "torch.storage.UntypedStorage": "uint8",
 }
 _CALLED = (
@@ -61,7 +61,13 @@ _CALLED = (
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of `count` numbers that the file keeps outside the pickle, under `key`."""
+    """A run of numbers that the file keeps outside the pickle.
+
+    Attributes:
+      key: its name in the file.
+      dtype: of the numbers.
+      count: how many there are.
+    """
 
     key: str
     dtype: np.dtype
@@ -70,10 +76,17 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Numbers of a storage from `offset` on, by `shape` and `strides` (all in numbers of `dtype`).
+    """A view of the numbers in a storage.
 
-    `offset`, `shape` and `strides` are integers that are not negative; whether they lie within the
-    storage is not looked at here.
+    Attributes:
+      storage: that holds the numbers.
+      dtype: of the numbers.
+      offset: the first number, counted in `dtype`, as are the strides.
+      shape: of the tensor.
+      strides: one for each axis.
+
+    `offset`, `shape` and `strides` are not negative; whether they lie within the storage is not
+    checked here.
     """
 
     storage: Storage
@@ -85,25 +98,30 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Global:
-    """A permitted name, such as `torch.FloatStorage`, standing for itself."""
+    """A permitted name, such as `torch.FloatStorage`, which stands for itself.
+
+    Attributes:
+      name: module and attribute with a dot between.
+    """
 
     name: str
 
 
 def permitted_global(name: str) -> Global:
-    """A permitted name, module and attribute with a dot between; ValueError for any other."""
+    """The `Global` of a permitted name, module and attribute with a dot between; ValueError for any
+    other name."""
     if name in _CALLED or name in _STORAGES or name.removeprefix("torch.") in DTYPES:
         return Global(name)
     raise ValueError(
         f"it asks for {quoted(name)}, and nothing but tensors in plain containers is read, since a "
-        f"pickle can run any program: "
-        "save the state dict alone, torch.save(model.state_dict(), path)"
+        f"pickle can run any program: save only the state dict, "
+        f"torch.save(model.state_dict(), path)"
     )
 
 
 def storage_of(persistent_id: Any) -> Storage:
-    """The storage of a persistent id: ("storage", type, key, device, count), and in the legacy
-    layout a view, which must be None."""
+    """The storage for a persistent id: ("storage", type, key, device, count), followed in the
+    legacy layout by a view, which must be None."""
     match persistent_id:
         case ("storage", Global(kind), str(key), _, count) | (
             "storage",
@@ -116,14 +134,14 @@ def storage_of(persistent_id: Any) -> Storage:
             return Storage(key, DTYPES[_STORAGES[kind]], _sizes((count,))[0])
         case ("storage", _, _, _, _, _):
             raise ValueError(
-                "it has views of storages, as PyTorch wrote them before version 0.4; load it "
-                "there and save it again"
+                "it has views of storages, as PyTorch wrote them before version 0.4; load it with "
+                "such a version and save it again"
             )
-    raise ValueError("its pickle refers to something outside it that is no storage of numbers")
+    raise ValueError("its pickle refers to something outside it that is not a storage of numbers")
 
 
 def call_global(name: str, arguments: tuple[Any, ...]) -> Any:
-    """What calling a permitted name gives, from those of its arguments that matter for reading;
+    """The result of calling a permitted name, from the arguments that matter for reading;
     ValueError for any other arguments."""
     match (name, *arguments):
         case ("collections.OrderedDict",):
@@ -174,14 +192,14 @@ def set_items(target: dict, items: list[Any]) -> dict:
     """`target` with `items`: key, value, key, value, ...; ValueError unless keys are strings or
     integers of 64 bits.
 
-    These hash in a time that is known, where pairs of pairs of pairs take for ever.
+    These hash in bounded time, whereas nested pairs can take forever.
     """
     if len(items) % 2:
         raise ValueError("its pickle is damaged: a dictionary has a key without a value")
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not (type(key) is str or (type(key) is int and key.bit_length() <= 64)):
             raise ValueError(
-                f"it has a dictionary with {quoted(key)} for a key; only names and integers of 64 "
+                f"it has a dictionary with {quoted(key)} as a key; only names and integers of 64 "
                 f"bits are read"
             )
         target[key] = value
@@ -199,7 +217,7 @@ def _tensor(
 ) -> Tensor:
     if any(more):
         raise ValueError(
-            "it holds a tensor that is stored negated or conjugated; save "
+            "it holds a tensor that is stored as negated or conjugated; save "
             "tensor.resolve_neg().resolve_conj() instead"
         )
     if (
@@ -219,7 +237,7 @@ def _sizes(values: tuple[Any, ...]) -> tuple[int, ...]:
     for value in values:
         if type(value) is not int or not 0 <= value < 2**62:
             raise ValueError(
-                f"it gives {quoted(value)} for a size, an offset or a stride, which must be "
+                f"it gives {quoted(value)} as a size, an offset or a stride, which must be "
                 f"integers in [0, 2**62)"
             )
     return values

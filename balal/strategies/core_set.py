@@ -1,4 +1,4 @@
-"""Core-set: greedy k-center over the features, the labelled rows as first centres."""
+"""Core-set: greedy k-center over the features, with the labelled rows as first centres."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,8 @@ from balal.types import Labelled, Pick, Pool
 
 @dataclass(frozen=True)
 class CoreSet(Ordered):
-    """Asks the candidate farthest from every labelled or already picked row; the very first at
-    random.
+    """Asks for the candidate farthest from every labelled or already picked row; for the very first
+    one at random.
 
     Source: Sener, Savarese, ICLR 2018; Eq. 7 of Aggarwal, Popescu, Hudelot, WACV 2020.
     """
@@ -41,7 +41,7 @@ class CoreSet(Ordered):
         ).indices
 
     def flops(self, num_rows: int, num_features: int, num_classes: int, budget: int) -> float:
-        # A pass for each centre, three operations a number.
+        # A pass for each centre, three operations per number.
         return 3.0 * num_rows * num_features * budget
 
     def reason(

@@ -1,5 +1,5 @@
 """The posterior rule, around any strategy or on its own: ask where a rare or unseen class is likely
-and much is still to be learnt."""
+and there is still much to learn."""
 
 import math
 from dataclasses import dataclass, replace
@@ -25,26 +25,27 @@ from balal.strategies.base import (
 )
 from balal.types import Labelled, Pick, Pool, askable, available
 
-# Numbers in the columns of the exact form above which it gives way to landmarks (4 GB), and how
-# many these are.
+# With more than `_EXACT` numbers in its columns (4 GB) the exact form gives way to `_LANDMARKS`
+# landmarks.
 _EXACT = 2**30
 _LANDMARKS = 1024
-# Utilities closer than this share are ties: sums over hundreds of float32 columns cannot tell them
-# apart.
+# Utilities closer than this share are ties: sums over hundreds of float32 columns cannot
+# distinguish them.
 _TIE = 1e-5
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Memory:
-    """
+    """What `Posterior` knows so far.
+
     Attributes:
       first: the memory of the first strategy.
-      answers: what was told, in that order; the process takes it in when it is asked next.
-      process: of the answers there were at the last look at the whole pool.
-      near: int32 [n], the rows that were worth most then, rising, and those answered until now but
-        not in the process; -1: none.
-      nearby: the process on those, of all answers.
+      answers: the answers in order; the process takes them in at the next `ask`.
+      process: of the answers at the last look at the whole pool.
+      near: int32 [n], the rows that were worth most at that look, ascending, and those answered
+        since but not in the process; -1: none.
+      nearby: the process on the rows in `near`, with all answers.
       key: of the very first pick.
     """
 
@@ -58,32 +59,37 @@ class Memory:
 
 @dataclass(frozen=True)
 class Posterior(Strategy):
-    """Follows `first` for a few labels, then asks the row whose label is expected to be worth most.
+    """Follows `first` for a few labels, then asks for the row whose label is expected to be worth
+    most.
 
-    A label of a class with n labels is worth `1 / (n + 1)`, and 1 where no label has shown what the
-    row is. The expectation is that of a Gaussian process over the pool
-    (`balal.kernels.gaussian_process`). It is multiplied by the variance left, so that a row which
-    resembles labelled ones is not asked for what is known already, and falls by up to `typical` for
-    rows that are not typical of their surroundings. Needs no source classifier of its own, no list
-    of classes and no budget: the picks for a small one are the first ones of a larger one, as long
-    as both are exact.
+    A label of a class with n labels is worth `1 / (n + 1)`, and 1 if the row is like nothing
+    labelled so far. The expectation is that of a Gaussian process over the pool
+    (`balal.kernels.gaussian_process`). It is multiplied by the remaining variance, so that a row
+    that resembles labelled ones is not asked for what is known already, and reduced by up to
+    `typical` for rows that are not typical of their surroundings. It needs no source classifier of
+    its own, no list of classes and no budget: the picks of a small budget are the first ones of a
+    larger one, as long as both use the exact form.
 
     Attributes:
       first: the strategy to begin with; None: the posterior from the very beginning.
-      start: how many answers there are when it takes over, those known from the outset included.
-      every, near: the whole pool is looked at after 1, 2, 4, ... answers, and after every `every`
-        of them; in between, only the `near` rows that were worth most then. A pool of no more rows
-        needs no such looks.
+      start: how many answers there are when it takes over, including those known at the start.
+      every: the whole pool is evaluated after 1, 2, 4, ... answers up to `every`, and from then on
+        after each `every` answers.
+      near: in between, only the `near` rows that were worth most are evaluated. A pool with no more
+        rows than that is always evaluated as a whole.
       typical: the share of its worth that the least typical row loses.
-      sharpness, scale, noise: see `balal.kernels.gaussian_process.explain` and `begin`.
-      target: what a label of each class is worth, numbers of at least 0, beside the fall with n
-        (None: 1 for all); unseen classes and those beyond its end are worth its mean.
+      sharpness: see `balal.kernels.gaussian_process.explain`.
+      scale: see `balal.kernels.gaussian_process.begin`.
+      noise: see `balal.kernels.gaussian_process.begin`.
+      target: weights of the classes, at least 0, by which the worth of their labels is multiplied
+        (None: 1 for all). Classes beyond its end get its mean; the unknown class that a row may be
+        of gets the mean of all unseen classes.
       landmarks: how many for the bounded form; None: exact up to 1,024 labels, or while the columns
         hold at most 2^30 numbers, and 1,024 landmarks above.
 
     Costs `O(N (D + C + b))` memory and, for label m, `O(N (D + C + m))` time, most of it in one
-    matrix product for every 16 labels. What it prepares of a pool is the typicality of its rows,
-    `O(N^2 D)` once.
+    matrix product for every 16 labels. It prepares the typicality of a pool's rows, `O(N^2 D)`
+    once.
 
     Source: this library.
     """
@@ -117,7 +123,7 @@ class Posterior(Strategy):
                 f"{self.sharpness}"
             )
         if not 0 <= self.typical <= 1:
-            raise ValueError(f"typical is a share, between 0 and 1, got {self.typical!r}")
+            raise ValueError(f"typical must be a share between 0 and 1, got {self.typical!r}")
         if not 0 < self.scale < math.inf or not 0 < self.noise < math.inf:
             raise ValueError(
                 f"scale and noise must be above 0 and finite, got {self.scale!r} and {self.noise!r}"
@@ -128,7 +134,7 @@ class Posterior(Strategy):
             and all(0 <= w < math.inf for w in self.target)
         ):
             raise ValueError(
-                f"target must be a tuple of finite numbers of at least 0, one a class, got "
+                f"target must be a tuple of finite numbers of at least 0, one for each class, got "
                 f"{self.target!r}"
             )
 
@@ -138,7 +144,7 @@ class Posterior(Strategy):
 
     @property
     def uses_chance(self) -> bool | None:
-        # Without an answer, the first row is drawn.
+        # The first row is drawn if there is no answer yet.
         own = self.first is None or self.start == 0
         return True if own else member(self.first, "uses_chance")
 
@@ -151,8 +157,7 @@ class Posterior(Strategy):
         return "typicality"
 
     def landmarks_for(self, num_rows: int, capacity: int) -> int | None:
-        """How many landmarks it takes for a pool of so many rows and so many labels; None: the
-        exact form."""
+        """How many landmarks it uses for so many rows and labels; None: the exact form."""
         too_many = capacity > _LANDMARKS and num_rows * capacity > _EXACT
         return _LANDMARKS if self.landmarks is None and too_many else self.landmarks
 
@@ -172,12 +177,12 @@ class Posterior(Strategy):
             capacity=capacity,
             num_classes=num_classes,
             candidates=pool.candidates,
-            # Typicality, where it is worked out here, needs the room that the tables take.
+            # Typicality, if it is computed here, needs the memory that the tables take afterwards.
             scale=xla.after(jnp.float32(self.scale), jnp.max(prepared(self, pool))),
             noise=self.noise,
             landmarks=self.landmarks_for(pool.num_rows, capacity),
         )
-        # Beside the rows to choose from there is room for those answered since the last look. Where
+        # Besides the rows to choose from there is room for those answered since the last look. If
         # the whole pool is near, it stays so.
         near = jnp.full(self.near, -1, jnp.int32)
         if self._all_near(pool):
@@ -189,7 +194,7 @@ class Posterior(Strategy):
             process=process,
             near=near,
             nearby=gaussian_process.restrict(process, jnp.maximum(near, 0)),
-            # `first` has the key itself, so that a strategy begins with the same picks whatever
+            # `first` gets the key itself, so that a strategy begins with the same picks whatever
             # takes over from it.
             key=jax.random.fold_in(key, 1),
         )
@@ -244,9 +249,9 @@ class Posterior(Strategy):
         self, memory: Memory, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]
     ) -> Memory:
         first = self.first.tell(memory.first, pool, index, label) if self.first else None
-        told = jnp.where(label >= 0, index, -1)
+        answered = jnp.where(label >= 0, index, -1)
         return replace(
-            memory, first=first, answers=labelled_set.append(memory.answers, told, label, -1)
+            memory, first=first, answers=labelled_set.append(memory.answers, answered, label, -1)
         )
 
     def grow(self, memory: Memory, num_classes: int) -> Memory | None:
@@ -267,7 +272,7 @@ class Posterior(Strategy):
         )
 
     def stages(self) -> tuple[tuple[Strategy, int | None], ...]:
-        # Apart, one program of the posterior serves all first strategies.
+        # Separate, so that one program of the posterior serves all first strategies.
         if self.first is None or member(self.first, "adaptive"):
             return ((self, None),)
         return ((self.first, self.start), (replace(self, first=None), None))
@@ -292,7 +297,7 @@ class Posterior(Strategy):
         landmarks = self.landmarks_for(num_rows, budget)
 
         def labels(rows: int) -> float:
-            """Of all labels, on so many rows."""
+            """Operations for all labels, on so many rows."""
             related = 2.0 * num_features + budget if landmarks is None else 2.0 * landmarks
             return float(budget) * rows * (related + 2 * num_classes)
 
@@ -319,12 +324,12 @@ class Posterior(Strategy):
         return reasons_of_rule(sentence, self.first, memory.first, pool, labelled, picks, names)
 
     def _all_near(self, pool: Pool) -> bool:
-        """Whether the rows to choose from are the whole pool, which then needs no other look."""
+        """Whether the rows to choose from are the whole pool, which then needs no separate look."""
         return self.near >= pool.num_rows
 
     def _look_before(self, answers: Int[Array, ""]) -> Int[Array, ""]:
-        """After how many of the answers the whole pool was last looked at: a whole power of 2, then
-        a multiple of `every`."""
+        """How many answers there were at the last look at the whole pool: a power of 2, later a
+        multiple of `every`."""
         power = jnp.left_shift(1, 31 - jax.lax.clz(jnp.maximum(answers, 1)))
         return jnp.where(
             answers == 0,
@@ -333,10 +338,10 @@ class Posterior(Strategy):
         ).astype(jnp.int32)
 
     def _look(self, memory: Memory, pool: Pool, typical, looked_at, free) -> Memory:
-        """The memory with a process of the first `looked_at` answers, the rows that are worth most
-        by it, and those answered since, near.
+        """The memory with a process of the first `looked_at` answers and, as `near`, the rows that
+        are worth most by it and those answered since.
 
-        Made of the answers alone, so that it does not matter what was looked at before.
+        It depends on the answers alone, not on earlier looks.
         """
         answers = memory.answers
 
@@ -372,7 +377,7 @@ class Posterior(Strategy):
             return candidates, best(candidates)
 
         def all_taken(carry):
-            # Banned, or waiting for their answers.
+            # All of them are excluded, or waiting for their answers.
             candidates, near = carry
             return jnp.any(free & candidates) & ~jnp.any(free[near])
 
@@ -389,7 +394,7 @@ class Posterior(Strategy):
         typical: Float[Array, " N"],
         rows: Int[Array, " n"] | None = None,
     ) -> Float[Array, " n"]:
-        """What asking each of some rows is worth, by the process on them (None: all)."""
+        """What asking for each of the rows is worth, by the process on them (None: all rows)."""
 
         def of(values):
             return values if rows is None else values[rows]
@@ -400,7 +405,7 @@ class Posterior(Strategy):
             return values * (1 - self.typical * (1 - of(typical)))
 
         def drawn():
-            # Before any label all rows are worth the same: the first one is drawn.
+            # Before any label all rows are worth the same, so the first pick is drawn.
             return of(sampling.random_bits(key, len(typical))).astype(jnp.float32)
 
         return jax.lax.cond(process.count > 0, expected, drawn)
@@ -420,10 +425,10 @@ class Posterior(Strategy):
     def _wanted(
         self, process: gaussian_process.GaussianProcess, pick: Int[Array, ""]
     ) -> Int[Array, ""]:
-        """The class a pick is asked in the hope of: that with the largest share in its utility.
+        """The class that a pick hopes for: the one with the largest share in its utility.
 
-        A pick that hopes for something unseen stands for the first class without a label, while
-        there is room for one, so that the next picks of a batch look elsewhere.
+        A pick that hopes for an unseen class stands for the first class without a label, as long as
+        there is one, so that the next picks of a batch look elsewhere.
         """
         worth, unseen = self._worth(process.counts)
         one = replace(

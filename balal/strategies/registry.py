@@ -1,9 +1,9 @@
 """Strategies by name: the published ones, those of installed packages, and your own.
 
 A name is a first strategy, optionally followed by `+` and a rule that takes over from it:
-`ent_inv_div`, `random+balance`, `core_set+balance_printed`. The first strategy may also be one of
-your own, by where it is: `mine.py:Largest` in a file, `package.module:VALUE` in a module. A package
-that is installed registers its strategies in the entry-point group `balal.strategies`.
+`ent_inv_div`, `random+balance`, `core_set+balance_printed`. The first strategy may also be your
+own, named by its location: `mine.py:Largest` in a file, `package.module:VALUE` in a module.
+Installed packages register their strategies in the entry-point group `balal.strategies`.
 """
 
 import difflib
@@ -51,7 +51,7 @@ GROUP = "balal.strategies"
 
 
 def names() -> tuple[str, ...]:
-    """Every registered name of this library: the strategies, then each of them with each rule.
+    """Every name registered by this library: the strategies, then each of them with each rule.
 
     >>> names()[:2], len(names())
     (('random', 'ent'), 60)
@@ -60,16 +60,16 @@ def names() -> tuple[str, ...]:
 
 
 def strategy(name: str) -> Strategy:
-    """The strategy value of a name.
+    """The strategy with a name.
 
     Args:
-      name: a published name; that of an entry point in the group `balal.strategies`;
-        `path/to/file.py:ATTRIBUTE` or `package.module:ATTRIBUTE`, a strategy, or a class of which
-        one is made without arguments. Each may be followed by `+` and a rule. The code of a file or
-        module that is named is run.
+      name: a published name; that of an entry point in the group `balal.strategies`; or
+        `path/to/file.py:ATTRIBUTE` or `package.module:ATTRIBUTE`, which is a strategy or a class
+        that needs no arguments. Each may be followed by `+` and a rule. Naming a file or module
+        runs its code.
 
-    Raises: ValueError for an unknown name, with the nearest known ones, and for what is no
-    strategy.
+    Raises: ValueError for an unknown name, with the nearest known ones, and for anything that is
+      not a strategy.
 
     >>> strategy("ent_inv_div+balance").first
     Uncertainty(score='entropy', inverted=True, diversified=True)
@@ -82,7 +82,7 @@ def strategy(name: str) -> Strategy:
 
 
 def split(name: str) -> tuple[str, str]:
-    """The first strategy and the rule of a name, "" for none.
+    """The first strategy and the rule in a name, "" for no rule.
 
     >>> split("random+balance"), split("dir+x/mine.py:Largest")
     (('random', 'balance'), ('dir+x/mine.py:Largest', ''))
@@ -92,10 +92,10 @@ def split(name: str) -> tuple[str, str]:
 
 
 def source(name: str) -> str | None:
-    """A fingerprint of the file that a strategy of one's own is in, None for those of this library:
-    finished results belong to one state of it.
+    """A fingerprint of the file that a user's strategy is in, None for those of this library:
+    finished results belong to one version of the file.
 
-    Raises: as `strategy`.
+    Raises: as `strategy` does.
     """
     first, _ = split(name)
     if first in STRATEGIES:
@@ -106,7 +106,7 @@ def source(name: str) -> str | None:
 
 
 def _own(first: str, name: str) -> Strategy:
-    """A strategy that is not of this library."""
+    """A strategy from outside this library."""
     where, colon, attribute = first.rpartition(":")
     if colon:
         value = _attribute(where, attribute, name)
@@ -117,7 +117,7 @@ def _own(first: str, name: str) -> Strategy:
             near = difflib.get_close_matches(name, known, n=4, cutoff=0.3) or list(STRATEGIES)
             raise ValueError(
                 f"no strategy is called {name!r}; the nearest known names are {', '.join(near)}; "
-                f"one of your own is named by where it is, mine.py:Largest or package.module:VALUE"
+                f"name your own by its location, mine.py:Largest or package.module:VALUE"
             )
         value = installed[first].load()
     if isinstance(value, type):
@@ -125,7 +125,7 @@ def _own(first: str, name: str) -> Strategy:
             value = value()
         except TypeError as error:
             raise ValueError(
-                f"{name!r} is a class that needs settings ({error}): name a value of it, "
+                f"{name!r} is a class that needs settings ({error}): name an instance of it, "
                 f"{attribute or first} = {value.__name__}(...)"
             ) from None
     check.strategy(value)
@@ -138,26 +138,26 @@ def _attribute(where: str, attribute: str, name: str) -> Any:
         module = _module(path) if where.endswith(".py") else importlib.import_module(where)
     except Exception as error:
         if isinstance(error, FileNotFoundError) and not path.exists():
-            told = f"there is no file {where}"
+            cause = f"there is no file {where}"
         elif isinstance(error, ModuleNotFoundError) and error.name and where.startswith(error.name):
-            told = f"there is no module {where}"
+            cause = f"there is no module {where}"
         else:
-            told = f"{where} cannot be imported ({type(error).__name__}: {error})"
+            cause = f"{where} cannot be imported ({type(error).__name__}: {error})"
         raise ValueError(
-            f"{told}, so no strategy is found by {name!r}: name a file as mine.py:Largest, a module "
-            f"as package.module:VALUE"
+            f"{cause}, so {name!r} names no strategy: name a file as mine.py:Largest, a module as "
+            f"package.module:VALUE"
         ) from error
     if not hasattr(module, attribute):
         public = [each for each in vars(module) if not each.startswith("_")]
         near = difflib.get_close_matches(attribute, public, n=3, cutoff=0.3) or public[:5]
         raise ValueError(
-            f"{where} has no {attribute!r}; the nearest it has are {', '.join(near) or 'none'}"
+            f"{where} has no {attribute!r}; the nearest names there are {', '.join(near) or 'none'}"
         )
     return getattr(module, attribute)
 
 
 def _module(path: Path) -> Any:
-    """The module of a file. Two looks at the same code give one class, and run it once."""
+    """The module of a file. The same code is run once, however often it is asked for."""
     path = path.resolve()
     code = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes())
     name = f"balal_own_{path.stem}_{code.hexdigest()[:12]}"
@@ -165,7 +165,7 @@ def _module(path: Path) -> Any:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError("no Python file")
+        raise ImportError("not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -16,13 +16,13 @@ from balal.strategies.base import Names, Ordered
 from balal.types import Labelled, Pick, Pool, available
 
 Score = Literal["entropy", "margin", "least_confidence"]
-# What rows that are no candidates get in place of a number drawn, so that they come last.
+# Rows that are not candidates get this instead of a drawn number, so that they come last.
 _LAST = jnp.iinfo(jnp.int32).max
 
 
 @dataclass(frozen=True)
 class Random(Ordered):
-    """Asks candidates in random order."""
+    """Asks for candidates in random order."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ class Random(Ordered):
         return _smallest_first(drawn, budget, available(pool, labelled))
 
     def flops(self, num_rows: int, num_features: int, num_classes: int, budget: int) -> float:
-        # Sorting compares, it does not calculate.
+        # Sorting only compares.
         return 0.0
 
     def reason(
@@ -56,11 +56,13 @@ class Random(Ordered):
 
 @dataclass(frozen=True)
 class Uncertainty(Ordered):
-    """Asks by a score of the source model: the most uncertain row first, or, inverted, the most
-    certain.
+    """Asks by a score of the source model: the most uncertain row first, or the most certain if
+    inverted.
 
-    score: which of `Scores`. inverted: most certain first. diversified: predicted source classes
-    take turns (see `balal.diversify`).
+    Attributes:
+      score: which field of `Scores`.
+      inverted: most certain first.
+      diversified: predicted source classes take turns (see `balal.diversify`).
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 1 to 6.
     """
@@ -113,15 +115,15 @@ class Uncertainty(Ordered):
         rank[rising] = np.arange(len(values))
         kind = "most certain" if self.inverted else "most uncertain"
         score = self.score.replace("_", " ")
-        told = [
+        reasons = [
             f"{score} {values[r]:.3g}, {_ordinal(int(rank[r]) + 1)} {kind} of all" for r in rows
         ]
         if not self.diversified:
-            return told
+            return reasons
         turns = [int(np.sum(predicted[rows[: n + 1]] == predicted[r])) for n, r in enumerate(rows)]
         return [
             f"{_ordinal(turn)} of {names.of_source(int(predicted[row]))}; {text}"
-            for turn, row, text in zip(turns, rows, told, strict=True)
+            for turn, row, text in zip(turns, rows, reasons, strict=True)
         ]
 
 

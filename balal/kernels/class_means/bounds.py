@@ -1,4 +1,4 @@
-"""The table of distances between rows and class means, and the bounds that follow from it while the
+"""The table of distances between rows and class means, and the bounds that follow from it as the
 means move."""
 
 from dataclasses import dataclass, replace
@@ -13,15 +13,15 @@ from balal.kernels.distances import middle, product_error, squared_distances, up
 from balal.kernels.ordering import first_true
 from balal.types import askable
 
-# Bounds of ratios are made lower by this share, for what sums, roots and quotients may err.
+# Bounds of ratios are lowered by this share, to cover the rounding of sums, roots and quotients.
 _MARGIN = 1e-5
-# Classes brought up to date by one matrix product, and how few of them take one pass over the
+# Classes brought up to date by one matrix product; up to `_FEW` of them take a pass over the
 # features each instead.
 _CLASSES, _FEW = 32, 4
 # Rows of the features in one matrix product: centred, they stay in the processor's cache.
 _ROWS = 1024
-# Where the middle is no farther from zero than this many times the rows are from the middle, in
-# squares, products need not be centred.
+# Products need not be centred if the middle's squared distance from zero is at most this many times
+# the rows' mean squared distance from the middle.
 _OFFSET = 4
 
 
@@ -30,16 +30,18 @@ _OFFSET = 4
 class Bounds:
     """What is known of the distances between rows and class means.
 
-    upper: [C, N], not below the distances there were when a class was last brought up to date;
-      their squares are too large by at most `2 * product_error(D) * (squares + lengths)`.
-    squares: [N], squared distances of the rows from the middle.
-    lengths: [C], those of the means there were then.
-    middle: [D], a point amid the rows, or zero where that is as good.
-    moved: [C], how far each mean can be from where it was then: 0 for classes without a mean,
-      infinite for those that were never looked at.
-    far: [N], not below the denominators of Eq. 9 of the classes in `counted`, of the kind that
-      `choose` was asked for.
-    counted: [C], how far each of them had moved then, -1 for a class that is not among them.
+    Attributes:
+      upper: [C, N], not below the distances at the time a class was last brought up to date; their
+        squares are too large by at most `2 * product_error(D) * (squares + lengths)`.
+      squares: [N], squared distances of the rows from the middle.
+      lengths: [C], those of the means at that time.
+      middle: [D], a point among the rows, or zero where that is as good.
+      moved: [C], how far each mean can be from where it was at that time: 0 for classes without a
+        mean, infinite for those never brought up to date.
+      far: [N], not below the denominators of Eq. 9 for the classes in `counted`, with the
+        `denominator` given to `choose`.
+      counted: [C], how far each of those classes had moved when `far` took it in, -1 for the
+        others.
     """
 
     upper: Float[Array, "*S C N"]
@@ -54,13 +56,13 @@ class Bounds:
 def begin(
     features: Float[Array, "N D"], *, num_classes: int, candidates: Bool[Array, " N"] | None = None
 ) -> Bounds:
-    """No class has a mean yet: each gets its first by a `move` of infinite length. `O(N C)` memory,
-    two passes. Runs inside jit.
+    """The bounds before any class has a mean: each gets its first by a `move` of infinite length.
+    `O(N C)` memory, two passes. Runs inside jit.
 
     Args:
       features: [N, D], float32, bfloat16 or float16.
       num_classes: room for classes, `C`.
-      candidates: bool [N], the rows that say where the middle is (None: all); the others may hold
+      candidates: bool [N], the rows that determine the middle (None: all); the others may hold
         anything.
 
     Source: this library.
@@ -88,7 +90,7 @@ def begin(
 
 
 def move(bounds: Bounds, label: Int[Array, ""], length: Float[Array, ""] | float) -> Bounds:
-    """The bounds after the mean of a class has moved by some length, infinite where it had none
+    """The bounds after the mean of a class has moved by some length, infinite if it had no mean
     before. Label C changes nothing.
 
     Source: the triangle inequality.
@@ -122,8 +124,8 @@ def grow(bounds: Bounds, num_classes: int) -> Bounds:
 def lower_bounds(
     bounds: Bounds, wanted: Int[Array, ""], over: Bool[Array, " C"], denominator: Denominator
 ) -> Float[Array, " N"]:
-    """Not above `balancing.ratios` of any row, [N]: once the wanted class is up to date and the
-    denominators are counted, `with_far`."""
+    """Lower bounds of `balancing.ratios`, [N]. The wanted class must be up to date, and `with_far`
+    must have counted the denominators."""
     error = 2 * product_error(bounds.middle.shape[0]) * (bounds.squares + bounds.lengths[wanted])
     near = jnp.maximum(jnp.square(bounds.upper[wanted]) - error, 0)
     ratio = jnp.sqrt(near) / bounds.far if denominator == "mean" else near / jnp.square(bounds.far)
@@ -136,7 +138,7 @@ def lower_bounds(
 
 
 def shrink(values: Float[Array, " N"]) -> Float[Array, " N"]:
-    """Ratios made a little lower, so that they are bounds. What is not a number may be anything.
+    """Ratios lowered a little, so that they are bounds; NaN becomes 0.
 
     >>> shrink(jnp.array([1.0, jnp.nan])).round(3).tolist()
     [1.0, 0.0]
@@ -145,15 +147,15 @@ def shrink(values: Float[Array, " N"]) -> Float[Array, " N"]:
 
 
 def with_far(bounds: Bounds, over: Bool[Array, " C"], denominator: Denominator) -> Bounds:
-    """The bounds with `far` for the classes of `over`: of those that have come or moved since,
-    unless others have left."""
+    """The bounds with `far` for the classes of `over`: only classes that joined or moved are
+    counted anew, unless some have left, when all are."""
     if denominator == "none":
         return bounds
     kept = jnp.where(jnp.any((bounds.counted >= 0) & ~over), -1, bounds.counted)
     far = jnp.where(jnp.any(kept >= 0), bounds.far, jnp.inf if denominator == "min" else 0.0)
 
     def differs(counted):
-        # Never where a movement is not a number, or there would be no end.
+        # False where a movement is NaN, or the loop would never end.
         return over & (counted < bounds.moved)
 
     def count(carry):
@@ -162,13 +164,13 @@ def with_far(bounds: Bounds, over: Bool[Array, " C"], denominator: Denominator) 
         distances, new = bounds.upper[label], counted[label] < 0
         before, after = distances + counted[label], distances + bounds.moved[label]
         if denominator == "min":
-            # A row that this class was the nearest to has its distance for a bound still, be
-            # another nearer now.
+            # A row whose nearest class this was keeps the distance to it as its bound, though
+            # another may be nearer now.
             far = jnp.where(new | (far < before), jnp.minimum(far, after), after)
         elif denominator == "max":
             far = jnp.maximum(far, after)
         else:
-            # A little more, for what the sum may have been rounded down.
+            # A little more, as the sum may have been rounded down.
             far = (far + after - jnp.where(new, 0, before)) * (1 + 2**-22)
         return far, counted.at[label].set(bounds.moved[label])
 
@@ -183,10 +185,10 @@ def refresh(
     wanted: Int[Array, ""],
     over: Bool[Array, " C"],
 ) -> Bounds:
-    """The bounds with a block of classes brought up to date, or, where only a few have moved, one.
+    """The bounds with a block of classes brought up to date, or just one if only a few have moved.
 
-    The wanted class goes first, then the over-represented ones, as they are in every bound, then
-    those that have moved farthest: these have few labels, so that they will be wanted soon.
+    The wanted class goes first, then the over-represented ones, which enter every bound, then those
+    that have moved farthest: they have few labels, so they will be wanted soon.
     """
     num_classes = bounds.moved.shape[0]
     width = min(_CLASSES, num_classes)
@@ -225,15 +227,22 @@ def refresh(
 
 
 def _block(bounds: Bounds, features, points, lengths, many) -> Float[Array, "c N"]:
-    """Upper bounds of the distances of all rows to some points by one matrix product, where they
-    are `many`; else nothing. points: [c, D], seen from the middle."""
+    """Upper bounds of the distances of all rows to some points by one matrix product if `many`,
+    else zeros.
+
+    Args:
+      bounds, features: as in `refresh`.
+      points: [c, D], relative to the middle.
+      lengths: [c], their squared lengths.
+      many: whether the block is needed.
+    """
 
     def block(features, squares, middle, points, lengths, many):
         def distances(rows, squares, points):
             products = jax.lax.dot_general(
                 rows, points, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST
             )
-            # The transposition within the product is slower.
+            # Transposing within the product is slower.
             products = xla.opaque(products).T
             total = squares[None, :] + lengths[:, None]
             return jnp.sqrt(upper_bounds(total, products, num_features=features.shape[1]))
@@ -247,8 +256,8 @@ def _block(bounds: Bounds, features, points, lengths, many) -> Float[Array, "c N
 
             return xla.map_tiles(tile, features, squares, height=_ROWS, axis=1)
 
-        # Rows that need neither centring nor conversion are spared the copy into tiles, which takes
-        # as long as half of the product.
+        # Rows that need neither centring nor conversion are not copied into tiles, which takes half
+        # as long as the product.
         plain = (features.dtype == jnp.float32) & ~jnp.any(middle != 0)
         found = jnp.zeros((len(points), len(features)), jnp.float32)
         if features.dtype == jnp.float32:

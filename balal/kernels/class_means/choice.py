@@ -1,5 +1,5 @@
-"""The row to ask, from bounds: the one with the lowest bound is measured, until the best one
-measured lies below all other bounds."""
+"""The row to ask for, found from bounds: the one with the lowest bound is measured, until the best
+one measured lies below all other bounds."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from balal.kernels.class_means.bounds import Bounds, lower_bounds, refresh, shri
 from balal.kernels.distances import squared_distances
 from balal.kernels.ordering import first_true
 
-# Rows that are measured for one pick before the table is brought up to date, and before all are:
-# where products cannot tell the rows of a cluster apart, bounds are of no use.
+# Rows measured for one pick before the table is brought up to date, and before all rows are
+# measured: where products cannot distinguish the rows of a cluster, bounds are of no use.
 _TURNS, _MOST = 32, 1024
-# Rows that are measured to all means in one go.
+# Rows measured to all means at once.
 _ROWS = 1024
 
 
@@ -28,19 +28,20 @@ def choose(
     *,
     denominator: Denominator = "min",
 ) -> tuple[Int[Array, ""], Bounds]:
-    """The candidate to ask, as `balancing.choose` would from all distances, and the bounds to go on
-    with. Runs inside jit.
+    """The candidate to ask for, as `balancing.choose` would find it from all distances, and the
+    bounds to continue with. Runs inside jit.
 
-    The pick does not depend on what the bounds hold, only how long it takes to find: rows are
-    compared by distances measured as sums of squared differences, ties go to the lowest row.
+    The bounds affect only how long it takes to find the pick, not which row it is: rows are
+    compared by distances measured as sums of squared differences, and ties go to the lowest row.
 
     Args:
+      bounds: from `begin`, `move`, or the last call.
       features: [N, D].
       means: [C, D], of the classes.
       wanted: the wanted class; -1: nothing is chosen.
       over: bool [C], the over-represented classes.
       candidates: bool [N].
-      denominator: as in `balancing.choose`, the same in all calls that carry on the bounds.
+      denominator: as in `balancing.choose`, the same in all calls with these bounds.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 9; the bounds are the triangle inequality, as
       in Elkan's k-means (ICML 2003). Twin: the least `choice_ratio` in tests/reference.py.
@@ -126,6 +127,6 @@ def _measured(features, means, wanted, over, denominator: Denominator) -> Float[
 
 
 def _lowest(lower: Float[Array, " N"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """The lowest bound, and the lowest row that has it."""
+    """The lowest bound, and the lowest row with it."""
     bound = jnp.min(lower)
     return bound, first_true(lower == bound)

@@ -2,16 +2,16 @@
 how much they leave unexplained.
 
 Gaussian-process regression of one-hot labels with prior mean 0. Far from every label all class
-means are near 0: the mass that is missing there belongs to something no label has shown yet, so
-that no list of classes is needed. Labels enter by one exact step, one or several at a time; nothing
-is ever solved anew.
+means are near 0: the mass that is missing there belongs to classes that no label has shown yet, so
+that no list of classes is needed. Labels are added by one exact step, one or several at a time;
+nothing is ever solved from scratch.
 
     process = gaussian_process.begin(features, capacity=500, num_classes=100)
     process = gaussian_process.update(process, row, label)
     probabilities, unexplained = gaussian_process.explain(process)
 
-`process` has the steps, `predictions` what is read from a process; `exact` and `bounded` are
-the two ways to know how rows are related, with the same functions; both keep `columns`.
+`process` has the steps, `predictions` what is read from a process. `exact` and `bounded` are the
+two representations of how rows are related, with the same functions; both keep `columns`.
 """
 
 from balal.kernels.gaussian_process.bounded import Landmarks as Landmarks

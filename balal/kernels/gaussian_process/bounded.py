@@ -1,5 +1,5 @@
-"""How rows are related, in bounded memory: through landmarks, a few rows of the pool that explain
-most of it."""
+"""How rows are related, in bounded memory: through landmarks, a few rows that explain most of the
+pool."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from balal import sharding
 from balal.kernels.gaussian_process.columns import empty, put, take, unexplained
 
-# The noise of a landmark: far below that of a label, and far above what float32 cannot tell.
+# The noise of a landmark: far below that of a label, and far above the rounding of float32.
 _NOISE = 1e-4
 
 
@@ -19,9 +19,10 @@ _NOISE = 1e-4
 class Landmarks:
     """How rows are related through r landmarks.
 
-    columns: [r, N], features of which the kernel is nearly the inner product.
-    inner: [r, r], posterior covariance of their weights.
-    apart: [N], the prior variance that they leave out.
+    Attributes:
+      columns: [r, N], features whose inner product is nearly the kernel.
+      inner: [r, r], posterior covariance of their weights.
+      apart: [N], the prior variance that they leave unexplained.
     """
 
     columns: Float[Array, "*S r N"]
@@ -35,8 +36,8 @@ def begin(
     candidates: Bool[Array, " N"],
     number: int,
 ) -> Landmarks:
-    """The relation before any label: the columns are those of almost noiseless looks at one
-    landmark after another, each the candidate of which most is unexplained."""
+    """The relation before any label: the columns are those of almost noiseless observations of one
+    landmark after another, each the candidate with the most variance unexplained."""
 
     def look(index, carry):
         columns, variance = carry
@@ -56,7 +57,7 @@ def begin(
 def covariance(
     relation: Landmarks, count: Int[Array, ""], rows: Int[Array, " p"]
 ) -> tuple[Float[Array, "p N"], Float[Array, "p r"]]:
-    """Posterior covariance of every row with some, and of the weights of the landmarks with
+    """Posterior covariance of every row with the given ones, and of the landmarks' weights with
     them."""
     del count
     weights = jnp.matmul(relation.columns[:, rows].T, relation.inner, precision="highest")
@@ -67,7 +68,7 @@ def covariance(
 def learn(
     relation: Landmarks, count: Int[Array, ""], steps, weights: Float[Array, "p r"]
 ) -> Landmarks:
-    """The relation after some more labels: so much more is known of the weights."""
+    """The relation after some more labels, which explain part of the weights' covariance."""
     del count, steps
     explained = jnp.matmul(weights.T, weights, precision="highest")
     return replace(relation, inner=relation.inner - explained)

@@ -1,5 +1,5 @@
-"""Columns: what each look at a row, a label's or a landmark's, has explained of all rows. They lie
-in parts, of which only those that are filled are read."""
+"""Columns: what each observed row, by a label or as a landmark, has explained of all rows. They are
+stored in parts, of which only those in use are read."""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +7,14 @@ from jaxtyping import Array, Float, Int
 
 from balal import xla
 
-# Columns lie in up to so many parts of at least so many. A part is read at full speed, being an
-# array of its own.
+# Columns are stored in up to `_PARTS` parts of at least `_PART` each. A part is an array of its
+# own, so it is read at full speed.
 _PARTS, _PART = 4, 64
 
 
 def empty(number: int, num_rows: int, known: Float[Array, ""]) -> tuple[Float[Array, "p N"], ...]:
-    """Room for at least so many columns; not before a number of at least 0 is known, as until then
-    copies of the features need the room.
+    """Room for at least `number` columns, allocated only once `known`, a number of at least 0, has
+    been computed: until then copies of the features need the memory.
 
     >>> [part.shape for part in empty(100, 5, jnp.float32(1))]
     [(50, 5), (50, 5)]
@@ -37,8 +37,8 @@ def put(
         height = min(len(added), len(part))
         nearest = jnp.clip(inside, 0, len(part) - height)
         source = nearest + jnp.arange(height) - inside
-        # Always so many columns, read and written in place: a scatter or a branch would copy the
-        # part.
+        # Always the same number of columns, read and written in place: a scatter or a branch would
+        # copy the part.
         kept = jax.lax.dynamic_slice_in_dim(part, nearest, height)
         kept = jnp.where(((source >= 0) & (source < len(added)))[:, None], added[source], kept)
         return jax.lax.dynamic_update_slice_in_dim(part, kept, nearest, axis=0)
@@ -52,8 +52,8 @@ def unexplained(
     count: Int[Array, ""],
     rows: Int[Array, " p"],
 ) -> Float[Array, "p N"]:
-    """The covariance of every row with some, less what the first `count` columns have explained of
-    it.
+    """The covariance of every row with the given ones, minus what the first `count` columns have
+    explained of it.
 
     >>> unexplained(jnp.ones((1, 2)), (jnp.ones((1, 2)),), jnp.int32(1), jnp.array([0])).tolist()
     [[0.0, 0.0]]
@@ -83,15 +83,18 @@ def filled(columns: tuple[Float[Array, "p N"], ...], count: Int[Array, ""]) -> l
 def take(
     table: Float[Array, "r N"], rows: Int[Array, " n"], *, lines: Int[Array, ""] | None = None
 ) -> Float[Array, "r n"]:
-    """Some rows of the pool out of a table that has them side by side.
+    """Some rows of the pool from a table with a column for each row.
 
-    lines: of how many lines of the table; the others are 0 (None: all).
+    Args:
+      table: [r, N].
+      rows: [n], the rows of the pool to take.
+      lines: how many lines of the table are taken; the others are 0 (None: all).
 
     >>> take(jnp.array([[1.0, 2.0]]), jnp.array([1, 1])).tolist()
     [[2.0, 2.0]]
     """
 
-    # Line by line, so that lines stay what lies together in memory.
+    # Line by line, so that each line stays contiguous in memory.
     def take_line(line, taken):
         entries = table[line].at[rows].get(mode="promise_in_bounds")
         return jax.lax.dynamic_update_slice_in_dim(taken, entries[None], line, axis=0)

@@ -1,5 +1,5 @@
-"""How rows are related, exactly: the kernel itself, and one column for each label that says what it
-has explained of it."""
+"""How rows are related, exactly: the kernel itself, and for each label one column with what it has
+explained."""
 
 from dataclasses import dataclass, replace
 
@@ -15,9 +15,10 @@ from balal.kernels.gaussian_process.columns import empty, filled, put, take, une
 class Exact:
     """How rows are related, exactly.
 
-    units: [D, N], unit rows of the centred features.
-    bandwidth: of the kernel.
-    columns: one for each label, in parts [p, N].
+    Attributes:
+      units: [D, N], unit rows of the centred features.
+      bandwidth: of the kernel.
+      columns: one for each label, in parts [p, N].
     """
 
     units: Float[Array, "*S D N"]
@@ -26,15 +27,15 @@ class Exact:
 
 
 def begin(units: Float[Array, "N D"], bandwidth: Float[Array, ""], capacity: int) -> Exact:
-    """The relation before any label, with room for `capacity` of them."""
+    """The relation before any label, with room for `capacity` labels."""
     return Exact(units.T, bandwidth, empty(capacity, len(units), bandwidth))
 
 
 def covariance(
     relation: Exact, count: Int[Array, ""], rows: Int[Array, " p"]
 ) -> tuple[Float[Array, "p N"], Float[Array, "p 0"]]:
-    """Posterior covariance of every row with some, after `count` labels; and that of landmarks, of
-    which there are none."""
+    """Posterior covariance of every row with the given ones, after `count` labels; and that of
+    landmarks, of which there are none."""
     cosines = jnp.matmul(relation.units[:, rows].T, relation.units, precision="highest")
     prior = jnp.exp((cosines - 1) / relation.bandwidth)
     return unexplained(prior, relation.columns, count, rows), jnp.zeros((len(rows), 0))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from balal.kernels.gaussian_process.process import GaussianProcess
 
-# Classes that are summed over in one go.
+# Classes that are summed over at once.
 _TOGETHER = 20
 
 
@@ -18,10 +18,10 @@ def explain(
     process: GaussianProcess, *, sharpness: int = 2
 ) -> tuple[Float[Array, "N C"], Float[Array, " N"]]:
     """How probable each class is for each row, and the mass that the labels leave unexplained: [N,
-    C] and [N], together 1.
+    C] and [N], which sum to 1.
 
     The explained mass is the sum of the positive class means, at most 1. It is shared out in
-    proportion to their `sharpness`-th powers, 1 to 8: larger ones underflow.
+    proportion to the means' `sharpness`-th powers, 1 to 8: larger ones underflow.
 
     Source: this library. Twin: `explain` in tests/reference.py.
 
@@ -46,14 +46,16 @@ def utility(
     *,
     sharpness: int = 2,
 ) -> Float[Array, " N"]:
-    """What the label of each row is expected to be worth, times what is still to be learnt about
+    """What the label of each row is expected to be worth, times what there is still to learn about
     the row: [N].
 
     `(sum_c P_c worth_c + unexplained * unseen) * variance`, with the probabilities of `explain`.
 
     Args:
+      process: of the labels so far.
       worth: [C], of one more label of each class.
-      unseen: of a label of a class not seen yet.
+      unseen: worth of a label of a class not seen yet.
+      sharpness: as in `explain`.
 
     Source: this library. Twin: `utility` in tests/reference.py.
 
@@ -72,7 +74,7 @@ def utility(
             worthy = worthy + raised * worth[begin + label]
         return mass, power, worthy
 
-    # Many classes at a time and all three sums at once: reductions would not be vectorised.
+    # Several classes at a time and all three sums at once: reductions would not be vectorised.
     sums, groups = (jnp.zeros_like(process.variance),) * 3, len(worth) // _TOGETHER
     sums = jax.lax.fori_loop(
         0, groups, lambda group, sums: add(group * _TOGETHER, sums, _TOGETHER), sums

@@ -1,5 +1,5 @@
-"""The steps of a Gaussian process over the pool: before any label, after some more, and on a part
-of the rows."""
+"""The steps of a Gaussian process over the pool: before any label, after some more, and restricted
+to some of the rows."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,21 +17,22 @@ from balal.kernels.gaussian_process.columns import take
 from balal.kernels.gaussian_process.exact import Exact
 from balal.types import askable
 
-# The means of all classes are moved along in so many groups of them.
+# The class means are updated in so many groups.
 _GROUPS = 8
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class GaussianProcess:
-    """What `begin` makes and `update` carries on.
+    """What `begin` makes and `update` updates.
 
-    mean: [C, N], of the one-hot label of every row.
-    variance: [N], 1 before the first label.
-    counts: int32 [C], labels of each class.
-    count: labels so far.
-    noise: variance of a label around its mean.
-    relation: how rows are related, exactly or through landmarks.
+    Attributes:
+      mean: [C, N], posterior mean of the one-hot label of every row.
+      variance: [N], 1 before the first label.
+      counts: int32 [C], labels of each class.
+      count: labels so far.
+      noise: variance of a label around its mean.
+      relation: how rows are related, exactly or through landmarks.
     """
 
     mean: Float[Array, "*S C N"]
@@ -56,25 +57,24 @@ def begin(
     """The process before any label.
 
     The kernel is `exp(-|z - z'|^2 / (2 bandwidth))` on the unit rows `z` of the centred features.
-    Its bandwidth is half the mean squared distance of two rows of the pool, which is 1 less the
+    Its bandwidth is half the mean squared distance of two rows of the pool, which is 1 minus the
     squared length of their mean: it needs no label.
 
     Args:
       features: [N, D], float32, bfloat16 or float16.
       capacity: how many labels there will be at most.
       num_classes: room for target classes, `C`.
-      candidates: bool [N], the rows that say what the pool's mean and bandwidth are (None: all);
-        the others may be padding.
+      candidates: bool [N], the rows that determine the pool's mean and bandwidth (None: all); the
+        others may be padding.
       scale: multiplies the bandwidth.
       noise: variance of a label around the mean of its row.
       landmarks: None for the exact form, `O(N (D + C + capacity))` memory and `O(N (D + C + m))`
-        time for label m. A number r of landmarks for the bounded form, `O(N (C + r))` memory and
-        time, `O(r^2)` more: rows are related through the r rows of the pool that explain most of
-        it, and what these leave out is taken for independent from row to row. Exact where they
-        leave out nothing.
+        time for label m. A number r for the bounded form, `O(N (C + r))` memory and time, plus
+        `O(r^2)`: rows are related through the r rows that explain most of the pool, and what these
+        leave unexplained is taken as independent from row to row. Exact where that is nothing.
 
     Raises: ValueError when `features` is not [N, D], the capacity is negative or the number of
-    landmarks below 1.
+      landmarks below 1.
 
     Source: Rasmussen, Williams, Gaussian Processes for Machine Learning, 2006, chapter 2; the
       bounded form is the fully independent conditional of its section 8.3.4, landmarks chosen by
@@ -97,7 +97,7 @@ def begin(
     num_rows = features.shape[0]
     candidates = askable(candidates, num_rows)
     units = directions(features, candidates)
-    # Rows that all coincide have no distances: any bandwidth relates them fully.
+    # If all rows coincide their distances are 0: any bandwidth relates them fully.
     spread = jnp.maximum(1 - jnp.sum(jnp.square(mean(units, candidates))), 1e-3)
     bandwidth = jnp.float32(scale) * spread
     if landmarks is None:
@@ -106,7 +106,7 @@ def begin(
         relation = bounded.begin(units, bandwidth, candidates, min(landmarks, num_rows))
         known = jnp.max(jnp.square(relation.columns[0]))
     return GaussianProcess(
-        # Not before the relation is known: until then copies of the features need the room.
+        # Only once the relation is known: until then copies of the features need the memory.
         mean=xla.after(jnp.zeros((num_classes, num_rows), jnp.float32), known),
         variance=jnp.ones(num_rows, jnp.float32),
         counts=jnp.zeros(num_classes, jnp.int32),
@@ -123,11 +123,12 @@ def update(
     """The process after one more label, or after p of them, by one exact step of rank p.
 
     Args:
+      process: before them.
       rows: [p], the rows that were labelled, or one.
       labels: [p], their classes; -1 changes nothing (padding).
 
-    The exact form has no room for more labels than its capacity: what it says after more of them is
-    wrong. The bounded form does not carry on what a label says of its own row beyond the landmarks.
+    The exact form has no room for more labels than its capacity: after more of them it is wrong.
+    The bounded form does not keep what a label says of its own row beyond the landmarks.
 
     Source: Rasmussen, Williams, 2006, the conditional of equation 2.19, some labels at a time.
       Twin: `posterior` in tests/reference.py, by one solve.
@@ -137,15 +138,15 @@ def update(
     2
     """
     rows, labels = jnp.atleast_1d(rows), jnp.atleast_1d(labels)
-    # Those that say something come first: their columns lie without gaps.
+    # Padding goes last, so that there are no gaps between the columns of the labels.
     order = jnp.argsort(labels < 0, stable=True)
     rows, labels = rows[order], labels[order]
-    told = labels >= 0
+    present = labels >= 0
     form = _form_of(process)
 
     def learn():
         covariance, weights = form.covariance(process.relation, process.count, rows)
-        among = jnp.where(told[:, None] & told[None, :], covariance[:, rows], 0)
+        among = jnp.where(present[:, None] & present[None, :], covariance[:, rows], 0)
         whitener = _whitener(among, process.noise)
         surprise = jax.nn.one_hot(labels, len(process.counts)) - process.mean[:, rows].T
         return tuple(
@@ -153,30 +154,32 @@ def update(
             for table in (covariance, weights, surprise)
         )
 
-    # A branch, so that what is learnt is worked out once: in a single fused loop it would be worked
-    # out anew for each of its uses.
+    # A branch, so that `learn` is computed once: in a single fused loop it would be recomputed for
+    # each of its uses.
     nothing = partial(jax.tree.map, jnp.zeros_like, jax.eval_shape(learn))
-    steps, weights, surprise = jax.lax.cond(jnp.any(told), learn, nothing)
+    steps, weights, surprise = jax.lax.cond(jnp.any(present), learn, nothing)
     explained = jnp.matmul(jnp.ones(len(rows)), jnp.square(steps))
     return replace(
         process,
         mean=_move(process.mean, surprise, steps),
         variance=jnp.maximum(process.variance - explained, 0),
-        counts=process.counts.at[jnp.where(told, labels, len(process.counts))].add(1, mode="drop"),
-        count=process.count + jnp.sum(told, dtype=jnp.int32),
+        counts=process.counts.at[jnp.where(present, labels, len(process.counts))].add(
+            1, mode="drop"
+        ),
+        count=process.count + jnp.sum(present, dtype=jnp.int32),
         relation=form.learn(process.relation, process.count, steps, weights),
     )
 
 
 @jax.jit
 def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProcess:
-    """The same process on some rows of the pool only: exact there, and as much cheaper as they are
-    fewer.
+    """The same process restricted to some rows of the pool: exact there, and cheaper in proportion.
 
     Args:
-      rows: [n], which are 0 to n - 1 from now on; a row may come twice.
+      process: on the whole pool.
+      rows: [n], which become rows 0 to n - 1; a row may be repeated.
 
-    Source: a Gaussian process on a part of the rows is the part of the process. Twin: the rows of
+    Source: the marginal of a Gaussian process is the process on those rows. Twin: the rows of
       `posterior` in tests/reference.py.
 
     >>> process = update(begin(jnp.eye(3), capacity=2, num_classes=2), 0, 1)
@@ -193,13 +196,13 @@ def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProces
 
 
 def _form_of(process: GaussianProcess) -> Any:
-    """The module with the functions of its relation."""
+    """The module with the functions for its relation."""
     return exact if isinstance(process.relation, Exact) else bounded
 
 
 def _whitener(covariance: Float[Array, "p p"], noise: Float[Array, ""]) -> Float[Array, "p p"]:
-    """The matrix that makes steps, one label after another, of covariances with rows that have
-    these among themselves."""
+    """The matrix that turns covariances with the labelled rows into steps, one label after another,
+    given the covariances of these rows with each other."""
     number = len(covariance)
 
     def eliminate(row, carry):
@@ -219,8 +222,8 @@ def _whitener(covariance: Float[Array, "p p"], noise: Float[Array, ""]) -> Float
 def _move(
     mean: Float[Array, "C N"], surprise: Float[Array, "p C"], steps: Float[Array, "p N"]
 ) -> Float[Array, "C N"]:
-    """The mean of every row along some steps, each times its surprise; some classes at a time, as
-    the product of all is as large as the means."""
+    """The mean of every row plus each step times its surprise; a few classes at a time, as the
+    product for all of them is as large as the means."""
     if not len(mean):
         return mean
 

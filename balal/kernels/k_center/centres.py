@@ -1,4 +1,4 @@
-"""The centres so far, which every search carries along and adds to."""
+"""The centres so far, which every search carries and adds to."""
 
 from dataclasses import dataclass, replace
 
@@ -12,11 +12,12 @@ from jaxtyping import Array, Bool, Float, Int
 class Centres:
     """Labelled rows, then picks.
 
-    rows: int32 [P], -1 beyond `count`.
-    distances: [P], squared distance to the nearest centre when it was picked.
-    count: how many there are.
-    resolved: whether products in float32 could tell the nearest centre of every row that was about
-      to be picked; where they could not, passes over the features go on.
+    Attributes:
+      rows: int32 [P], -1 beyond `count`.
+      distances: [P], squared distance of each to its nearest centre when it was picked.
+      count: how many there are.
+      resolved: whether products in float32 were precise enough for every pick so far; if not,
+        passes over the features take over.
     """
 
     rows: Int[Array, " P"]
@@ -26,10 +27,13 @@ class Centres:
 
 
 def labelled_centres(labelled: Int[Array, " B"], *, room: int) -> Centres:
-    """The labelled rows as first centres, with room for some more.
+    """The labelled rows as first centres, with room for more.
 
-    labelled: int32 [B], -1 = padding, which may lie between the rows: a record of a whole budget is
-    mostly padding when it begins. It goes behind the rows, where it is never looked at.
+    Args:
+      labelled: int32 [B], -1 = padding, which may lie between the rows: a labelled set with room
+        for a whole budget is mostly padding at first. It goes behind the rows, where it is never
+        read.
+      room: for how many more centres.
 
     >>> labelled_centres(jnp.array([-1, 7]), room=1).rows.tolist()
     [7, -1, -1]
@@ -42,7 +46,7 @@ def labelled_centres(labelled: Int[Array, " B"], *, room: int) -> Centres:
 
 
 def add_centre(centres: Centres, row, distance, wanted) -> Centres:
-    """One more centre where it is wanted; else nothing that is looked at.
+    """One more centre if it is wanted; otherwise nothing that is ever read.
 
     >>> add_centre(labelled_centres(jnp.array([7]), room=1), 3, 0.5, jnp.array(True)).rows.tolist()
     [7, 3]

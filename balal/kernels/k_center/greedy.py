@@ -1,4 +1,4 @@
-"""Greedy k-center: the function, and the plain algorithm, one pass over the features a pick."""
+"""Greedy k-center: the function, and the plain algorithm, one pass over the features per pick."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +15,10 @@ from balal.kernels.k_center.centres import Centres, add_centre, labelled_centres
 from balal.kernels.ordering import argmax, first_true
 from balal.types import askable
 
-# Numbers of pools that are multiplied whole for each centre: they stay in a CPU's cache.
+# Pools of up to so many numbers are multiplied whole for each centre: they stay in a CPU's cache.
 _SMALL = 2**22
-# Numbers in the passes over a pool for all picks above which it is searched lazily. Fewer take
-# under half a second, and the lazy search takes longer to compile by more than that.
+# A pool is searched lazily if the passes for all picks would read so many numbers. Fewer take under
+# half a second, and compiling the lazy search takes longer by more than that.
 _LARGE = 2**30
 
 
@@ -27,8 +27,9 @@ _LARGE = 2**30
 class Centers:
     """The picks of `k_center`.
 
-    indices: int32 [b], in the order of the picks.
-    radii: [b], the covering radius of the candidates after each pick.
+    Attributes:
+      indices: int32 [b], in the order of the picks.
+      radii: [b], the covering radius of the candidates after each pick.
     """
 
     indices: Int[Array, "*S b"]
@@ -45,15 +46,15 @@ def k_center(
     start: int | Int[Array, ""] | None = None,
     key: Key[Array, ""] | None = None,
 ) -> Centers:
-    """Greedy k-center: always the candidate that is farthest from its nearest centre. Exact, with
-    `O(N)` extra memory.
+    """Greedy k-center: picks the candidate that is farthest from its nearest centre, again and
+    again. Exact, with `O(N)` extra memory.
 
-    The plain algorithm passes over the features for every pick (`pick_by_passes` below). Larger
-    work is searched by matrix products, for upper bounds of the distances, and only what may be
-    picked is measured as a sum of squared differences: a common offset costs no precision,
-    duplicates are exactly 0 apart, and ties are ties. Once the farthest candidate is so near to a
-    centre (a quarter of its distance from the mean) that products may not tell to which, passes do
-    the rest. Pools spread over devices are passed over plainly.
+    The plain algorithm passes over the features for every pick (`pick_by_passes` below). Otherwise
+    matrix products give upper bounds of the distances, and only rows that may be picked are
+    measured as a sum of squared differences: a common offset costs no precision, duplicates are
+    exactly 0 apart, and ties are ties. Once the farthest candidate is so near to a centre (a
+    quarter of its distance from the mean) that products may not tell which centre is nearest,
+    passes do the rest. Pools spread over devices always use passes.
 
     Args:
       features: [N, D], float32, bfloat16 or float16; Euclidean distances, taken in float32.
@@ -61,18 +62,19 @@ def k_center(
       labelled: int [B], rows that are centres from the outset, -1 = padding; they are not picked
         again.
       candidates: bool [N], the rows that may be picked (None: all).
-      start: the row to pick first; passed over where it is no candidate or labelled already.
-      key: draws the first pick where no centre and no `start` is given.
+      start: the row to pick first; ignored if it is labelled already or not a candidate.
+      key: draws the first pick if there is neither a centre nor a `start`.
 
     Returns: `.indices` int32 [b] in the order of the picks, ties to the lowest row, and `.radii`
       [b]: the largest distance of a candidate to its nearest centre after each pick. Where
-      candidates run out the indices are -1 and the radii 0. Where `labelled` is nothing but padding
+      candidates run out the indices are -1 and the radii 0. If `labelled` is nothing but padding
       and neither `start` nor `key` is given, the first pick is the lowest candidate. The picks are
       those of exact arithmetic where the best two squared distances differ by more than
-      `distances.product_error` times |x|^2 + |c|^2, `x` and its centre `c` taken from the mean.
+      `distances.product_error` times |x|^2 + |c|^2, with `x` and its centre `c` relative to the
+      mean.
 
-    Raises: ValueError when `features` is not [N, D], the budget is not in [0, N], or nothing says
-    where to begin.
+    Raises: ValueError when `features` is not [N, D], the budget is not in [0, N], or there is
+      nowhere to begin.
 
     Source: Sener, Savarese, ICLR 2018; Gonzalez 1985; Eq. 7 of Aggarwal, Popescu, Hudelot, WACV
       2020. Differs from the widely copied 2018 code in the random cold start, which that code never
@@ -110,7 +112,7 @@ def k_center(
 def search(
     features, budget, *, labelled, candidates, start, key, sizes: lazy.Sizes | None
 ) -> Centers:
-    """`k_center` after its checks, searched lazily where `sizes` are given."""
+    """`k_center` after its checks, searched lazily if `sizes` are given."""
     num_rows = features.shape[0]
     candidates = askable(candidates, num_rows)
     labelled = (
@@ -119,8 +121,8 @@ def search(
         else jnp.asarray(labelled).astype(jnp.int32)
     )
     left = candidates.at[jnp.where(labelled >= 0, labelled, num_rows)].set(False, mode="drop")
-    # The radius after a pick is the distance of the next one, so the search looks for one more than
-    # is asked.
+    # The radius after a pick is the distance of the next one, so the search picks one row more than
+    # the budget.
     centres = labelled_centres(labelled, room=budget + 1 + (sizes.chunk if sizes else 0))
     labels = centres.count
     goal = labels + jnp.minimum(budget + 1, jnp.sum(left, dtype=jnp.int32))
@@ -137,8 +139,8 @@ def search(
 
 
 def pick_by_passes(features, centres: Centres, left, goal) -> Centres:
-    """The plain algorithm: until there are `goal` centres, the row left that is farthest from its
-    nearest one is the next."""
+    """The plain algorithm: until there are `goal` centres, the next one is the row left that is
+    farthest from its nearest centre."""
 
     def nearer(index, nearest):
         centre = sharding.fetch(features, centres.rows[index])
@@ -160,8 +162,8 @@ def pick_by_passes(features, centres: Centres, left, goal) -> Centres:
 
 
 def _first_pick(centres: Centres, left, start, key) -> tuple[Centres, Bool[Array, " N"]]:
-    """The centres with the row to begin with: `start` where it may be picked; else, without any
-    centre, a drawn row or the lowest one. And the rows left."""
+    """The centres with the first pick, and the rows left. It is `start` if that may be picked;
+    otherwise, if there is no centre yet, a drawn row or the lowest one."""
     first = jnp.where(centres.count > 0, -1, first_true(left))
     if key is not None:
         drawn = argmax(sampling.random_bits(key, len(left)), left)

@@ -1,9 +1,9 @@
 """The lazy search of k-center: distances to the nearest centre only shrink, so an old one is an
 upper bound of the new one.
 
-The search keeps such a bound of every row, brings only the few thousand largest up to date, by
+The search keeps such a bound for every row, brings only the few thousand largest up to date, by
 matrix products, and picks among them while they exceed every bound outside. Most rows of a pool are
-so compared with a few centres only.
+thus compared with only a few centres.
 """
 
 from dataclasses import dataclass, replace
@@ -25,21 +25,22 @@ from balal.kernels.k_center.centres import Centres
 from balal.kernels.k_center.products import pick_among, top
 from balal.kernels.ordering import first_true
 
-# Where a pool led to no pick, all bounds above this share of the largest one that is up to date are
+# If a batch of rows led to no pick, all bounds above this share of the largest up-to-date one are
 # brought up to date.
 _DEPTH = 0.98
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much the search looks at. Any sizes give the same picks.
+    """How many rows and centres the search handles at once. Any sizes give the same picks.
 
-    pool: rows brought up to date together.
-    tile: rows in one matrix product.
-    block: rows picked from together.
-    chunk: centres in one matrix product.
-    early: with how many centres all rows are compared once there are so many, as the bounds from
-      the first one are loose.
+    Attributes:
+      pool: rows brought up to date together.
+      tile: rows in one matrix product.
+      block: rows picked from together.
+      chunk: centres in one matrix product.
+      early: once there are so many centres, all rows are compared with them, as the bounds from the
+        first centre alone are loose.
     """
 
     pool: int = 4_096
@@ -57,9 +58,10 @@ SIZES = Sizes()
 class Bounds:
     """What is known of some rows.
 
-    values: [n], never below the squared distance to the nearest centre; -inf: not to be picked.
-    owners: int32 [n], the centre that the bound is from.
-    seen: int32 [n], with how many centres, in their order, the row has been compared.
+    Attributes:
+      values: [n], never below the squared distance to the nearest centre; -inf: not to be picked.
+      owners: int32 [n], the centre that the bound comes from.
+      seen: int32 [n], how many centres, in their order, the row has been compared with.
     """
 
     values: Float[Array, " n"]
@@ -68,8 +70,8 @@ class Bounds:
 
 
 def sizes_for(num_rows: int, budget: int) -> Sizes:
-    """The sizes that are fast: where many are picked of few, most rows are compared again and
-    again, and more picks at a time are worth a larger table.
+    """Sizes that are fast: when a large share of the pool is picked, most rows are compared again
+    and again, and more picks at a time are worth a larger table.
 
     >>> sizes_for(1000, 10).block, sizes_for(1000, 100).block
     (256, 512)
@@ -79,10 +81,10 @@ def sizes_for(num_rows: int, budget: int) -> Sizes:
 
 def pick(features, centres: Centres, left, goal, sizes: Sizes) -> tuple[Centres, Bool[Array, " N"]]:
     """Picks until there are `goal` centres or products cannot resolve what comes next. Returns the
-    rows still left, too."""
+    centres and the rows left."""
     amid = middle(features, left)
-    # One pass over the features measures all rows to the first centre; as it rounds in its own way,
-    # its error has to be allowed for, too.
+    # One pass over the features measures all rows to the first centre. It is rounded differently,
+    # so these bounds are enlarged as well.
     first = centres.rows[0]
     values = (1 + product_error(features.shape[1])) * squared_distances(features, features[first])
     values = jnp.where(left, jnp.where(values < jnp.inf, values, jnp.inf), -jnp.inf)
@@ -109,18 +111,19 @@ def pick(features, centres: Centres, left, goal, sizes: Sizes) -> tuple[Centres,
 def _refresh(
     bounds: Bounds, features, amid, centres: Centres, early, stuck, sizes: Sizes
 ) -> Bounds:
-    """Brings a pool of the largest bounds up to date.
+    """Brings a batch of the largest bounds up to date.
 
-    Where such a pool led to no pick, the search is `stuck`: all rows follow that may precede the
-    best one that is up to date, and some more. When it is `early`, all rows are compared with the
-    early centres.
+    If such a batch led to no pick, the search is `stuck`: then all rows that may precede the best
+    up-to-date one are brought up to date, and some more. If it is `early`, all rows are compared
+    with the early centres.
     """
     num_rows = len(bounds.values)
     pool = min(sizes.pool, num_rows)
     largest = jax.lax.top_k(bounds.values, pool)[1]
     outside = jnp.max(bounds.values.at[largest].set(-jnp.inf))
-    # Those of one tile are compared with all that one of them has not seen. Keys that hold the
-    # index sort faster than keys beside indices.
+    # The rows of a tile are compared with every centre that any of them has not seen, so rows that
+    # have seen equally many go together. Keys that hold the index sort faster than keys with
+    # separate indices.
     index = jnp.arange(pool, dtype=jnp.int32)
     keys = jnp.minimum(bounds.seen[largest], 2**31 // pool - 1) * pool + index
     largest = largest[jnp.sort(keys) % pool]
@@ -131,8 +134,8 @@ def _refresh(
     def refresh(number, bounds):
         rows = jnp.minimum(jnp.int32(number * pool) + index, num_rows - 1)
         rows = jnp.where(everything, rows, largest)
-        # Found anew for each pool: the one before may have brought up to date a larger one, which
-        # spares rows of this one.
+        # Found again for each batch: the one before may have raised it, which spares rows of this
+        # one.
         best = jnp.max(jnp.where(bounds.seen == centres.count, bounds.values, -jnp.inf))
         under = jnp.where(early, -jnp.inf, jnp.where(stuck, _DEPTH * best, outside))
         return _lower(bounds, features, amid, centres, rows, under, until, most, sizes)
@@ -143,16 +146,16 @@ def _refresh(
 def _lower(
     bounds: Bounds, features, amid, centres: Centres, rows, under, until, most, sizes: Sizes
 ) -> Bounds:
-    """Compares a pool of rows with the centres before `until` that they have not seen, as far as
-    their bounds do not fall `under` those outside.
+    """Compares a batch of rows with the centres before `until` that they have not seen, while their
+    bounds are not below `under`.
 
-    In rounds, each with twice the centres of the one before, `most` in the first: most rows are
-    done after that.
+    In rounds, each with twice the centres of the one before; the first has `most` of them, after
+    which most rows are done.
     """
 
     def compare(carry):
         bounds, rows, number, most = carry
-        # Those that need another round go first, in their order; behind them the first is repeated.
+        # Rows that need another round go first, in order; after them the first one is repeated.
         values = bounds.values[rows]
         wait = (values >= under) & (values > -jnp.inf) & (bounds.seen[rows] < until)
         wait &= jnp.arange(len(rows), dtype=jnp.int32) < number
@@ -169,7 +172,7 @@ def _lower(
         return jax.lax.fori_loop(0, tiles, tile, bounds), rows, number, 2 * most
 
     number = jnp.int32(len(rows))
-    # A slice that begins among the rows never ends beyond them.
+    # Padded, so that a slice that begins among the rows never ends beyond the array.
     rows = jnp.concatenate([rows, jnp.zeros(sizes.tile, jnp.int32)])
     return jax.lax.while_loop(lambda carry: carry[2] > 0, compare, (bounds, rows, number, most))[0]
 
@@ -177,7 +180,7 @@ def _lower(
 def _compare(
     bounds: Bounds, features, amid, centres: Centres, rows, until, most, sizes: Sizes
 ) -> Bounds:
-    """A tile of rows compared with up to `most` centres more: one product of [tile, D] and [D,
+    """A tile of rows compared with up to `most` more centres, by one product of [tile, D] and [D,
     chunk] after another."""
     points = seen_from(amid, features, rows)
     values, owners, seen = bounds.values[rows], bounds.owners[rows], bounds.seen[rows]
@@ -204,11 +207,11 @@ def _compare(
 def _pick_from_block(
     bounds: Bounds, features, amid, centres: Centres, until, sizes: Sizes
 ) -> tuple[Centres, Bounds]:
-    """Picks from a block of the largest bounds that are up to date while they exceed all others, by
-    the table of distances in it."""
+    """Picks from a block of the largest up-to-date bounds while they exceed all others, using the
+    table of distances within the block."""
     block = min(sizes.block, len(bounds.values))
     fresh = jnp.where(bounds.seen == centres.count, bounds.values, -jnp.inf)
-    # Rising, so that the lowest index is the lowest row.
+    # Ascending, so that the lowest index is the lowest row.
     rows = jnp.sort(jax.lax.top_k(fresh, block)[1])
     rival = top(bounds.values.at[rows].set(-jnp.inf))
     points = seen_from(amid, features, rows)
@@ -219,7 +222,7 @@ def _pick_from_block(
     centres, values, owners = pick_among(
         rows, features, centres, until, lengths, values, owners, rival, lambda index: table[index]
     )
-    # A block may hold rows that are not up to date where few are: they keep what they had.
+    # If few rows are up to date, a block may hold others: they keep their values.
     changed = Bounds(values, owners, jnp.full_like(rows, 0) + centres.count)
     changed = jax.tree.map(
         lambda new, old: jnp.where(bounds.seen[rows] == before, new, old[rows]), changed, bounds
@@ -234,8 +237,8 @@ def _distances(points: Float[Array, "n D"], others: Float[Array, "m D"]) -> Floa
     )
     lengths = squared_lengths(points)[:, None] + squared_lengths(others)[None, :]
     bounds = upper_bounds(lengths, products, num_features=points.shape[1])
-    # Worked out once: the owner of a bound is the centre whose bound is equal to the smallest, and
-    # where XLA works a bound out anew for each use, it may round one of them otherwise.
+    # Computed once: the owner of a bound is the centre whose bound equals the smallest, and if XLA
+    # recomputed a bound for each use, it might round one of them differently.
     return xla.opaque(bounds)
 
 

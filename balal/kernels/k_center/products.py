@@ -1,5 +1,5 @@
-"""K-center among rows whose distances are bounded by products: of a small pool all rows, of a large
-one those that the lazy search has brought up to date."""
+"""K-center among rows whose distances are bounded by products: all rows of a small pool, or the
+rows of a large one that the lazy search has brought up to date."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,15 +13,15 @@ from balal.kernels.distances import middle, seen_from, squared_lengths, upper_bo
 from balal.kernels.k_center.centres import Centres, add_centre
 from balal.kernels.ordering import first_true
 
-# Which centre is nearest is left to the products while the squared distance is at least this share
-# of |x|^2.
+# Products decide which centre is nearest as long as the squared distance is at least this share of
+# |x|^2.
 _RESOLVED = 1 / 16
 
 
 def pick(features, centres: Centres, left, goal) -> tuple[Centres, Bool[Array, " N"]]:
     """Picks among all rows of a small pool by one product with the features for each centre, until
-    there are `goal` or products cannot resolve what comes next. Returns the rows still left, too.
-    """
+    there are `goal` centres or products cannot resolve what comes next. Returns the centres and the
+    rows left."""
     rows = jnp.arange(len(left), dtype=jnp.int32)
     points = seen_from(middle(features, left), features, rows)
     lengths = squared_lengths(points)
@@ -59,13 +59,16 @@ def pick_among(
     distances_to: Callable[[Any], Any],
 ) -> tuple[Centres, Float[Array, " n"], Int[Array, " n"]]:
     """Picks among some rows until there are `goal` centres, products cannot resolve what comes
-    next, or somebody else does. Returns the centres, and the bounds and owners then.
+    next, or the rival comes next. Returns the centres, and the bounds and owners at that point.
 
     Args:
-      rows: [n], rising.
-      lengths: [n], squared, of the rows seen from the middle.
+      rows: [n], ascending.
+      features: [N, D].
+      centres: so far.
+      goal: how many centres there shall be.
+      lengths: [n], squared, of the rows relative to the middle.
       bounds: [n], not below the squared distance to the nearest centre; -inf: not to be picked.
-      owners: [n], the centres that the bounds are from.
+      owners: [n], the centres that the bounds come from.
       rival: the largest bound of all other rows, and the row that has it.
       distances_to: upper bounds, [n], of the squared distances to the row at an index of `rows`.
     """
@@ -75,8 +78,8 @@ def pick_among(
         return (centres.count < goal) & centres.resolved & _before(bound, rows[index], *rival)
 
     def turn(carry):
-        # The top row is measured. If it stays the top row, it is the pick; if not, another has its
-        # turn.
+        # The top row is measured. If it stays on top, it is the pick; if not, the new top row is
+        # next.
         centres, (_, index), bounds, owners = carry
         row = rows[index]
         difference = features[row].astype(jnp.float32) - features[owners[index]].astype(jnp.float32)
@@ -110,5 +113,5 @@ def top(values: Float[Array, " n"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
 
 
 def _before(value, row, other_value, other_row) -> Bool[Array, ""]:
-    """Whether a row goes before another: the larger value, between equal ones the lower row."""
+    """Whether a row goes before another: the larger value first, the lower row of equals."""
     return (value > other_value) | ((value == other_value) & (row < other_row))
