@@ -335,7 +335,7 @@ def test_the_folder_may_be_named_without_a_flag(network, folder, tmp_path):
     assert content(tmp_path / "flag") == content(tmp_path / "word")
     with pytest.raises(ValueError, match="only one folder or file of images can be named"):
         run("pick", network, tmp_path / "out", str(folder), "more")
-    with pytest.raises(ValueError, match=r"named twice, .* and --data_dir=other: give one"):
+    with pytest.raises(ValueError, match=r"named twice, .* and --data_dir=other: give only one"):
         run("pick", network, tmp_path / "out", str(folder), "--data_dir=other")
 
 

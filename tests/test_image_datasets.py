@@ -45,7 +45,7 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
         "photos, pool, by small",
         "photos, test, by small",
     ]
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="give only one of them"):
         run(
             network,
             tmp_path / "out",

@@ -414,7 +414,7 @@ def test_equal_sets_of_rows_are_fitted_once(toy, tmp_path, monkeypatch):
         ),
         (["--pool_rows=100"], "--budgets goes up to 2000, but the pool has only 100 rows"),
         (["--pool_rows=99999"], "between 1 and the 17168 rows"),
-        (["--scores=a.npz", "--classifier=b.npz"], "give one of them"),
+        (["--scores=a.npz", "--classifier=b.npz"], "pass only one of them"),
     ],
 )
 def test_a_wrong_flag_is_reported_in_one_sentence(arguments, sentence, tmp_path):
