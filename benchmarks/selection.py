@@ -281,17 +281,17 @@ def skmatter_k_center(points: np.ndarray, picks: int) -> np.ndarray:
 
 def scores(rows: int, classes: int) -> Workload:
     logits = 3 * np.random.default_rng(0).normal(size=(rows, classes)).astype(np.float32)
-    exact, on_device, place = (
+    exact, on_device, target = (
         numpy_scores(np.float64(logits)),
         jnp.asarray(logits),
         np.zeros_like(logits),
     )
 
     def copy() -> jax.Array | None:
-        # On a CPU into memory that is there already: most of a fresh array's time goes into mapping
-        # its pages.
+        # On a CPU, into memory that is there already: most of the time of a new array goes into
+        # mapping its pages.
         return (
-            np.copyto(place, logits)
+            np.copyto(target, logits)
             if jax.default_backend() == "cpu"
             else jax.block_until_ready(jnp.copy(on_device))
         )

@@ -201,7 +201,7 @@ def test_a_header_that_claims_more_than_there_is_reserves_nothing(tmp_path, shap
         data.arrays(tmp_path / "set.npy")
 
 
-def test_every_cut_of_a_file_is_told_in_a_sentence(tmp_path):
+def test_every_cut_of_a_file_is_reported_in_one_sentence(tmp_path):
     np.save(tmp_path / "whole.npy", PIXELS)
     for whole in (
         saved(tmp_path, images=PIXELS, labels=np.arange(5)).read_bytes(),

@@ -60,7 +60,7 @@ def test_slow_images_do_not_change_the_order():
     assert np.concatenate([batch.images[:, 0, 0, 0] for batch in seen]).tolist() == list(range(12))
 
 
-def test_a_run_goes_on_at_a_row_with_the_same_batches():
+def test_a_run_resumes_at_a_row_with_the_same_batches():
     images = numbered(20)
     whole = list(data.batches(images, 4))
     rest = list(data.batches(images, 4, rows=range(8, 20)))

@@ -188,7 +188,7 @@ def test_rows_that_are_no_candidates_may_hold_anything():
 
 @pytest.mark.parametrize("size", [3, 16, 64, 1000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_a_nan_is_told_in_rows_of_any_width(size, dtype):
+def test_a_nan_is_reported_in_rows_of_any_width(size, dtype):
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(300, size)).astype(dtype)
     logits[2, size // 2] = np.nan

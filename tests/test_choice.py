@@ -84,6 +84,6 @@ def test_transfer_is_chosen_where_features_tell_and_fine_tuning_where_pixels_do(
         ({"x": lambda rows, held: held[:1]}, np.arange(4), 2, "one class for each of 2 rows"),
     ],
 )
-def test_what_gives_no_choice_is_told(heads, labels, folds, told):
+def test_what_gives_no_choice_is_reported(heads, labels, folds, told):
     with pytest.raises(ValueError, match=told):
         choice.choose(heads, labels, folds=folds)

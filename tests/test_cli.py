@@ -267,7 +267,7 @@ def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folde
         ('file,label\n000.png,"cat\n001.png,dog\n', "is not a CSV file"),
     ],
 )
-def test_answers_that_cannot_be_meant_are_told(text, told, network, folder, tmp_path):
+def test_answers_that_make_no_sense_are_refused(text, told, network, folder, tmp_path):
     (tmp_path / "answers.csv").write_text(text)
     with pytest.raises(ValueError, match=told):
         run(
@@ -287,7 +287,7 @@ def test_answers_may_come_from_a_spreadsheet_and_twice(tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["answers", "source_classes"])
-def test_a_file_that_is_missing_is_told_before_the_images_are_read(flag, network, tmp_path):
+def test_a_file_that_is_missing_is_reported_before_the_images_are_read(flag, network, tmp_path):
     with pytest.raises(
         ValueError,
         match=r"nowhere\.csv cannot be read \(No such file or directory\): give the name of a "
@@ -335,7 +335,7 @@ def test_the_folder_may_be_named_without_a_flag(network, folder, tmp_path):
     assert content(tmp_path / "flag") == content(tmp_path / "word")
     with pytest.raises(ValueError, match="only one folder or file of images can be named"):
         run("pick", network, tmp_path / "out", str(folder), "more")
-    with pytest.raises(ValueError, match=r"named twice, .* and --data_dir=other: give one"):
+    with pytest.raises(ValueError, match=r"named twice, .* and --data_dir=other: give only one"):
         run("pick", network, tmp_path / "out", str(folder), "--data_dir=other")
 
 
@@ -445,7 +445,7 @@ BAD_FEATURES = {
 
 
 @pytest.mark.parametrize(("arguments", "told"), BAD_FEATURES.values(), ids=BAD_FEATURES)
-def test_features_that_cannot_be_meant_are_told(
+def test_features_that_make_no_sense_are_refused(
     arguments, told, network, folder, tmp_path, monkeypatch
 ):
     features_of(tmp_path)
@@ -578,7 +578,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["doctor", "now"], "doctor takes no arguments, got 'now'"),
     ],
 )
-def test_what_the_user_got_wrong_is_told_in_one_sentence(arguments, told, capsys):
+def test_what_the_user_got_wrong_is_reported_in_one_sentence(arguments, told, capsys):
     with pytest.raises(SystemExit) as ended:
         main.run(arguments)
     found = capsys.readouterr()
@@ -597,7 +597,7 @@ def test_a_bug_shows_its_traceback_and_so_does_everything_on_request(monkeypatch
         main.run(["doctor"])
 
 
-def test_control_c_says_that_the_command_goes_on(monkeypatch, capsys):
+def test_control_c_says_that_the_command_continues(monkeypatch, capsys):
     def stopped():
         raise KeyboardInterrupt
 
@@ -608,7 +608,7 @@ def test_control_c_says_that_the_command_goes_on(monkeypatch, capsys):
     assert "continues with what is finished" in capsys.readouterr().err
 
 
-def test_an_option_of_the_library_is_told_with_the_flag_that_a_program_has_for_it():
+def test_an_option_of_the_library_is_reported_with_the_flag_that_a_program_has_for_it():
     here = {"skip_damaged": "--skip_damaged", "labelled": "--labelled", "dtype": "--dtype"}
     for told, added in (
         ("use labelled=False", "--nolabelled"),
@@ -623,7 +623,7 @@ def test_an_option_of_the_library_is_told_with_the_flag_that_a_program_has_for_i
     )
 
 
-def test_a_missing_package_is_told_with_the_one_command_for_photographs(tmp_path):
+def test_a_missing_package_is_reported_with_the_one_command_for_photographs(tmp_path):
     photographs(tmp_path / "photos", 3)
     (tmp_path / "flax").mkdir()
     (tmp_path / "flax" / "__init__.py").write_text(

@@ -239,7 +239,7 @@ def test_the_same_seed_gives_the_same_files_and_finished_cells_are_kept(
     assert written(copy) == written(out)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
+def test_an_interrupted_run_resumes_where_it_was(small, monkeypatch, tmp_path):
     out, _, arguments = small
     asked, consult = [], compare.consult
 
@@ -262,7 +262,7 @@ def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
 # Adaptive strategies and targets.
 
 
-def test_an_adaptive_strategy_stands_alone_and_may_be_told_a_target(toy, tmp_path, monkeypatch):
+def test_an_adaptive_strategy_stands_alone_and_may_be_given_a_target(toy, tmp_path, monkeypatch):
     asked, simulate = [], compare.simulate
 
     def spied(contest, draw, strategy, budget):
@@ -505,7 +505,7 @@ class flagsaver_of:
         (["--target=3,17"], "--target names class 17, and digits tests no such class of its 10"),
     ],
 )
-def test_a_wrong_flag_is_told_in_a_sentence(arguments, sentence, tmp_path):
+def test_a_wrong_flag_is_reported_in_one_sentence(arguments, sentence, tmp_path):
     with pytest.raises(ValueError, match=sentence):
         run(tmp_path / "out", *SMALL, "--pools=digits", *arguments)
     assert not (tmp_path / "out").exists()

@@ -58,7 +58,7 @@ def test_what_was_written_is_read(tmp_path):
     assert begin(tmp_path / "cache") == 10
 
 
-def test_one_that_was_killed_goes_on_after_the_last_whole_shard_and_ends_the_same(tmp_path):
+def test_one_that_was_killed_resumes_after_the_last_whole_shard_and_ends_the_same(tmp_path):
     begin(tmp_path / "killed")
     write(tmp_path / "killed", 0, 4)
     column = np.lib.format.open_memmap(tmp_path / "killed" / "features.npy", mode="r+")
@@ -221,7 +221,7 @@ def change(path, **values):
 
 
 @pytest.mark.parametrize("damage", DAMAGES_OF_A_PART.values(), ids=DAMAGES_OF_A_PART)
-def test_damage_to_what_is_finished_is_told_before_the_rest_is_made(damage, tmp_path):
+def test_damage_to_what_is_finished_is_reported_before_the_rest_is_made(damage, tmp_path):
     damage(begun(tmp_path / "cache"))
     before = content(tmp_path / "cache")
     with pytest.raises(ValueError, match="extract again"):
@@ -239,7 +239,7 @@ def test_damage_while_the_rest_is_made_is_not_certified(damage, tmp_path):
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damage_is_told_and_never_read(damage, tmp_path):
+def test_damage_is_reported_and_never_read(damage, tmp_path):
     folder = filled(tmp_path / "cache")
     damage(folder)
     with pytest.raises(ValueError, match=r"extract again"):

@@ -45,7 +45,7 @@ def test_features_are_those_of_the_network_and_say_what_made_them(network, folde
     assert found.manifest["images"] == dict(name="photos", fingerprint=images.fingerprint)
 
 
-def test_one_that_was_killed_goes_on_and_ends_byte_for_byte_the_same(
+def test_one_that_was_killed_resumes_and_ends_byte_for_byte_the_same(
     network, folder, tmp_path, monkeypatch
 ):
     images = data.folder(folder)
@@ -93,7 +93,7 @@ def test_the_batch_is_spread_over_all_local_devices_with_the_features_of_one(
     np.testing.assert_array_equal(many.columns["entropy"], one.columns["entropy"])
 
 
-def test_features_that_the_stored_kind_cannot_hold_are_told_by_name(
+def test_features_that_the_stored_dtype_cannot_hold_are_listed(
     network, folder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
@@ -127,7 +127,7 @@ def test_a_name_of_a_source_stands_for_its_installed_weights(
     assert found.manifest["weights"]["file"] == network.name
 
 
-def test_progress_is_told_and_begins_with_what_is_finished(network, folder, tmp_path):
+def test_progress_is_reported_and_begins_with_what_is_finished(network, folder, tmp_path):
     images, told = data.folder(folder), []
     extract(network, images, tmp_path / "cache", progress=lambda *done: told.append(done))
     assert told[0] == (0, ROWS)

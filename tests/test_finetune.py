@@ -64,7 +64,7 @@ def test_the_same_key_gives_the_same_head_and_another_another(params, pictures):
     assert not np.array_equal(first.losses, other.losses)
 
 
-def test_one_that_was_stopped_goes_on_to_the_same_end(params, pictures, tmp_path):
+def test_one_that_was_stopped_resumes_to_the_same_end(params, pictures, tmp_path):
     class Stop(Exception):
         pass
 
@@ -227,7 +227,7 @@ def test_augmentation_keeps_the_pixels_and_moves_them():
         ),
     ],
 )
-def test_what_cannot_be_trained_on_is_told(change, told, params, pictures):
+def test_what_cannot_be_trained_on_is_reported(change, told, params, pictures):
     arguments = dict(images=pictures[0], labels=pictures[1], recipe=LIGHT) | change
     images, labels = arguments.pop("images"), arguments.pop("labels")
     with pytest.raises(ValueError, match=told):

@@ -79,7 +79,7 @@ def test_images_that_lie_in_the_folder_itself_are_unlabelled(tmp_path):
     for skip_damaged in (False, True):
         with pytest.raises(
             ValueError,
-            match=r"must have a directory for each class, but holds only files \(one\.jpg, \.\.\.\)",
+            match=r"must have a directory for each class, but holds only files \(one\.jpg, \.\.\.",
         ):
             data.folder(tmp_path, labelled=True, skip_damaged=skip_damaged)
 
@@ -134,7 +134,7 @@ def test_hidden_files_are_not_looked_at(pets):
     assert len(data.folder(pets)) == 4
 
 
-def test_damaged_files_are_told_once_and_all_by_name(pets):
+def test_all_damaged_files_are_listed_at_once(pets):
     (pets / "cat" / "cut.jpg").write_bytes(JPEG[: len(JPEG) // 2])
     (pets / "cat" / "text.jpg").write_text("not a photograph")
     (pets / "dog" / "empty.png").write_bytes(b"")
@@ -147,7 +147,7 @@ def test_damaged_files_are_told_once_and_all_by_name(pets):
     assert said.endswith("repair or remove them, or leave them out with skip_damaged=True")
 
 
-def test_of_many_damaged_files_the_first_few_and_their_number_are_told(tmp_path):
+def test_of_many_damaged_files_the_first_few_and_their_number_are_listed(tmp_path):
     for number in range(8):
         (tmp_path / f"{number}.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match=r"4\.jpg \(it is empty\), \.\.\. \(8 in all\); repair"):
@@ -156,7 +156,7 @@ def test_of_many_damaged_files_the_first_few_and_their_number_are_told(tmp_path)
         data.folder(tmp_path, skip_damaged=True)
 
 
-def test_how_far_the_check_is_is_told(pets):
+def test_the_progress_of_the_check_is_reported(pets):
     told = []
     found = data.folder(
         pets, skip_damaged=True, progress=lambda number, total: told.append((number, total))
@@ -323,7 +323,7 @@ def test_a_name_that_is_not_utf8_has_an_id_that_can_be_saved(tmp_path):
     assert found.read(0).shape == (24, 40, 3)
 
 
-def test_two_files_of_one_id_are_told(tmp_path):
+def test_two_files_of_one_id_are_reported(tmp_path):
     for name in (b"caf\xe9.jpg", b"caf\\xe9.jpg"):
         with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
             file.write(JPEG)
@@ -364,7 +364,7 @@ def test_pipes_are_not_waited_for(pets):
     assert data.folder(pets, skip_damaged=True).skipped == ("cat/pipe.jpg",)
 
 
-def test_what_may_not_be_read_is_told_by_name():
+def test_what_may_not_be_read_is_listed():
     data.decode(JPEG)  # Pillow is loaded before rights are given up.
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         place = Path(name)

@@ -188,7 +188,7 @@ def test_fewer_rows_than_folds_are_left_out_one_by_one():
     )
 
 
-def test_what_float32_cannot_solve_is_told_and_not_warned_about():
+def test_what_float32_cannot_solve_is_reported_and_not_warned_about():
     features, labels = clusters(0, [50, 50], distance=0.5)
     far = features + 1e6
     assert not svm.fit(far, labels, num_classes=2, C=1e6).converged

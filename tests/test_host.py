@@ -38,7 +38,7 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path):
     assert path.read_text() == "first, and whole"
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it():
+def test_a_missing_package_is_reported_with_the_command_that_installs_it():
     with (
         pytest.raises(
             ModuleNotFoundError,
@@ -49,7 +49,7 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it():
         import nothing  # noqa: F401  # pyright: ignore[reportMissingImports]
 
 
-def test_the_outermost_extra_is_the_one_that_is_told():
+def test_the_outermost_extra_is_the_one_that_is_named():
     with pytest.raises(ModuleNotFoundError, match=r"nothing is .* 'balal\[photos\]'"):  # noqa: SIM117
         with host.Extra("photos"), host.Extra("models"):
             import nothing  # noqa: F401  # pyright: ignore[reportMissingImports]

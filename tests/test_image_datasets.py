@@ -45,7 +45,7 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
         "photos, pool, by small",
         "photos, test, by small",
     ]
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="give only one of them"):
         run(
             network,
             tmp_path / "out",
@@ -63,8 +63,8 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
         )
     with pytest.raises(
         ValueError,
-        match=r"a test set is needed, but a share of 0 .* is not a single image: raise --test_share, or "
-        r"name test images",
+        match=r"a test set is needed, but a share of 0 .* is not a single image: raise "
+        r"--test_share, or name test images",
     ):
         run(
             network,

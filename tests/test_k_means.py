@@ -75,7 +75,7 @@ def test_no_round_leaves_the_centres_and_assigns_the_rows():
     assert float(clusters.inertia) == pytest.approx(1.0)
 
 
-def test_centres_without_rows_begin_anew_and_too_few_rows_are_taken_twice():
+def test_centres_without_rows_start_again_and_too_few_rows_are_taken_twice():
     features = jnp.array([[0.0], [1.0], [10.0], [11.0]])
     clusters = k_means.k_means(features, jnp.array([[0.5], [500.0], [600.0]]))
     assert float(clusters.inertia) == pytest.approx(0.5)

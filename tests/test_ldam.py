@@ -45,7 +45,7 @@ def test_the_length_of_rows_and_unseen_classes_do_not_count():
     assert set(ldam.predict(head, features)) <= {0, 3}
 
 
-def test_what_cannot_be_fitted_is_told():
+def test_what_cannot_be_fitted_is_reported():
     with pytest.raises(ValueError, match="no labelled rows"):
         ldam.fit(np.zeros((0, 3)), np.zeros(0, int), num_classes=2)
     with pytest.raises(ValueError, match="at least one step, got 0"):

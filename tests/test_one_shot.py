@@ -244,7 +244,7 @@ def test_finished_cells_are_neither_selected_nor_fitted_again(small, monkeypatch
     assert written(again) == written(out)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(small, monkeypatch, tmp_path):
+def test_an_interrupted_run_resumes_where_it_was(small, monkeypatch, tmp_path):
     out, _ = small
     asked, simulate = [], buying.one_shot
 
@@ -414,10 +414,10 @@ def test_equal_sets_of_rows_are_fitted_once(toy, tmp_path, monkeypatch):
         ),
         (["--pool_rows=100"], "--budgets goes up to 2000, but the pool has only 100 rows"),
         (["--pool_rows=99999"], "between 1 and the 17168 rows"),
-        (["--scores=a.npz", "--classifier=b.npz"], "give one of them"),
+        (["--scores=a.npz", "--classifier=b.npz"], "pass only one of them"),
     ],
 )
-def test_a_wrong_flag_is_told_in_a_sentence(arguments, sentence, tmp_path):
+def test_a_wrong_flag_is_reported_in_one_sentence(arguments, sentence, tmp_path):
     with pytest.raises(ValueError, match=sentence):
         run(tmp_path / "out", *arguments)
     assert not (tmp_path / "out").exists()
@@ -601,7 +601,7 @@ def test_scores_may_come_from_another_file_of_the_same_rows(toy, tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match="has scores of rows other than the pool.s: the labels of the two files differ",
+        match="has scores of rows other than the pool's: the labels of the two files differ",
     ):
         datasets.load(str(toy), scores=str(tmp_path / "scores.npz"))
 
@@ -640,7 +640,7 @@ def test_strategies_that_need_scores_say_how_to_give_them(toy, tmp_path):
         (dict(pool_features=np.array([{}] * 120)), "not an npz file of plain arrays"),
     ],
 )
-def test_unsuitable_arrays_are_told_in_a_sentence(toy, tmp_path, change, sentence):
+def test_unsuitable_arrays_are_reported_in_one_sentence(toy, tmp_path, change, sentence):
     with np.load(toy) as file:
         arrays = {
             name: array
@@ -653,7 +653,7 @@ def test_unsuitable_arrays_are_told_in_a_sentence(toy, tmp_path, change, sentenc
 
 
 @pytest.mark.parametrize("name", ["text.npz", "empty.npz", "net.safetensors"])
-def test_what_is_no_such_file_is_told_in_a_sentence(toy, tmp_path, name):
+def test_what_is_not_such_a_file_is_reported_in_one_sentence(toy, tmp_path, name):
     (tmp_path / name).write_bytes(
         b"" if name.startswith("empty") else b"no array at all, but words"
     )
@@ -726,7 +726,7 @@ def test_a_cell_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert cells.folder(folder, dict(C=[1.0, 2.0])) == folder
 
 
-def test_a_damaged_cell_is_told(tmp_path):
+def test_a_damaged_cell_is_reported(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(ValueError, match=r"a\.json is damaged: delete it"):
         cells.read(tmp_path, "a")

@@ -139,7 +139,7 @@ def test_inside_a_transform_it_is_worked_out_in_the_program_or_taken_as_it_comes
     assert not CALLS
 
 
-def test_it_is_kept_in_a_file_and_made_anew_where_that_is_outdated(pool, tmp_path):
+def test_it_is_kept_in_a_file_and_made_again_where_that_is_outdated(pool, tmp_path):
     path = tmp_path / "prepared.npz"
     made = balal.prepare(Middle(), pool, path=path)
     CALLS.clear()

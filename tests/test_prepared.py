@@ -163,11 +163,11 @@ def test_a_set_in_another_format_is_not_taken_for_one_that_can_be_read_at_random
         data.tfds("pets", split="train", data_dir=tmp_path)
 
 
-def test_splits_and_features_that_are_not_there_are_told_with_those_that_are(prepared):
+def test_splits_and_features_that_are_not_there_are_reported_with_those_that_are(prepared):
     with pytest.raises(
         ValueError,
-        match="split must be made of train, test, in the notation of TensorFlow Datasets, got 'dev' "
-        "for pets",
+        match="split must be made of train, test, in the notation of TensorFlow Datasets, got "
+        "'dev' for pets",
     ):
         data.tfds("pets", split="dev", data_dir=prepared)
     with pytest.raises(

@@ -19,8 +19,10 @@ PROGRAMS = [
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_command_in_the_description_of_a_program_is_understood(name):
     program = import_module(f"experiments.{name}")
+    # A long command goes on after a backslash.
+    description = re.sub(r"\\\n *", "", program.__doc__)
     commands = re.findall(
-        rf"^    python -m experiments\.{name}\b(.*?)(?:   .*)?$", program.__doc__, re.MULTILINE
+        rf"^    python -m experiments\.{name}\b(.*?)(?:   .*)?$", description, re.MULTILINE
     )
     assert commands
     # Its own flags and those that it shares, and no other program's.

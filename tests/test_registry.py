@@ -90,7 +90,7 @@ def test_an_installed_package_registers_names_of_its_own(monkeypatch):
         ("Lost = 3", "Last", "no 'Last'; the nearest names there are Lost"),
     ],
 )
-def test_a_file_that_does_not_have_it_is_told_in_a_sentence(tmp_path, code, name, sentence):
+def test_a_file_that_does_not_have_it_is_reported_in_one_sentence(tmp_path, code, name, sentence):
     path = tmp_path / "mine.py"
     path.write_text(code)
     with pytest.raises(ValueError, match=sentence):

@@ -61,7 +61,7 @@ def test_holms_correction_rejects_what_his_steps_reject(p_values):
     assert all(0 <= old <= new <= 1 for old, new in zip(p_values, corrected, strict=True))
 
 
-def test_mean_error_and_interval_are_the_textbooks():
+def test_mean_error_and_interval_are_those_of_the_textbooks():
     values = np.array([1.0, 2.0, 4.0, 9.0])
     mean, error = statistics.mean_and_error(values)
     assert (mean, error) == (4.0, pytest.approx(np.sqrt(((values - 4) ** 2).sum() / 3 / 4)))
@@ -95,7 +95,7 @@ def test_a_curve_that_falls_is_crossed_where_it_first_gets_there():
     assert statistics.labels_for(25.0, [1, 10, 100], [10.0, 25.0, 20.0]) == (10, "=")
 
 
-def test_a_share_of_nothing_is_not_told():
+def test_a_share_of_nothing_is_not_reported():
     assert statistics.share_of_gain(-1.0, 2.0, 1.0) == -0.5
     assert statistics.share_of_gain(1.0, 1.0, 1.0) is None
     assert statistics.share_of_gain(1.0, -3.0, 1.0) is None

@@ -307,7 +307,7 @@ def test_tensors_whose_storage_is_bytes_tell_their_dtype(tmp_path, dtype):
     )
 
 
-def test_bytes_that_are_no_whole_number_of_numbers_are_refused(tmp_path):
+def test_bytes_that_are_not_a_whole_number_of_values_are_refused(tmp_path):
     assert_refused(
         tmp_path,
         zipped({"w": of_bytes("uint16", 7)}, {"0": bytes(7)}),
@@ -731,7 +731,7 @@ NO_CHECKPOINT = {
 
 
 @pytest.mark.parametrize("case", NO_CHECKPOINT)
-def test_what_is_no_whole_checkpoint_is_told_in_a_sentence(tmp_path, case):
+def test_what_is_not_a_whole_checkpoint_is_reported_in_one_sentence(tmp_path, case):
     assert_refused(tmp_path, *NO_CHECKPOINT[case])
 
 
@@ -820,7 +820,7 @@ def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
         (safetensors({"w": entry(0, 2, dtype="BOOL")}, b"\1\2"), "booleans other than 0 and 1"),
     ],
 )
-def test_damaged_safetensors_are_told_in_a_sentence(tmp_path, content, sentence):
+def test_damaged_safetensors_are_reported_in_one_sentence(tmp_path, content, sentence):
     assert_refused(tmp_path, content, sentence)
 
 
