@@ -1,28 +1,23 @@
-"""What every test runs under: strict shapes, eight virtual devices, derandomised hypothesis; and how
-the whole suite is shared out among processes."""
+"""What every test runs under: strict shapes, eight virtual devices, derandomised hypothesis; and
+how the whole suite is shared out among processes."""
 
 import os
 import shutil
 from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 
-# Most of the suite's time is compilation. Much of that are LLVM's optimisations and the splitting of
-# a program for many cores, neither of which changes a decision of ours. (The older emitters of fused
-# loops compile faster still, but sum one number after another, which errs by more than is allowed
-# for.) A flag that another jaxlib does not know would end the process.
+# Most of the suite's time is compilation. A third of that are LLVM's optimisations, which change no
+# decision of ours. (The older emitters of fused loops compile faster still, but sum one number
+# after another, which errs by more than the library allows for.) What one test, process or run has
+# compiled is kept for the others, until `pytest --cache-clear`.
 if not os.environ.get("BALAL_TEST_OPTIMISED"):
-    quick = "--xla_backend_optimization_level=0"
-    if version("jaxlib").startswith("0.10."):
-        quick += ""
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}"
-
-# What one test, process or run has compiled is kept for the others, until `pytest --cache-clear`.
-PROGRAMS = Path(__file__).parent.parent / ".pytest_cache" / "d" / "programs"
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    )
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    if sum(path.stat().st_size for path in PROGRAMS.glob("*")) > 2**30:
-        shutil.rmtree(PROGRAMS)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(PROGRAMS)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
+        os.path.dirname(os.path.dirname(os.path.abspath(__file__))), ".pytest_cache/d/programs"
+    )
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis
@@ -56,6 +51,8 @@ SHARED = Path(os.environ.get("BALAL_SHARED", "../shared"))
 MOST_PROCESSES = 8
 # Of the 65,530 that Linux allows a process.
 MANY_MAPS = 30_000
+# Of the kept programs, above which all are forgotten.
+MOST_BYTES = 2**30
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,6 +63,9 @@ def pytest_cmdline_main(config):
     worker = hasattr(config, "workerinput")
     if worker or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return
+    programs = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    if sum(path.stat().st_size for path in programs.glob("*")) > MOST_BYTES:
+        shutil.rmtree(programs)
     config.option.markexpr = config.option.markexpr or "not slow"
     cores = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
     alone = config.option.usepdb or config.option.collectonly or cores == 1

@@ -1,5 +1,5 @@
-"""The contract suite: in full for a strategy of each type, a smoke check for every other name in the
-registry. New names and types are found there."""
+"""The contract suite: in full for a strategy of each type, a smoke check for every other name in
+the registry. New names and types are found there."""
 
 from dataclasses import dataclass, fields, replace
 

@@ -70,7 +70,8 @@ def test_middles_means_and_directions_are_those_of_the_twins(seed, num_rows, off
     )
     np.testing.assert_allclose(points, expected, atol=2e-4)
     np.testing.assert_allclose(lengths, np.square(expected).sum(axis=1), atol=2e-2)
-    np.testing.assert_allclose(row + way, features[candidates].mean(axis=0), atol=2e-4)
+    mean = np.float64(features[candidates]).mean(axis=0)
+    np.testing.assert_allclose(row + way, mean, atol=2e-4)
     if np.linalg.norm(expected, axis=1).min() > 0.1:
         found = distances.directions(jnp.asarray(features), jnp.asarray(candidates))
         np.testing.assert_allclose(found, reference.directions(features, candidates), atol=1e-2)

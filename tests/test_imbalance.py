@@ -171,9 +171,11 @@ def test_the_exponential_profile_is_its_formula(num_classes, largest, rho):
     sizes = imbalance.exponential(num_classes, largest=largest, rho=rho)
     assert sizes[0] == largest
     # What is a whole number but for the last bits may be cut either way.
-    assert np.count_nonzero(sizes != reference.exponential(num_classes, largest, rho)) <= np.ceil(
-        num_classes / 20
-    )
+    exact = largest * rho ** -(np.arange(num_classes) / max(num_classes - 1, 1))
+    clear = np.abs(exact - np.round(exact)) > 1e-5
+    expected = reference.exponential(num_classes, largest, rho)
+    assert np.array_equal(sizes[clear], np.asarray(expected)[clear])
+    assert np.all(np.abs(sizes - exact) <= 1 + 1e-5)
     assert sizes[-1] == int(largest / rho + 1e-6)
 
 
