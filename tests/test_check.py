@@ -81,7 +81,7 @@ SAID = {
     "told float labels": "integers, got dtype float64",
     "another strategy": "make a new one with balal.init",
     "shrunk classes": "grow only adds classes",
-    "shrunk pool": "outside",
+    "shrunk pool": "balal.remap(state, indices, num_rows=1)",
     "not a pool": "balal.pool(features, logits=...)",
     "unknown strategy": "nearest known names are ent_inv_div",
     "unknown rule": "ent+balance",
