@@ -151,7 +151,7 @@ def test_one_class_is_predicted_always():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(weights=np.array([1.0, -1.0, 1.0])), r"none negative .* wrong: \[1\]"),
+        (dict(weights=np.array([1.0, -1.0, 1.0])), r"none negative .* wrong rows: \[1\]"),
         (dict(weights=np.zeros(3)), "not all 0"),
         (dict(adjustment=np.zeros(2)), r"a number for each of 3 classes, got shape \(2,\)"),
         (
