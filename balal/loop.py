@@ -382,9 +382,9 @@ def catch_up(strategy: Strategy, pool: Pool, state: State) -> tuple[Pool, State]
     old, new = len(state.withdrawn), pool.num_rows
     if new < old:
         raise ValueError(
-            f"the pool has {plural(new, 'row')} and had {old}: rows after the lost ones have moved, "
-            f"so their labels no longer match; say where every old row is now with balal.remap(state, "
-            f"indices, num_rows={new})"
+            f"the pool has {plural(new, 'row')} and had {old}: rows after the lost ones have "
+            f"moved, so their labels no longer match; say where every old row is now with "
+            f"balal.remap(state, indices, num_rows={new})"
         )
     withdrawn = jnp.pad(state.withdrawn, (0, new - old))
     now = checksums(replace(pool, prepared={}))

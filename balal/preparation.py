@@ -2,6 +2,7 @@
 or candidates change."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,17 +69,9 @@ def prepare_missing(strategy: Strategy, pool: Pool) -> Pool:
     if not missing:
         return pool
     source = alone(pool)
-    made_from = checksums(source)
-
-    def work_out():
-        return {key: part.prepare(source) for key, part in missing.items()}
-
-    if traced(source):
-        values = work_out()
-    else:
-        with jax.ensure_compile_time_eval():
-            values = work_out()
-    made = {key: Prepared(value, made_from) for key, value in values.items()}
+    with _now(source):
+        made_from = checksums(source)
+        made = {key: Prepared(part.prepare(source), made_from) for key, part in missing.items()}
     return replace(pool, prepared=pool.prepared | made)
 
 
@@ -105,7 +98,7 @@ def fresh(
     if not any(both) or traced((alone(pool), both)):
         return pool
     if now is None:
-        with jax.ensure_compile_time_eval():
+        with _now(pool.features):
             now = checksums(alone(pool))
     sums = np.asarray(now)
     others = {key: value for key, value in pool.prepared.items() if key not in wanted}
@@ -114,6 +107,14 @@ def fresh(
         for source in both
     ]
     return replace(pool, prepared=others | good[0] | good[1])
+
+
+def _now(arrays: Any) -> AbstractContextManager[Any]:
+    """In which arrays whose values are known are worked on at once, even where a jit around it only
+    traces."""
+    tracing = isinstance(jnp.zeros(()) + 0, Tracer)
+    known = tracing and not traced(arrays)
+    return jax.ensure_compile_time_eval() if known else nullcontext()
 
 
 def traced(arrays: Any) -> bool:

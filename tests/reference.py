@@ -300,6 +300,8 @@ def through_landmarks(kernel, candidates, number):
     """The kernel as far as some landmarks explain it, and whole on the diagonal: each of them is
     the candidate of which most is unexplained."""
     left = kernel.copy()
+    # Before the first one all are level, and the lowest row is taken.
+    np.fill_diagonal(left, 1)
     for _ in range(number):
         row = np.argmax(np.where(candidates, np.diag(left), -1))
         left = left - np.outer(left[row], left[row]) / (left[row, row] + 1e-4)

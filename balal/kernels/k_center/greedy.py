@@ -142,21 +142,23 @@ def pick_by_passes(features, centres: Centres, left, goal) -> Centres:
     """The plain algorithm: until there are `goal` centres, the next one is the row left that is
     farthest from its nearest centre."""
 
-    def nearer(index, nearest):
-        centre = sharding.fetch(features, centres.rows[index])
-        return jnp.minimum(nearest, squared_distances(features, centre))
+    def nearer(nearest, centre):
+        distances = squared_distances(features, sharding.fetch(features, centre))
+        return jnp.minimum(nearest, distances)
 
     def pick(carry):
         centres, nearest, left = carry
-        centre = sharding.fetch(features, centres.rows[centres.count - 1])
-        nearest = jnp.minimum(nearest, squared_distances(features, centre))
+        nearest = nearer(nearest, centres.rows[centres.count - 1])
         row = argmax(nearest, left)
         centres = add_centre(centres, row, sharding.fetch(nearest, row), row >= 0)
         return centres, nearest, left.at[row].set(False)
 
-    earlier = jnp.where(centres.count < goal, centres.count - 1, 0)
     nearest = jnp.full(len(left), jnp.inf, jnp.float32)
-    nearest = jax.lax.fori_loop(0, earlier, nearer, nearest)
+    # The last centre has its turn with the first pick.
+    earlier = jnp.where(centres.count < goal, centres.count - 1, 0)
+    nearest = jax.lax.fori_loop(
+        0, earlier, lambda index, nearest: nearer(nearest, centres.rows[index]), nearest
+    )
     carry = centres, nearest, left
     return jax.lax.while_loop(lambda carry: carry[0].count < goal, pick, carry)[0]
 
