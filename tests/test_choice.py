@@ -37,6 +37,7 @@ def test_it_is_leave_one_out_where_there_are_fewer_rows_than_folds():
     assert sizes == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_transfer_is_chosen_where_features_tell_and_fine_tuning_where_pixels_do():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 40)

@@ -38,6 +38,7 @@ def measured_choice(features, means, wanted, over, candidates, denominator):
     return int(balancing.choose(distances, wanted, over, candidates, denominator=denominator))
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(
     seed=draws.integers(0, 10**6),

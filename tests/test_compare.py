@@ -320,6 +320,7 @@ def test_an_adaptive_strategy_stands_alone_and_may_be_given_a_target(toy, tmp_pa
             assert (needed is None) == bool(min(counts[1], counts[4]) < 3)
 
 
+@pytest.mark.slow
 def test_several_rows_are_asked_at_a_time(toy, tmp_path):
     arguments = (
         "--pools=",

@@ -16,6 +16,7 @@ import balal
 from balal.kernels import balancing, distances, gaussian_process
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from /proc"
 )

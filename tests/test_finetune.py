@@ -35,6 +35,7 @@ def learned(params, pictures):
     return finetune.fit(SOURCE, params, *pictures, num_classes=6, key=KEY, recipe=PLAIN)
 
 
+@pytest.mark.slow
 def test_it_overfits_64_images(learned, pictures):
     images, labels = pictures
     assert learned.losses[0] > 1
@@ -43,6 +44,7 @@ def test_it_overfits_64_images(learned, pictures):
     assert finetune.logits(learned, images)[:, 4].max() == -np.inf
 
 
+@pytest.mark.slow
 def test_bfloat16_overfits_them_too_and_parameters_stay_float32(learned, params, pictures):
     images, labels = pictures
     head = finetune.fit(
@@ -64,6 +66,7 @@ def test_the_same_key_gives_the_same_head_and_another_another(params, pictures):
     assert not np.array_equal(first.losses, other.losses)
 
 
+@pytest.mark.slow
 def test_one_that_was_stopped_resumes_to_the_same_end(params, pictures, tmp_path):
     class Stop(Exception):
         pass
@@ -136,6 +139,7 @@ def test_a_checkpoint_of_another_source_or_of_arrays_of_another_form_is_refused(
             finetune.fit(source, params, seen, labels, **options)
 
 
+@pytest.mark.slow
 def test_a_class_that_counts_for_next_to_nothing_is_not_learned(params, pictures):
     images, labels = pictures
     weights = np.array([1, 1e-6, 1, 1, 1, 1])

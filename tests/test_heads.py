@@ -51,6 +51,7 @@ def test_head_is_scikit_learns_linear_svc(C):
     assert head.converged
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:The number of unique classes"
 )

@@ -93,6 +93,7 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
     assert "Left out as damaged or not an image (1): Thumbs.db." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_head_is_the_svm_or_the_fine_tuned_network_as_cross_validation_prefers(
     network, tmp_path, capsys
 ):

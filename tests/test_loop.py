@@ -579,6 +579,7 @@ def test_a_setting_that_comes_later_leaves_saved_states_readable(tmp_path):
             balal.load(other, pool, tmp_path / "state.npz")
 
 
+@pytest.mark.slow
 def test_everything_works_in_double_precision():
     program = """
 import jax, numpy as np, balal

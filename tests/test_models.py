@@ -67,6 +67,7 @@ MOBILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stages", "padding", "size"), MOBILES.values(), ids=MOBILES)
 def test_mobile_networks_are_those_of_plain_numpy(stages, padding, size, tmp_path):
     source = Source(

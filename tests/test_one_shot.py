@@ -264,6 +264,7 @@ def test_an_interrupted_run_resumes_where_it_was(small, monkeypatch, tmp_path):
     assert written(tmp_path) == written(out)
 
 
+@pytest.mark.slow
 def test_a_killed_program_leaves_no_process_behind_and_goes_on(small, tmp_path):
     _, result = small
     out = tmp_path / "killed"

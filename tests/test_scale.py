@@ -229,6 +229,7 @@ def test_neither_scale_nor_offset_of_the_features_changes_a_pick(drawn, scale, o
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("picks of everything")
 def test_another_process_device_hash_seed_and_number_of_threads_change_no_pick(drawn):
     threads = "1" if len(os.sched_getaffinity(0)) > 1 else "4"
