@@ -1,5 +1,6 @@
 """Tables for people to read, files for programs, and where a result came from."""
 
+import ast
 import hashlib
 import platform
 import subprocess
@@ -36,13 +37,31 @@ def device() -> str:
 
 
 def code() -> str:
-    """A fingerprint of the library's source, so that cells of other code are not mistaken for cells
-    of this one."""
+    """A fingerprint of the library's code, by which cells of other code are told apart. Docstrings
+    and comments do not count."""
     digest = hashlib.sha256()
     root = Path(balal.__file__).parent
     for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+        name = path.relative_to(root).as_posix()
+        digest.update(name.encode() + b"\0" + without_docstrings(path.read_text()).encode())
     return digest.hexdigest()[:16]
+
+
+def without_docstrings(source: str) -> str:
+    r"""A program as its syntax tree in text, without docstrings and comments.
+
+    >>> one, other = "def f():\n 'First.'\n return 1", "def f():\n return 1  # same"
+    >>> without_docstrings(one) == without_docstrings(other)
+    True
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                del body[0]
+    return ast.dump(tree)
 
 
 def commit() -> str | None:
