@@ -123,6 +123,22 @@ def embedded():
         return features, scores, file["labels"]
 
 
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """The file of weights of a small network, which is a source model called `small` meanwhile."""
+    from small_network import SMALL, save, state_dict
+
+    from balal import features
+    from balal.models import sources
+
+    path = tmp_path_factory.mktemp("network") / "small.safetensors"
+    save(state_dict(SMALL), path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sources.SOURCES, "small", SMALL)
+        patch.setattr(features, "SHARD", 32)
+        yield path
+
+
 def pytest_collection_modifyitems(items):
     """Doctests belong to the quick part of the suite, which also runs against the oldest supported
     versions."""
