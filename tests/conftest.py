@@ -66,7 +66,10 @@ def pytest_cmdline_main(config):
     programs = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
     if sum(path.stat().st_size for path in programs.glob("*")) > MOST_BYTES:
         shutil.rmtree(programs)
-    config.option.markexpr = config.option.markexpr or "not slow"
+    if not config.option.markexpr:
+        config.option.markexpr = "not slow"
+        # The workers choose tests by themselves, and are not told what was chosen here.
+        os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -m 'not slow'"
     cores = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
     alone = config.option.usepdb or config.option.collectonly or cores == 1
     if config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None and not alone:

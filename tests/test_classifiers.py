@@ -98,5 +98,5 @@ def test_the_program_puts_heads_side_by_side_and_resumes_where_it_was(
     more = run("--budgets=30", "--heads=svm,ldam,logistic+crt")
     assert [entry for entry in more if entry["head"] != "logistic+crt"] == first
     assert (tmp_path / "table.md").read_text().startswith("| head         | random, 30 |")
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="give only one of them"):
         run("--data_dir=photos")

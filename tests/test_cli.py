@@ -290,8 +290,7 @@ def test_answers_may_come_from_a_spreadsheet_and_twice(tmp_path):
 def test_a_file_that_is_missing_is_reported_before_the_images_are_read(flag, network, tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"nowhere\.csv cannot be read \(No such file or directory\): give the name of a "
-        r"file that can",
+        match=r"nowhere\.csv cannot be read \(No such file or directory\): name a file that can be",
     ):
         run(
             "pick",
@@ -315,7 +314,7 @@ def test_source_classes_have_their_names_in_the_reasons(network, folder, tmp_pat
         assert line["source_class"].startswith("thing ")
         assert f" of {line['source_class']}; " in line["reason"]
     names.write_text("thing\n")
-    with pytest.raises(ValueError, match="has 1 lines, and the source model has a class"):
+    with pytest.raises(ValueError, match="has 1 lines, but the source model has a class"):
         run("pick", network, tmp_path / "out", *arguments, f"--source_classes={names}")
 
 
@@ -469,7 +468,7 @@ def test_a_folder_of_files_and_directories_is_extracted_once_it_is_said_what_the
     photographs(tmp_path / "photos", 9, classes=3)
     photographs(tmp_path / "photos", 2)
     arguments = (network, tmp_path / "seen", str(tmp_path / "photos"))
-    with pytest.raises(ValueError, match="where nothing is labelled, use labelled=False"):
+    with pytest.raises(ValueError, match="if nothing is labelled, use labelled=False"):
         run("extract", *arguments)
     run("extract", *arguments, "--nolabelled")
     assert "11 images of photos" in capsys.readouterr().out
