@@ -264,8 +264,9 @@ def main(argv: list[str]) -> None:
         features, labels = synthetic(FLAGS.rows, FLAGS.size, FLAGS.num_classes)
     features -= features.mean(axis=0)
     num_classes = int(labels.max()) + 1
+    first = balal.strategy("random+balance" if FLAGS.rule == "balance" else "random+posterior")
     making, pool = common.timed(
-        lambda: jax.block_until_ready(balal.prepare(strategy, balal.pool(features)))
+        lambda: jax.block_until_ready(balal.prepare(first, balal.pool(features)))
     )
     title = f"{len(features):,} x {features.shape[1]:,}, C = {num_classes}, b = {FLAGS.budget:,}"
     arguments = features, labels, pool, num_classes, title
