@@ -4,16 +4,20 @@ how the whole suite is shared out among processes."""
 import os
 import shutil
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
-# Most of the suite's time is compilation. A third of that are LLVM's optimisations, which change no
-# decision of ours. (The older emitters of fused loops compile faster still, but sum one number
-# after another, which errs by more than the library allows for.) What one test, process or run has
-# compiled is kept for the others, until `pytest --cache-clear`.
+# Most of the suite's time is compilation. Three quarters of that are LLVM's optimisations, the
+# newer emitters of fused loops and the splitting of a program for many cores, none of which changes a
+# decision of ours. What one test, process or run has compiled is kept for the others, until
+# `pytest --cache-clear`. A flag that another jaxlib does not know would end the process.
 if not os.environ.get("BALAL_TEST_OPTIMISED"):
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
     )
+    if version("jaxlib").startswith("0.10."):
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+        os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
         os.path.dirname(os.path.dirname(os.path.abspath(__file__))), ".pytest_cache/d/programs"
