@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Most of the suite's time is compilation. Three quarters of that are LLVM's optimisations, the
-# newer emitters of fused loops and the splitting of a program for many cores, none of which changes a
-# decision of ours. What one test, process or run has compiled is kept for the others, until
+# newer emitters of fused loops and the splitting of a program for many cores, none of which changes
+# a decision of ours. What one test, process or run has compiled is kept for the others, until
 # `pytest --cache-clear`. A flag that another jaxlib does not know would end the process.
 if not os.environ.get("BALAL_TEST_OPTIMISED"):
     os.environ["XLA_FLAGS"] = (
