@@ -247,7 +247,7 @@ def test_a_mesh_of_another_kind_is_refused():
     )
     with (
         jax.set_mesh(explicit),
-        pytest.raises(ValueError, match=r"make it with balal\.sharding\.mesh"),
+        pytest.raises(ValueError, match=r"make the mesh with balal\.sharding\.mesh"),
     ):
         balal.k_center(jnp.ones((4, 2)), 3, start=0)
 
