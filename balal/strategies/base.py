@@ -241,17 +241,15 @@ def parts(strategy: Any) -> Iterator[Any]:
     ['Balanced', 'CoreSet']
     """
     found: list[Any] = []
-
-    def collect(value: Any) -> None:
+    waiting = [strategy]
+    while waiting:
+        value = waiting.pop()
         if isinstance(value, tuple | list):
-            for item in value:
-                collect(item)
+            waiting += reversed(value)
         elif hasattr(value, "ask") and not isinstance(value, type) and value not in found:
             found.append(value)
-            for field in fields(value) if is_dataclass(value) else ():
-                collect(getattr(value, field.name))
-
-    collect(strategy)
+            own = fields(value) if is_dataclass(value) else ()
+            waiting += [getattr(value, field.name) for field in reversed(own)]
     return iter(found)
 
 
@@ -263,16 +261,12 @@ def describe(strategy: Any) -> str:
     >>> describe(strategy("ent_inv+balance")), describe(strategy("ent"))
     ('Balanced(first=Uncertainty(inverted=True))', 'Uncertainty()')
     """
-
-    def written(value: Any) -> str:
-        if isinstance(value, tuple):
-            return f"({', '.join(map(written, value))}{',' * (len(value) == 1)})"
-        return describe(value) if is_dataclass(value) else repr(value)
-
+    if isinstance(strategy, tuple):
+        return f"({', '.join(map(describe, strategy))}{',' * (len(strategy) == 1)})"
     if not is_dataclass(strategy) or isinstance(strategy, type):
         return repr(strategy)
     settings = [
-        f"{field.name}={written(getattr(strategy, field.name))}"
+        f"{field.name}={describe(getattr(strategy, field.name))}"
         for field in fields(strategy)
         if not is_default(field, getattr(strategy, field.name))
     ]
