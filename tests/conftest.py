@@ -3,6 +3,7 @@ how the whole suite is shared out among processes."""
 
 import os
 import shutil
+import typing
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -33,14 +34,28 @@ import pytest
 jaxtyped = jaxtyping.jaxtyped
 
 
-def jaxtyped_where_annotated(*, typechecker):
-    """The decorator that every function of balal gets in tests, for those with annotations: a
-    function within a function is made, and would be decorated, at each call of the outer one."""
+def of_arrays(annotation) -> bool:
+    """Whether it says a shape somewhere, as in `Float[Array, "n d"] | None`."""
+    # The arguments of `Callable[[...], ...]` are a list.
+    inner = annotation if isinstance(annotation, list) else typing.get_args(annotation)
+    own = getattr(annotation, "__module__", "") or ""
+    return own.startswith("jaxtyping") or any(map(of_arrays, inner))
+
+
+def jaxtyped_of_arrays(*, typechecker):
+    """The decorator that every function and dataclass of balal gets in tests, for those that say
+    the shapes of arrays: pyright has checked the others, and each check takes longer than most of
+    what is called here."""
     decorate = jaxtyped(typechecker=typechecker)
-    return lambda function: decorate(function) if function.__annotations__ else function
+
+    def where_it_tells(definition):
+        annotations = getattr(definition, "__annotations__", {})
+        return decorate(definition) if any(map(of_arrays, annotations.values())) else definition
+
+    return where_it_tells
 
 
-jaxtyping.jaxtyped = jaxtyped_where_annotated
+jaxtyping.jaxtyped = jaxtyped_of_arrays
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
