@@ -93,10 +93,10 @@ def ask(
     """
     pool, state = catch_up(strategy, pool, state)
     check.query_size(size, state, pool)
-    indices, pending, memory = _ask(
-        strategy, size, pool, state.memory, state.labelled, state.pending
-    )
-    return indices, replace(state, memory=memory, pending=pending)
+    before = int(state.pending.count)
+    pending, memory = _ask(strategy, pool, state.memory, state.labelled, state.pending, size)
+    asked = np.asarray(pending.indices)[before : before + size]
+    return jnp.asarray(asked), replace(state, memory=memory, pending=pending)
 
 
 def tell(
@@ -284,7 +284,7 @@ def reasons(
     return member(strategy, "reason")(state.memory, pool, state.labelled, picks, names)
 
 
-# Compiled programs. Strategy, sizes and capacities are static; how much is labelled or pending is
+# Compiled programs. Strategy and capacities are static; how much is asked, labelled or pending is
 # data.
 
 
@@ -300,9 +300,9 @@ def _begin(strategy, budget, num_classes, pool, start, labelled, key):
     return jax.lax.fori_loop(begun_with, labelled.count, replay, memory)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _ask(strategy, size, pool, memory, labelled, pending):
-    """`size` picks, everything pending with them, and the memory: that of the last pick before any
+@partial(jax.jit, static_argnums=0)
+def _ask(strategy, pool, memory, labelled, pending, size):
+    """Everything pending with `size` picks more, and the memory: that of the last pick before any
     guess was laid over it."""
 
     def lay(memory, index, wanted):
@@ -315,21 +315,19 @@ def _ask(strategy, size, pool, memory, labelled, pending):
         index, wanted = pending.indices[number], pending.wanted[number]
         return lay(overlay, index, wanted), labelled_set.append(rows, index, wanted, wanted)
 
-    def pick(number, carry):
-        memory, overlay, rows, pending, laid, indices = carry
+    def pick(_, carry):
+        memory, overlay, rows, pending, laid = carry
         picked, overlay = strategy.ask(overlay, pool, rows)
         index, wanted = picked.index, picked.wanted
         memory = jax.lax.cond(laid, lambda: memory, lambda: overlay)
         rows = labelled_set.append(rows, index, wanted, wanted)
         pending = labelled_set.append(pending, index, jnp.int32(-1), wanted)
-        indices = indices.at[number].set(index)
-        return memory, lay(overlay, index, wanted), rows, pending, laid | (wanted >= 0), indices
+        return memory, lay(overlay, index, wanted), rows, pending, laid | (wanted >= 0)
 
     overlay, rows = jax.lax.fori_loop(0, pending.count, lay_pending, (memory, labelled))
-    indices = jnp.full(size, -1, jnp.int32)
-    carry = (memory, overlay, rows, pending, jnp.any(pending.wanted >= 0), indices)
-    memory, _, _, pending, _, indices = jax.lax.fori_loop(0, size, pick, carry)
-    return indices, pending, memory
+    carry = (memory, overlay, rows, pending, jnp.any(pending.wanted >= 0))
+    memory, _, _, pending, _ = jax.lax.fori_loop(0, size, pick, carry)
+    return pending, memory
 
 
 @partial(jax.jit, static_argnums=0)

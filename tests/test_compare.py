@@ -95,6 +95,7 @@ def small(toy, tmp_path_factory) -> tuple[Path, dict, tuple[str, ...]]:
 # The experiment.
 
 
+@pytest.mark.slow
 def test_every_pool_rule_budget_and_seed_is_there_once(small):
     _, result, _ = small
     found = [
@@ -223,6 +224,7 @@ def test_the_csv_has_a_line_for_every_run(small):
     assert "indices" not in rows[0]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_and_finished_cells_are_kept(
     small, tmp_path, monkeypatch
 ):
@@ -262,6 +264,7 @@ def test_an_interrupted_run_resumes_where_it_was(small, monkeypatch, tmp_path):
 # Adaptive strategies and targets.
 
 
+@pytest.mark.slow
 def test_an_adaptive_strategy_stands_alone_and_may_be_given_a_target(toy, tmp_path, monkeypatch):
     asked, simulate = [], compare.simulate
 

@@ -23,6 +23,7 @@ def compact_pool(path):
         ), file["labels"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "ratio"),
     [("ent_inv_div", 0.82), ("ent_inv_div+balance", 0.52), ("random+balance", 0.65)],
@@ -43,6 +44,7 @@ def test_a_weaker_network_gives_the_ratios_known_for_it(shared, name, ratio):
     assert np.mean(runs) == pytest.approx(ratio, abs=0.06 if name.startswith("random") else 0.006)
 
 
+@pytest.mark.slow
 def test_stored_half_precision_features_give_the_picks_of_float32(shared):
     with np.load(
         shared / "data" / "cifar100_efficientnet_lite0_features.npz", allow_pickle=False

@@ -57,6 +57,7 @@ def test_bfloat16_overfits_them_too_and_parameters_stay_float32(learned, params,
     assert {leaf.dtype for leaf in jax.tree.leaves(head.params)} == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_head_and_another_another(params, pictures):
     first, second, other = (
         finetune.fit(SOURCE, params, *pictures, num_classes=6, key=key, recipe=LIGHT)

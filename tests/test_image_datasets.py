@@ -27,6 +27,7 @@ def run(network, out: Path, *arguments: str) -> None:
     one_shot.main([])
 
 
+@pytest.mark.slow
 def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
     photographs(tmp_path / "photos", 90, classes=3)
     arguments = (

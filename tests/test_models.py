@@ -248,6 +248,7 @@ def test_a_line_of_pixels_is_not_resized_to_a_picture_that_takes_all_memory(shap
     )
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_photographs_are_recognised_as_often_as_recorded(shared):
     source = SOURCES["tf_mobilenet_v2"]

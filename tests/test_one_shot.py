@@ -103,6 +103,7 @@ def toy(tmp_path) -> Path:
 # The experiment.
 
 
+@pytest.mark.slow
 def test_every_strategy_rule_budget_and_seed_is_there_once(small):
     _, result = small
     found = [
@@ -212,6 +213,7 @@ def test_the_csv_has_a_line_for_every_run(small):
     ]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_byte_for_byte(small, tmp_path):
     out, _ = small
     run(tmp_path, *SMALL)
@@ -244,6 +246,7 @@ def test_finished_cells_are_neither_selected_nor_fitted_again(small, monkeypatch
     assert written(again) == written(out)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_where_it_was(small, monkeypatch, tmp_path):
     out, _ = small
     asked, simulate = [], buying.one_shot
@@ -291,6 +294,7 @@ def test_a_killed_program_leaves_no_process_behind_and_goes_on(small, tmp_path):
     assert "Time: load" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_cells_of_another_configuration_are_not_mixed_in(small, tmp_path):
     out, _ = small
     copy = Path(shutil.copytree(out, tmp_path / "copy"))
@@ -312,6 +316,7 @@ def test_cells_of_another_configuration_are_not_mixed_in(small, tmp_path):
     assert len(list((copy / "cells").glob("picks-*"))) == 5
 
 
+@pytest.mark.slow
 def test_more_budgets_and_strategies_join_the_finished_cells(small, tmp_path):
     out, result = small
     copy = Path(shutil.copytree(out, tmp_path / "copy"))
@@ -324,6 +329,7 @@ def test_more_budgets_and_strategies_join_the_finished_cells(small, tmp_path):
     assert more["runs"][0]["indices"] == before["indices"][:25]
 
 
+@pytest.mark.slow
 def test_full_features_with_a_classifier_thresholding_and_a_choice_of_C(toy, tmp_path):
     options = (
         "--C=1,10",
@@ -351,6 +357,7 @@ def test_full_features_with_a_classifier_thresholding_and_a_choice_of_C(toy, tmp
     assert "G_AL" in text
 
 
+@pytest.mark.slow
 def test_g_al_is_left_out_where_all_labels_give_everything(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(one_shot, "full_accuracy", lambda *_: workers.ready(dict(accuracy=100.0)))
     result = run(
@@ -748,6 +755,7 @@ def test_json_has_a_line_a_run(tmp_path):
     ).read_text() == '{\n  "a": [1, 2],\n  "runs": [\n    {"x": 1},\n    {"x": 2}\n  ]\n}\n'
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_full_features_run_with_either_source_of_scores(shared, tmp_path):
     full, compact = (
