@@ -45,6 +45,7 @@ KERNELS = [
         "k_center",
         "k_means",
         "neighbours",
+        "switch",
         "uncertainty",
     },
     {"class_means", "typicality"},
