@@ -15,8 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from balal import host
-from balal.models import checkpoint
-from balal.models.tensors import Tensor, quoted
+from balal.models import checkpoints
+from balal.models.checkpoints import Tensor, quoted
 
 _SHOWN = 8
 # What training programs call the network's own tensors, as opposed to those of the optimizer, of
@@ -73,11 +73,11 @@ def read(path: str | os.PathLike[str], *, entry: str | None = None) -> dict[str,
         with path.open("rb") as file:
             size, start = os.fstat(file.fileno()).st_size, file.read(9)
             if start[8:] == b"{":
-                tensors = checkpoint.safetensors(file, size)
+                tensors = checkpoints.safetensors(file, size)
             elif start.startswith(b"PK\3\4"):
-                tensors = checkpoint.zipped(file, size, choose)
+                tensors = checkpoints.zipped(file, size, choose)
             elif start.startswith(b"\x80"):
-                tensors = checkpoint.legacy(file, size, choose)
+                tensors = checkpoints.legacy(file, size, choose)
             else:
                 begins = f"it begins with {start!r}" if start else "it is empty"
                 raise ValueError(
