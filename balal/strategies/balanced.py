@@ -11,13 +11,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from balal import check, labelled_set, sharding, xla
 from balal.kernels import balancing, class_means, switch
+from balal.messages import plural
 from balal.strategies.base import (
     Budget,
     Names,
     Strategy,
     largest_budget,
     member,
-    plural,
     reasons_of_rule,
 )
 from balal.types import Labelled, Pick, Pool, available

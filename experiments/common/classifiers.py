@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from balal import host
+from balal.extras import Extra
 from balal.heads import choice, logistic, pseudo, rebalance, svm
 
-with host.Extra("experiments"):
+with Extra("experiments"):
     from balal.heads import ldam
 
 
