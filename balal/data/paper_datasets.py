@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from balal.data.array_record import tfds
 from balal.data.folders import folder
 from balal.data.images import Images, select
-from balal.data.prepared import tfds
 from balal.messages import first_few
 
 Part = Literal["pool", "test"]
