@@ -15,7 +15,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Key
 
-from balal import host, sharding, xla
+from balal import sharding, xla
+from balal.messages import first_few
 from balal.types import Labelled, Pool, State
 
 _SUM_TOLERANCE = 1e-3
@@ -540,8 +541,8 @@ def _some(values: np.ndarray, noun: str, verb: str | None = None) -> str:
     }
     verb = verb or "are"
     if len(values) > 1:
-        return f"{noun}s {host.first_few(values)} {verb}"
-    return f"{noun} {host.first_few(values)} {one[verb]}"
+        return f"{noun}s {first_few(values)} {verb}"
+    return f"{noun} {first_few(values)} {one[verb]}"
 
 
 def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:

@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Num
 
-from balal import host
+from balal.array_file import UNFINISHED, atomic_write
+from balal.messages import first_few
 from balal.types import Scores
 
 _MANIFEST, _ROWS, _PROGRESS = "manifest.json", "rows.json", "progress.json"
@@ -112,7 +113,7 @@ def begin(
         )
         if others:
             raise ValueError(
-                f"{folder} holds other files ({host.first_few(others)}) and no {_MANIFEST} of a "
+                f"{folder} holds other files ({first_few(others)}) and no {_MANIFEST} of a "
                 f"feature cache: choose a new folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +125,7 @@ def begin(
             ).flush()
         _write(folder / _MANIFEST, json.dumps(manifest))
         return 0
-    for path in folder.glob(f".*{host.UNFINISHED}"):
+    for path in folder.glob(f".*{UNFINISHED}"):
         path.unlink()
     _compare(folder, _json(folder / _MANIFEST, columns=dict), manifest)
     if _json(folder / _ROWS) != rows:
@@ -318,5 +319,5 @@ def _json(path: Path, **kinds: type) -> Any:
 def _write(path: Path, text: str) -> None:
     """Writes a file in one step: readers and interrupted runs see either the old file or the new
     one."""
-    with host.atomic_write(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())

@@ -25,11 +25,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from balal import feature_cache, host, sharding
+from balal import feature_cache, sharding
 from balal.data.batching import batches
 from balal.data.images import Images
 from balal.feature_cache import Cache
 from balal.kernels import uncertainty
+from balal.messages import first_few
 from balal.models import preprocessing, sources
 from balal.models import weights as weight_files
 from balal.models.sources import Pretrained
@@ -91,8 +92,7 @@ def extract(
             if not fits.all():
                 named = [images.ids[first + row] for row in np.flatnonzero(~fits)]
                 raise ValueError(
-                    f"{dtype} cannot hold the features of {host.first_few(named)}: use "
-                    f"dtype=float32"
+                    f"{dtype} cannot hold the features of {first_few(named)}: use dtype=float32"
                 )
             feature_cache.write(folder, first, shard)
     return feature_cache.read(folder, manifest=made_from, verify=done == total)

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from balal import host, labelled_set, loop, pools, simulation
+from balal import labelled_set, loop, pools, simulation
+from balal.extras import Extra
 from balal.state_file import load, save
 from balal.strategies.base import Strategy, member
 from balal.types import Pool
@@ -58,7 +59,7 @@ def check_strategy(
 
     A strategy of your own, with this suite over it, stands in CONTRIBUTING.md.
     """
-    with host.Extra("test"):
+    with Extra("test"):
         import hypothesis
         from hypothesis import strategies as draws
     settings = hypothesis.settings(

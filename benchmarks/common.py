@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from balal import host
+from balal import machine
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 3, "Timed runs of each program.", lower_bound=1)
@@ -21,7 +21,7 @@ flags.DEFINE_string(
     "out", None, "Folder for a .json file of all figures; without it they are only printed."
 )
 
-CORES = host.cores()
+CORES = machine.cores()
 # On one core the processor's time is counted: it is what the clock on the wall shows while nothing
 # else runs there.
 _clock = time.process_time if CORES == 1 else time.perf_counter

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from balal import host
+from balal.extras import Extra
 from balal.heads import logistic, svm, validation
 from benchmarks import balancing, common
 
-with host.Extra("experiments"):
+with Extra("experiments"):
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC
 

@@ -4,7 +4,7 @@
 import sys
 from importlib.util import find_spec
 
-from balal.host import install
+from balal.extras import install
 
 _MISSING = [name for name in ("matplotlib", "sklearn", "absl", "tqdm") if find_spec(name) is None]
 if _MISSING:

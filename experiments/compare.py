@@ -39,7 +39,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal import host
+from balal import machine
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
     buying,
@@ -197,7 +197,7 @@ def main(_: Sequence[str]) -> None:
         folders[contest.name] = cells.folder(
             out / "cells" / contest.name, configuration(contest), fresh=_FRESH.value
         )
-    processes = host.cores() if _WORKERS.value is None else _WORKERS.value
+    processes = machine.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.

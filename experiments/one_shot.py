@@ -45,7 +45,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal import host
+from balal import machine
 from balal.cli import images
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
@@ -225,7 +225,7 @@ def main(_: Sequence[str]) -> None:
         for name in names
     )
     # A network is trained in this process, with whatever accelerator there is.
-    processes = 0 if network else host.cores() if _WORKERS.value is None else _WORKERS.value
+    processes = 0 if network else machine.cores() if _WORKERS.value is None else _WORKERS.value
     clock.append(time.perf_counter())
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.

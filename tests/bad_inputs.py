@@ -13,7 +13,7 @@ import numpy as np
 
 import balal
 from balal import check
-from balal.kernels import balancing, gaussian_process, neighbours
+from balal.kernels import gaussian_process, neighbours, switch
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -163,7 +163,7 @@ FAULTS = {
     "unknown known_classes": lambda: balal.Balanced(ENT, known_classes="some"),
     "unknown ties": lambda: balal.Balanced(ENT, ties="none"),
     "no patience": lambda: simulate(balal.Balanced(ENT, patience=0)),
-    "budget times classes": lambda: balancing.fits(10_000_000, 1000),
+    "budget times classes": lambda: switch.fits(10_000_000, 1000),
     # kernels, at trace time
     "score one axis": lambda: balal.score(jnp.zeros(3)),
     "diversify shapes": lambda: balal.diversify(jnp.zeros(3), jnp.zeros(4, int), 2),

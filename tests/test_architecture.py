@@ -18,9 +18,9 @@ import balal
 PACKAGE = Path(balal.__file__).parent
 # Each imports from itself and from those above it only.
 LAYERS = [
-    {"host", "xla"},
+    {"array_file", "extras", "machine", "messages", "xla"},
     {"types"},
-    {"sharding", "array_file"},
+    {"sharding"},
     {"check"},
     {"labelled_set"},
     {"kernels"},
@@ -45,17 +45,18 @@ KERNELS = [
         "k_center",
         "k_means",
         "neighbours",
+        "switch",
         "uncertainty",
     },
     {"class_means", "typicality"},
 ]
 # What stands beside the kernels, and what each may import beside itself. `import balal` and all but
 # the command line do without them.
-COMMON = {"host", "types", "check"}
+COMMON = {"array_file", "extras", "messages", "types", "check"}
 BESIDE = {
     "heads": COMMON,
     "models": COMMON,
-    "data": COMMON,
+    "data": COMMON | {"machine"},
     "feature_cache": COMMON,
     "features": COMMON | {"sharding", "kernels", "models", "data", "feature_cache"},
 }

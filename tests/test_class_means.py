@@ -9,7 +9,7 @@ from hypothesis import strategies as draws
 
 import balal
 from balal.kernels import balancing, class_means
-from balal.kernels.class_means import bounds, choice
+from balal.kernels.class_means import bounds, search
 from balal.kernels.distances import squared_distances
 
 ROWS, CLASSES = 60, 7
@@ -79,7 +79,7 @@ def test_whatever_the_bounds_hold_the_pick_is_that_of_all_measured_distances(
 def set_sizes(monkeypatch, **sizes):
     """Of the blocks, wherever there is a size of that name."""
     for name, size in sizes.items():
-        for module in (choice, bounds):
+        for module in (search, bounds):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, size)
 
@@ -250,8 +250,8 @@ def test_what_is_rarely_needed_is_not_worked_out_beforehand(monkeypatch):
     def distances(rows, point):
         return noted(rows, point) if len(rows) == 200 else squared_distances(rows, point)
 
-    monkeypatch.setattr(choice, "_measured", noted)
-    for module in (choice, bounds):
+    monkeypatch.setattr(search, "_measured", noted)
+    for module in (search, bounds):
         monkeypatch.setattr(module, "squared_distances", distances)
     # Apart from the programs of other tests, which know nothing of the notes.
     jax.jit(partial(class_means.choose, denominator="min"))(

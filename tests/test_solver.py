@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
-from balal.heads import formulations, solver
+from balal.heads import primal_dual, solver
 
 STRENGTHS = np.array([0.1, 1.0, 10.0])
 
@@ -61,10 +61,10 @@ def test_weight_2_is_the_row_twice_and_padding_is_nothing():
     np.testing.assert_allclose(solve(rows, labels, weights=weights).coef, plain.coef, atol=0.02)
 
 
-@pytest.mark.parametrize("space", [formulations.dual, formulations.primal])
+@pytest.mark.parametrize("space", [primal_dual.dual, primal_dual.primal])
 def test_both_spaces_find_the_optimum(space, monkeypatch):
     rows, labels = problem()
-    monkeypatch.setattr(formulations, "suitable", space)
+    monkeypatch.setattr(primal_dual, "suitable", space)
     jax.clear_caches()
     found = solve(rows, labels)
     jax.clear_caches()

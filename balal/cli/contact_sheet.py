@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from balal import data, host
+from balal import data
+from balal.extras import Extra
 
 # Pixels a side, at most.
 _THUMBNAIL = 200
@@ -38,7 +39,7 @@ def _card(image: np.ndarray, line: Mapping[str, Any]) -> str:
 
 def _thumbnail(image: np.ndarray) -> str:
     """A small JPEG of an image, in base64."""
-    with host.Extra("photos"):
+    with Extra("photos"):
         from PIL import Image
 
     small, file = Image.fromarray(image), io.BytesIO()

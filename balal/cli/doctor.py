@@ -18,8 +18,8 @@ from pathlib import Path
 from absl import flags
 
 import balal
-from balal import host
-from balal.cli import machine
+from balal import machine
+from balal.extras import install
 from balal.models import weights
 
 # What each extra of pyproject.toml is for.
@@ -62,7 +62,7 @@ def sections() -> dict[str, list[str]]:
         "packages": [f"{name} {installed(name) or 'is not installed'}" for name in core],
         "machine": [
             f"devices of JAX: {machine.devices()}",
-            f"cores: {host.cores()} of {os.cpu_count()}",
+            f"cores: {machine.cores()} of {os.cpu_count()}",
             f"memory: {'unknown' if memory is None else machine.written(memory)}",
         ],
         "weights": [weights_found(name) for name in weights.INSTALLABLE],
@@ -117,9 +117,9 @@ def extra_found(extra: str, requirements: Collection[str]) -> str:
     packages = packages_of(extra, requirements)
     missing = [package for package in packages if not installed(package)]
     if not packages:
-        state = f"unknown, as balal was not installed by pip; {host.install(extra)}"
+        state = f"unknown, as balal was not installed by pip; {install(extra)}"
     elif missing:
-        state = f"{', '.join(missing)} missing; {host.install(extra)}"
+        state = f"{', '.join(missing)} missing; {install(extra)}"
     else:
         state = "installed"
     return f"{extra} ({EXTRAS[extra]}): {state}"

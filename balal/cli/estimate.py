@@ -15,7 +15,8 @@ from typing import Any
 from absl import flags
 
 import balal
-from balal.cli import machine, output, progress
+from balal import machine
+from balal.cli import output, progress
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

@@ -10,10 +10,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from balal import data, host, imbalance
+from balal import data, imbalance
 from balal.cli import progress
 from balal.data import paper_datasets
+from balal.extras import Extra
 from balal.feature_cache import Cache
+from balal.messages import first_few
 
 KINDS = ("folder", "arrays", *paper_datasets.NAMES)
 
@@ -108,7 +110,7 @@ def read_options(flag_values: flags.FlagValues, *, words: Sequence[str] = ()) ->
     """
     if len(words) > 1:
         raise ValueError(
-            f"only one folder or file of images can be named, got {host.first_few(words)}; write "
+            f"only one folder or file of images can be named, got {first_few(words)}; write "
             f"lists with commas and without spaces"
         )
     if words and flag_values.data_dir not in (None, *words):
@@ -178,18 +180,14 @@ def read_tests(
     images = _read(options, options.test_dir, labelled=True)
     if class_names is not None and images.class_names != class_names:
         differ = sorted(set(images.class_names) ^ set(class_names))
-        how = (
-            f"only one of them has {host.first_few(differ)}"
-            if differ
-            else "they are in another order"
-        )
+        how = f"only one of them has {first_few(differ)}" if differ else "they are in another order"
         raise ValueError(f"--test_dir must have the classes of --data_dir, but {how}")
     return images
 
 
 def pretrained(options: ImageOptions) -> Any:
     """The source model with its weights: a `balal.models.sources.Pretrained`."""
-    with host.Extra("photos"):
+    with Extra("photos"):
         from balal.models import sources
 
     crop = options.crop

@@ -34,8 +34,7 @@ from absl import flags
 
 import balal
 from balal.cli import answers as answer_files
-from balal.cli import choice as choices
-from balal.cli import images, output
+from balal.cli import images, inputs, output
 from balal.cli.contact_sheet import contact_sheet
 
 
@@ -91,11 +90,11 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     class_names = read_class_names(flag_values.source_classes)
     answer_files.refuse_to_lose(out / "picks.csv", answers)
     options = images.read_options(flag_values, words=words)
-    choice = choices.read(
+    choice = inputs.read(
         options, flag_values.features, logits=flag_values.logits, ids=flag_values.ids
     )
-    choices.check_answers(choice, answers, budget=budget)
-    seen, row_of = choices.look(choice, options), choice.rows
+    inputs.check_answers(choice, answers, budget=budget)
+    seen, row_of = inputs.look(choice, options), choice.rows
     default = "ent_inv_div" if seen.pool.scores is not None and not answers else "posterior"
     strategy = flag_values.strategy or default
     source_classes = name_source_classes(seen.pool, class_names)
@@ -216,7 +215,7 @@ def versions() -> dict[str, str]:
 
 
 def summary(
-    choice: choices.Choice,
+    choice: inputs.Choice,
     picked: Sequence[Mapping[str, Any]],
     name: str,
     *,

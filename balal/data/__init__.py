@@ -12,13 +12,13 @@ functions that need it: Pillow to decode, tensorflow_datasets to find a prepared
 TensorFlow itself is never needed.
 """
 
-from balal.data.array_files import arrays
+from balal.data.array_record import tfds
 from balal.data.batching import Batch, Damage, batches
 from balal.data.decoding import decode
 from balal.data.folders import folder
 from balal.data.images import Images, select
+from balal.data.numpy_files import arrays
 from balal.data.paper_datasets import DatasetInfo, info, load
-from balal.data.prepared import tfds
 
 __all__ = [
     "Batch",

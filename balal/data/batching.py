@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Array, Int32, Int64, Integer
 
-from balal import check, host
+from balal import check, machine
 from balal.data.images import Images
 
 Item = TypeVar("Item")
@@ -121,7 +121,7 @@ def thread_count(threads: int | None) -> int:
     """`threads`, or as many as there are cores that this process may use where that is None;
     ValueError below 1."""
     if threads is None:
-        return host.cores()
+        return machine.cores()
     if isinstance(threads, bool) or threads < 1:
         raise ValueError(f"threads must be a whole number of at least 1, got {threads}")
     return threads

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from jaxtyping import UInt8
 
-from balal import host
+from balal.extras import Extra
 
 # The formats of photographs and web pages. Others are left out: some of Pillow's readers start
 # programs, and most are hardly ever tested.
@@ -34,7 +34,7 @@ def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     >>> decode(b"P6 2 1 255 abcdef").tolist()
     [[[97, 98, 99], [100, 101, 102]]]
     """
-    with host.Extra("photos"):
+    with Extra("photos"):
         from PIL import Image, UnidentifiedImageError
 
     if not data:

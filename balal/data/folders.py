@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from balal import host
 from balal.data.batching import map_ahead, thread_count
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
+from balal.messages import first_few
 
 # Far above any photograph; files are read into memory whole.
 _LARGEST_FILE = 512 * 2**20
@@ -93,7 +93,7 @@ def folder(
     if faults and not skip_damaged:
         named = [f"{name} ({fault})" for name, fault in sorted(faults.items())]
         raise ValueError(
-            f"{len(faults)} of the files in {root} cannot be used: {host.first_few(named)}; "
+            f"{len(faults)} of the files in {root} cannot be used: {first_few(named)}; "
             f"repair or remove them, or leave them out with skip_damaged=True"
         )
     classes = {name: number for number, name in enumerate(directories)} if labelled else {}

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Array, Int32, Integer
 
-from balal import check, host
+from balal import check
+from balal.messages import first_few
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +64,14 @@ class Images:
             twice = [name for name in self.ids if name in seen or seen.add(name)]
             raise ValueError(
                 f"ids must be distinct, but some are repeated in {self.name}: "
-                f"{host.first_few(twice)}; rename one of each"
+                f"{first_few(twice)}; rename one of each"
             )
         wrong = np.flatnonzero((self.labels < -1) | (self.labels >= len(self.class_names)))
         if wrong.size:
             raise ValueError(
                 f"labels of {self.name} must lie between -1 and {len(self.class_names) - 1}, its "
                 f"last class, but {self.labels[wrong[0]]} does not; look at rows "
-                f"{host.first_few(wrong)}"
+                f"{first_few(wrong)}"
             )
 
     def __len__(self) -> int:

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from balal import host
+from balal.data.array_record import tfds
 from balal.data.folders import folder
 from balal.data.images import Images, select
-from balal.data.prepared import tfds
+from balal.messages import first_few
 
 Part = Literal["pool", "test"]
 
@@ -111,7 +111,7 @@ def _listed(path: Path, images: Images) -> np.ndarray:
     missing = sorted(names - set(images.ids) - set(images.skipped))
     if missing:
         raise ValueError(
-            f"{path} lists {len(missing)} images that are missing: {host.first_few(missing)}"
+            f"{path} lists {len(missing)} images that are missing: {first_few(missing)}"
         )
     return np.array([name in names for name in images.ids])
 

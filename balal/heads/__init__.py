@@ -4,17 +4,26 @@
 
 `svm`, `logistic` and `ldam` have a `fit` and a `predict` function on frozen features, `finetune` on
 images; `pseudo` also fits a head of `logistic` to pseudo-labels. `rebalance` has remedies for
-imbalanced labels, `scaling` scales features, `choice` chooses among heads. Below them are `solver`
-with `formulations` for `svm`, `softmax` for `logistic`, and `validation`. Nothing here is imported
-by `import balal`.
+imbalanced labels, `scaling` scales features, `model_selection` chooses among heads. Below them are
+`solver` with `primal_dual` for `svm`, `softmax` for `logistic`, and `validation`. Nothing here is
+imported by `import balal`.
 """
 
 from typing import TYPE_CHECKING
 
-from balal.heads import choice, logistic, pseudo, rebalance, scaling, svm
+from balal.heads import logistic, model_selection, pseudo, rebalance, scaling, svm
 
 if TYPE_CHECKING:
     # They need the extra `balal[models]`, and are imported only on request.
     from balal.heads import finetune, ldam
 
-__all__ = ["choice", "finetune", "ldam", "logistic", "pseudo", "rebalance", "scaling", "svm"]
+__all__ = [
+    "finetune",
+    "ldam",
+    "logistic",
+    "model_selection",
+    "pseudo",
+    "rebalance",
+    "scaling",
+    "svm",
+]

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Key, Real
 
-from balal import host
+from balal.array_file import atomic_write
+from balal.extras import Extra
 from balal.heads import validation
 
-with host.Extra("models"):
+with Extra("models"):
     import optax
     from flax import nnx
 
@@ -332,5 +333,5 @@ def _save(path: Path, training: str, state: tuple, losses: list[float]) -> None:
     leaves: dict[str, Any] = {
         f"leaf{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))
     }
-    with host.atomic_write(path) as file:
+    with atomic_write(path) as file:
         np.savez(file, **leaves, training=np.str_(training), losses=np.array(losses))

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
-from balal import host
+from balal.extras import Extra
 from balal.heads import rebalance, validation
 
-with host.Extra("models"):
+with Extra("models"):
     import optax
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from balal import host
+from balal.messages import first_few
 
 _LARGEST = 1e17
 
@@ -36,7 +36,7 @@ def require(right, rule: str, what: str = "rows") -> None:
     """ValueError that says which entries break a rule, if any do."""
     wrong = np.flatnonzero(~right)
     if wrong.size:
-        raise ValueError(f"{rule}, but these {what} are not: {host.first_few(wrong)}")
+        raise ValueError(f"{rule}, but these {what} are not: {first_few(wrong)}")
 
 
 def of_classes(name: str, values, num_classes: int, *, axes: int = 1) -> np.ndarray:

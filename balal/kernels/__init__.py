@@ -3,7 +3,8 @@
 uncertainty: how uncertain the source model is of each row.
 diversity: predicted source classes take turns.
 k_center: rows far from every row picked before.
-balancing: when balancing takes over, which class it aims at and which row it asks for.
+switch: which classes are rare so far, and when balancing takes over.
+balancing: which class it aims at then, and which row it asks for.
 class_means: that row, found without a pass over the features for every pick.
 neighbours: the nearest rows of each row.
 typicality: how central a row lies among them.
@@ -23,6 +24,7 @@ from balal.kernels import (
     neighbours,
     ordering,
     sampling,
+    switch,
     typicality,
     uncertainty,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "neighbours",
     "ordering",
     "sampling",
+    "switch",
     "typicality",
     "uncertainty",
 ]

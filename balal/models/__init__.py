@@ -9,9 +9,9 @@ for them.
     features, logits = source.apply(params, images)
 
 `resnet` and `mobile` have the plans of the networks, `layers` their building blocks. Weights are
-read without PyTorch and without running any code in a file (`weights`, on top of `checkpoint`,
-`unpickling` and `arrays`). The networks need the extra `balal[models]`, reading weights does not.
-Nothing here is imported by `import balal`.
+read without PyTorch and without running any code in a file (`weights`, on top of `checkpoints`).
+The networks need the extra `balal[models]`, reading weights does not. Nothing here is imported by
+`import balal`.
 """
 
 from typing import TYPE_CHECKING

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from balal import host
+from balal.extras import Extra
 
-with host.Extra("models"):
+with Extra("models"):
     from flax import nnx
 
 Padding = Literal["symmetric", "same"]

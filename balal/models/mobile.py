@@ -7,10 +7,10 @@ from math import ceil
 import jax
 import jax.numpy as jnp
 
-from balal import host
+from balal.extras import Extra
 from balal.models.layers import Style, Unit
 
-with host.Extra("models"):
+with Extra("models"):
     from flax import nnx
 
 # For each stage: kernel, stride of its first block, expansion, channels, blocks.

@@ -4,7 +4,7 @@ throughout."""
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from balal import host
+from balal.extras import Extra
 from balal.models.sources import Source
 
 # Of a very long image, only so many image sizes around its middle are resized: an odd number, so
@@ -29,7 +29,7 @@ def prepare(image: UInt8[np.ndarray, "h w 3"], source: Source) -> Float[np.ndarr
     >>> prepare(np.full((300, 400, 3), 7, np.uint8), SOURCES["resnet18"]).shape
     (224, 224, 3)
     """
-    with host.Extra("models"):
+    with Extra("models"):
         from PIL import Image
 
     height, width = image.shape[:2]

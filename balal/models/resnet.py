@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from balal import host
+from balal.extras import Extra
 from balal.models.layers import Style, Unit, pads
 
-with host.Extra("models"):
+with Extra("models"):
     from flax import nnx
 
 

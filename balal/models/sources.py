@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Real
 
-from balal import host
+from balal.extras import Extra
 from balal.models import weights as weight_files
 from balal.models.layers import Padding, Style
 from balal.models.mobile import EFFICIENTNET_LITE0, LAYOUTS, MOBILENET_V2, Mobile
 from balal.models.resnet import ResNet
 
-with host.Extra("models"):
+with Extra("models"):
     from flax import nnx
 
 Params = Mapping[str, Any]

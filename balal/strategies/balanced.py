@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from balal import check, labelled_set, sharding, xla
-from balal.kernels import balancing, class_means
+from balal.kernels import balancing, class_means, switch
+from balal.messages import plural
 from balal.strategies.base import (
     Budget,
     Names,
     Strategy,
     largest_budget,
     member,
-    plural,
     reasons_of_rule,
 )
 from balal.types import Labelled, Pick, Pool, available
@@ -57,8 +57,8 @@ class Balanced(Strategy):
       denominator: of Eq. 9, see `balal.kernels.balancing.choose`.
       patience: misses before a class drops back, see `balal.kernels.balancing.wanted_class`.
       ties: between classes of equal count, see `balal.kernels.balancing.tie_rank`.
-      at_mean: classes at the mean count, see `balal.kernels.balancing.represented`.
-      known_classes: classes that count as known, see `balal.kernels.balancing.represented`.
+      at_mean: classes at the mean count, see `balal.kernels.switch.represented`.
+      known_classes: classes that count as known, see `balal.kernels.switch.represented`.
       latch: once balancing, always balancing.
 
     The defaults are `min` with a patience of 3, which reach lower imbalance ratios than the rule as
@@ -76,8 +76,8 @@ class Balanced(Strategy):
     denominator: balancing.Denominator = "min"
     patience: int | None = 3
     ties: balancing.Ties = "lowest"
-    at_mean: balancing.AtMean = "nowhere"
-    known_classes: balancing.KnownClasses = "found"
+    at_mean: switch.AtMean = "nowhere"
+    known_classes: switch.KnownClasses = "found"
     latch: bool = True
 
     def __post_init__(self) -> None:
@@ -85,8 +85,8 @@ class Balanced(Strategy):
         balancing.patient(self.patience)
         check.option("denominator", self.denominator, balancing.Denominator)
         check.option("ties", self.ties, balancing.Ties)
-        check.option("at_mean", self.at_mean, balancing.AtMean)
-        check.option("known_classes", self.known_classes, balancing.KnownClasses)
+        check.option("at_mean", self.at_mean, switch.AtMean)
+        check.option("known_classes", self.known_classes, switch.KnownClasses)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ class Balanced(Strategy):
     ) -> Memory:
         features = _features(pool)
         capacity = labelled.indices.shape[0]
-        balancing.fits(capacity + largest_budget(labelled, budget), num_classes)
+        switch.fits(capacity + largest_budget(labelled, budget), num_classes)
         memory = Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key),
             counts=jnp.zeros(num_classes, jnp.int32),
@@ -126,7 +126,7 @@ class Balanced(Strategy):
         answers = jnp.where(labelled.indices >= 0, memory.labels[labelled.indices], -1)
         hopes = labelled_set.columns(labelled)["wanted"]
         left = memory.total - labelled.count
-        switched = balancing.switches(memory.counts, labelled.count, left, **rules)
+        switched = switch.switches(memory.counts, labelled.count, left, **rules)
         if self.latch:
             switched |= jnp.any(hopes >= 0)
         num_classes = memory.counts.shape[0]
@@ -135,7 +135,7 @@ class Balanced(Strategy):
         rank = balancing.tie_rank(answers, num_classes=num_classes, key=tie_key, ties=self.ties)
         wanted = balancing.wanted_class(memory.counts, missed, rank, patience=self.patience)
         wanted = jnp.where(switched, wanted, -1)
-        _, over = balancing.represented(memory.counts, labelled.count, **rules)
+        _, over = switch.represented(memory.counts, labelled.count, **rules)
         nearest, bounds = class_means.choose(
             memory.bounds,
             _features(pool),

@@ -225,14 +225,6 @@ def reasons_of_rule(
     return [sentence(label) if label >= 0 else next(reasons) for label in wanted.tolist()]
 
 
-def plural(number: int, noun: str) -> str:
-    """
-    >>> plural(1, "label"), plural(0, "label")
-    ('1 label', '0 labels')
-    """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def parts(strategy: Any) -> Iterator[Any]:
     """The strategy, and every strategy in its fields, and in theirs, each once.
 

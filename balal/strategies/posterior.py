@@ -13,13 +13,13 @@ from jaxtyping import Array, Float, Int, Key
 from balal import check, labelled_set, sharding, xla
 from balal.kernels import gaussian_process, sampling, typicality
 from balal.kernels.ordering import argmax
+from balal.messages import plural
 from balal.strategies.base import (
     Budget,
     Names,
     Strategy,
     largest_budget,
     member,
-    plural,
     prepared,
     reasons_of_rule,
 )

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from balal import host
-from balal.heads import choice, logistic, pseudo, rebalance, svm
+from balal.extras import Extra
+from balal.heads import logistic, model_selection, pseudo, rebalance, svm
 
-with host.Extra("experiments"):
+with Extra("experiments"):
     from balal.heads import ldam
 
 
@@ -170,7 +170,7 @@ def _auto(task: Task) -> Fitted:
         return network.predict(fit(part), task.rows[held])
 
     folds, seed = task.options["folds"], task.options["seed"]
-    found = choice.choose(
+    found = model_selection.choose(
         dict(svm=transfer, finetune=finetune), task.labels, folds=folds, seed=seed
     )
     return replace(HEADS[found.name](task), chosen=found.name, accuracies=found.accuracies)

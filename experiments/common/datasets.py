@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
-from balal import host
 from balal.data import select
 from balal.heads import scaling
+from balal.messages import first_few
 from balal.models import weights
 
 HERE = Path(__file__).resolve().parent.parent / "data"
@@ -271,7 +271,7 @@ def _features_and_labels(
         )
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if bad.size:
-        raise ValueError(f"{path} has NaN or infinite features in rows {host.first_few(bad)}")
+        raise ValueError(f"{path} has NaN or infinite features in rows {first_few(bad)}")
     return features, labels.astype(np.int32)
 
 

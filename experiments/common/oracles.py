@@ -43,7 +43,7 @@ def oracle(
     np.cumsum(labels[first][:, None] == np.arange(num_classes), axis=0, out=counts[1:])
     labels_so_far = jnp.arange(budget)
     switches = np.asarray(
-        jax.vmap(balal.kernels.balancing.switches)(
+        jax.vmap(balal.kernels.switch.switches)(
             jnp.asarray(counts[:-1]), labels_so_far, budget - labels_so_far
         )
     )

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from balal import host
+from balal.extras import Extra
 
-with host.Extra("experiments"):
+with Extra("experiments"):
     import matplotlib
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes

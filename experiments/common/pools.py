@@ -8,10 +8,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from balal import host, imbalance
+from balal import imbalance
+from balal.extras import Extra
 from experiments.common import datasets
 
-with host.Extra("experiments"):
+with Extra("experiments"):
     from sklearn.datasets import load_digits
 
 # Of the long-tailed digits: the largest class over the smallest, and the test rows of each digit,

@@ -13,11 +13,11 @@ every twenty picks or so with a hundred classes, more often with few.
     bounds = move(bounds, label, length)    # a new label moved the mean of its class by length
     pick, bounds = choose(bounds, features, means, wanted, over, candidates)
 
-`choice` finds the row, `bounds` keeps the table.
+`search` finds the row, `bounds` keeps the table.
 """
 
 from balal.kernels.class_means.bounds import Bounds as Bounds
 from balal.kernels.class_means.bounds import begin as begin
 from balal.kernels.class_means.bounds import grow as grow
 from balal.kernels.class_means.bounds import move as move
-from balal.kernels.class_means.choice import choose as choose
+from balal.kernels.class_means.search import choose as choose

@@ -1,4 +1,4 @@
-"""The memory and the devices of this machine."""
+"""What this machine has: cores, memory and devices."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,13 @@ import jax
 
 # Where a container finds its memory limit: cgroups of version 2, and of version 1.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def memory() -> int | None:

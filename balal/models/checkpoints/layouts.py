@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from balal.models import unpickling
-from balal.models.arrays import as_arrays, check_addressable, from_bytes
-from balal.models.tensors import DTYPES, MOST_DIMENSIONS, Storage, Tensor, quoted
+from balal.models.checkpoints import unpickling
+from balal.models.checkpoints.arrays import as_arrays, check_addressable, from_bytes
+from balal.models.checkpoints.tensors import DTYPES, MOST_DIMENSIONS, Storage, Tensor, quoted
 
 _SAFETENSORS = {
     "F64": "float64",

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from balal import host
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
+from balal.extras import Extra
 
 
 def tfds(
@@ -43,7 +43,7 @@ def tfds(
       prepares it, for a data set that is missing or prepared in another format; ValueError for a
       split or a feature that it does not have.
     """
-    with host.Extra("data"):
+    with Extra("data"):
         # Imported now, or its absence would show only at the first record.
         import array_record.python.array_record_data_source  # noqa: F401  # pyright: ignore[reportMissingImports]
         import tensorflow_datasets  # pyright: ignore[reportMissingImports]

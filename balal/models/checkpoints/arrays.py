@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from balal.models.tensors import Storage, Tensor, quoted
+from balal.models.checkpoints.tensors import Storage, Tensor, quoted
 
 
 def as_arrays(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_network import SMALL
 
-from balal.heads import choice, finetune, svm
+from balal.heads import finetune, model_selection, svm
 from balal.models import sources
 
 
@@ -24,16 +24,18 @@ def test_every_row_is_held_out_once_and_by_the_same_folds_for_all():
         return predict
 
     labels = np.arange(23) % 3
-    found = choice.choose({name: head(name) for name in seen}, labels, folds=5)
+    found = model_selection.choose({name: head(name) for name in seen}, labels, folds=5)
     assert sorted(itertools.chain(*seen["first"])) == list(range(23))
     assert seen["first"] == seen["second"]
-    assert found == choice.Choice("first", {"first": 8 / 23, "second": 8 / 23})
-    assert choice.choose({"only": head("first")}, labels, folds=5, seed=1).name == "only"
+    assert found == model_selection.Choice("first", {"first": 8 / 23, "second": 8 / 23})
+    assert model_selection.choose({"only": head("first")}, labels, folds=5, seed=1).name == "only"
 
 
 def test_it_is_leave_one_out_where_there_are_fewer_rows_than_folds():
     sizes = []
-    choice.choose({"x": lambda rows, held: sizes.append(len(held)) or held}, np.arange(4), folds=10)
+    model_selection.choose(
+        {"x": lambda rows, held: sizes.append(len(held)) or held}, np.arange(4), folds=10
+    )
     assert sizes == [1, 1, 1, 1]
 
 
@@ -70,8 +72,10 @@ def test_transfer_is_chosen_where_features_tell_and_fine_tuning_where_pixels_do(
     told, blind = rng.normal(size=(40, 4)), rng.normal(size=(40, 4))
     told[:, 0] += 8 * labels
     untaught = {"finetune": lambda rows, held: np.zeros(len(held), int)}
-    assert choice.choose(untaught | {"svm": transferred(told)}, labels, folds=2).name == "svm"
-    found = choice.choose({"svm": transferred(blind), "finetune": tuned}, labels, folds=2)
+    assert (
+        model_selection.choose(untaught | {"svm": transferred(told)}, labels, folds=2).name == "svm"
+    )
+    found = model_selection.choose({"svm": transferred(blind), "finetune": tuned}, labels, folds=2)
     assert found.name == "finetune"
     assert found.accuracies["finetune"] > 0.9 > found.accuracies["svm"]
 
@@ -87,4 +91,4 @@ def test_transfer_is_chosen_where_features_tell_and_fine_tuning_where_pixels_do(
 )
 def test_what_gives_no_choice_is_reported(heads, labels, folds, told):
     with pytest.raises(ValueError, match=told):
-        choice.choose(heads, labels, folds=folds)
+        model_selection.choose(heads, labels, folds=folds)

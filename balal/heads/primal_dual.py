@@ -1,5 +1,5 @@
-"""Two formulations of a linear SVM, each with its Newton step and a bound on how far a solution is
-from the optimum.
+"""The primal and the dual formulation of a linear SVM, each with its Newton step and a bound on how
+far a solution is from the optimum.
 
 The objective of a problem is `|w|^2 / 2 + sum_i c_i max(0, 1 - y_i f_i)^2`, `f_i = w.x_i`, where
 `x` ends in 1 for the intercept. A space defines what its points are, here `[lanes, size]` for a

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pickletools import genops
 from typing import Any
 
-from balal.models import tensors
-from balal.models.tensors import Global, Storage, quoted
+from balal.models.checkpoints import tensors
+from balal.models.checkpoints.tensors import Global, Storage, quoted
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}

@@ -1,4 +1,4 @@
-"""Array files: what their shapes mean, and files that lie."""
+"""NumPy files of images: what their shapes mean, and files that lie."""
 
 import zipfile
 from pathlib import Path
