@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from variations import some
 
 import balal
 from balal.strategies import STRATEGIES, names
@@ -48,7 +49,13 @@ def test_a_registered_name_is_a_frozen_value(name):
         strategy.first = None
 
 
-@pytest.mark.parametrize("name", [name for name in PLAIN if name not in ("random", "core_set")])
+@pytest.mark.parametrize(
+    "name",
+    some(
+        [name for name in PLAIN if name not in ("random", "core_set")],
+        kept=["ent", "ms_inv", "lc_div", "ent_inv_div"],
+    ),
+)
 def test_uncertainty_strategies_order_by_their_score(name):
     pool, labels = small_pool()
     score = {"ent": "entropy", "ms": "margin", "lc": "least_confidence"}[name.partition("_")[0]]
@@ -63,13 +70,16 @@ def test_uncertainty_strategies_order_by_their_score(name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "random+posterior",
-        "core_set+balance_printed",
-        "posterior+balance",
-        "ent+posterior",
-        "lc_div+balance",
-    ],
+    some(
+        [
+            "random+posterior",
+            "core_set+balance_printed",
+            "posterior+balance",
+            "ent+posterior",
+            "lc_div+balance",
+        ],
+        kept=["random+posterior", "posterior+balance"],
+    ),
 )
 def test_a_composed_name_spends_its_budget(name):
     pool, labels = small_pool(1, 24)
@@ -78,7 +88,13 @@ def test_a_composed_name_spends_its_budget(name):
     assert min(picks) >= 0
 
 
-@pytest.mark.parametrize("name", [name for name in names() if "+" in name])
+@pytest.mark.parametrize(
+    "name",
+    some(
+        [name for name in names() if "+" in name],
+        kept=[name for name in names() if name.startswith(("ent_inv_div+", "posterior+"))],
+    ),
+)
 def test_every_composed_name_makes_a_program(name):
     """Traced, not compiled: what is compiled differs from the names above in the order of the first
     strategy only."""
