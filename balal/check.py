@@ -16,8 +16,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Key
 
 from balal import sharding, xla
-from balal.messages import first_few
 from balal.types import Labelled, Pool, State
+from balal.wording import first_few
 
 _SUM_TOLERANCE = 1e-3
 _LARGEST = 1e17

@@ -25,8 +25,8 @@ import numpy as np
 from jaxtyping import Int, Num
 
 from balal.array_file import UNFINISHED, atomic_write
-from balal.messages import first_few
 from balal.types import Scores
+from balal.wording import first_few
 
 _MANIFEST, _ROWS, _PROGRESS = "manifest.json", "rows.json", "progress.json"
 _AGAIN = "damaged or changed since; delete the folder and extract again"

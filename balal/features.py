@@ -30,11 +30,11 @@ from balal.data.batching import batches
 from balal.data.images import Images
 from balal.feature_cache import Cache
 from balal.kernels import uncertainty
-from balal.messages import first_few
 from balal.models import preprocessing, sources
 from balal.models import weights as weight_files
 from balal.models.sources import Pretrained
 from balal.types import Scores
+from balal.wording import first_few
 
 # The most rows that an interruption can cost, or a batch if that is larger.
 SHARD = 1024

@@ -23,10 +23,10 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from balal import check, labelled_set, preparation
-from balal.messages import plural
 from balal.pools import checksums
 from balal.strategies.base import Names, Strategy, describe, member
 from balal.types import Labelled, Pick, Pool, State, askable
+from balal.wording import plural
 
 
 def init(

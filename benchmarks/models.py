@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from balal.models import layers, mobile, sources
+from balal.models import layers, mobilenet, sources
 from benchmarks import common
 
 FLAGS = flags.FLAGS
@@ -102,7 +102,7 @@ def torch_network(source: sources.Source, params: dict[str, Any]) -> Any:
                 .permute(0, 3, 1, 2)
                 .contiguous(memory_format=torch.channels_last)
             )
-            maps = (inverted if isinstance(source.network, mobile.Mobile) else residual)(
+            maps = (inverted if isinstance(source.network, mobilenet.Mobile) else residual)(
                 (images - mean) / std
             )
             return functional.linear(

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from balal.models import sources
-from balal.models.mobile import MOBILENET_V2, Mobile
+from balal.models.mobilenet import MOBILENET_V2, Mobile
 
 SMALL = sources.Source(Mobile(MOBILENET_V2[:2]), image_size=32, padding="same", num_classes=12)
 

@@ -9,7 +9,7 @@ import pytest
 
 from balal.heads import finetune
 from balal.models import sources
-from balal.models.mobile import MOBILENET_V2, Mobile
+from balal.models.mobilenet import MOBILENET_V2, Mobile
 from balal.models.sources import Source
 
 SOURCE = Source(Mobile(MOBILENET_V2[:2]), image_size=16, num_classes=7)

@@ -13,7 +13,7 @@ from small_network import save, state_dict
 
 from balal.models import preprocessing, sources, weights
 from balal.models.layers import convolve, pads
-from balal.models.mobile import EFFICIENTNET_LITE0, LAYOUTS, MOBILENET_V2, Mobile
+from balal.models.mobilenet import EFFICIENTNET_LITE0, LAYOUTS, MOBILENET_V2, Mobile
 from balal.models.resnet import ResNet
 from balal.models.sources import SOURCES, Source
 

@@ -18,7 +18,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import balal
-from balal.heads import logistic, pseudo, rebalance, svm
+from balal.heads import logistic, pseudo_labels, rebalance, svm
 from balal.strategies import STRATEGIES
 from experiments import one_shot
 from experiments.common import buying, cells, datasets, paper, report, summary, workers
@@ -488,7 +488,7 @@ def test_pseudo_labels_are_taken_from_the_rest_of_the_pool(tmp_path):
         np.sort(found["indices"]),
     )
     rest = np.delete(features, rows, axis=0)
-    head, _ = pseudo.fit(features[rows], labels[rows], rest, num_classes=100, C=10.0)
+    head, _ = pseudo_labels.fit(features[rows], labels[rows], rest, num_classes=100, C=10.0)
     accuracy = 100 * float(
         balal.metrics.balanced_accuracy(answers, logistic.predict(head, tests), num_classes=100)
     )

@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from balal.messages import first_few
+from balal.wording import first_few
 
 # What `balal pick` writes; a person's own columns have other names.
 COLUMNS = ("rank", "file", "label", "reason", "source_class")

@@ -12,7 +12,7 @@ import numpy as np
 import balal
 from balal import feature_cache
 from balal.cli import answers
-from balal.messages import first_few
+from balal.wording import first_few
 
 _SCORES = ("entropy", "margin", "least_confidence", "predicted")
 

@@ -15,7 +15,7 @@ from balal.cli import progress
 from balal.data import paper_datasets
 from balal.extras import Extra
 from balal.feature_cache import Cache
-from balal.messages import first_few
+from balal.wording import first_few
 
 KINDS = ("folder", "arrays", *paper_datasets.NAMES)
 

@@ -8,7 +8,7 @@ from typing import Any
 import balal
 from balal import data
 from balal.cli import feature_files, images
-from balal.messages import first_few
+from balal.wording import first_few
 
 
 @dataclass(frozen=True)

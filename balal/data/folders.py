@@ -12,7 +12,7 @@ import numpy as np
 from balal.data.batching import map_ahead, thread_count
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
-from balal.messages import first_few
+from balal.wording import first_few
 
 # Far above any photograph; files are read into memory whole.
 _LARGEST_FILE = 512 * 2**20

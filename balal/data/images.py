@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int32, Integer
 
 from balal import check
-from balal.messages import first_few
+from balal.wording import first_few
 
 
 @dataclass(frozen=True, eq=False)

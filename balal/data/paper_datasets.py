@@ -11,7 +11,7 @@ import numpy as np
 from balal.data.array_record import tfds
 from balal.data.folders import folder
 from balal.data.images import Images, select
-from balal.messages import first_few
+from balal.wording import first_few
 
 Part = Literal["pool", "test"]
 

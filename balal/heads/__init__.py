@@ -3,15 +3,15 @@
     from balal.heads import scaling, svm
 
 `svm`, `logistic` and `ldam` have a `fit` and a `predict` function on frozen features, `finetune` on
-images; `pseudo` also fits a head of `logistic` to pseudo-labels. `rebalance` has remedies for
-imbalanced labels, `scaling` scales features, `model_selection` chooses among heads. Below them are
-`solver` with `primal_dual` for `svm`, `softmax` for `logistic`, and `validation`. Nothing here is
-imported by `import balal`.
+images; `pseudo_labels` also fits a head of `logistic`, to pseudo-labels. `rebalance` has remedies
+for imbalanced labels, `scaling` scales features, `model_selection` chooses among heads. Below them
+are `svm_solver` with `svm_primal_dual` for `svm`, `softmax` for `logistic`, and `validation`.
+Nothing here is imported by `import balal`.
 """
 
 from typing import TYPE_CHECKING
 
-from balal.heads import logistic, model_selection, pseudo, rebalance, scaling, svm
+from balal.heads import logistic, model_selection, pseudo_labels, rebalance, scaling, svm
 
 if TYPE_CHECKING:
     # They need the extra `balal[models]`, and are imported only on request.
@@ -22,7 +22,7 @@ __all__ = [
     "ldam",
     "logistic",
     "model_selection",
-    "pseudo",
+    "pseudo_labels",
     "rebalance",
     "scaling",
     "svm",

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from balal.heads.primal_dual import product
+from balal.heads.svm_primal_dual import product
 
 _STEPS, _TURNS, _HALVINGS = 50, 60, 20
 _LEFT = 0.1

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
-from balal.heads import solver, validation
+from balal.heads import svm_solver, validation
 
 # Largest duality gaps, as shares of the objective: what the solver aims for, and what
 # `Head.converged` guarantees.
@@ -61,8 +61,8 @@ def fit(
 ) -> Head:
     """A `Head` fitted to labelled features. The same input gives the same head.
 
-    One program solves every class, fold and value of `C` in float32 (`balal.heads.solver`). It is
-    compiled once for similar numbers of rows, up to an eighth apart, so that later heads of the
+    One program solves every class, fold and value of `C` in float32 (`balal.heads.svm_solver`). It
+    is compiled once for similar numbers of rows, up to an eighth apart, so that later heads of the
     same budget need no compilation.
 
     Args:
@@ -160,7 +160,7 @@ def margins(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.n
 
 def _solved(
     rows, answers, fold, choices: list[float], num_classes: int
-) -> tuple[np.ndarray, solver.Solution]:
+) -> tuple[np.ndarray, svm_solver.Solution]:
     """Margins of held-out rows [G, B, k], -inf for classes unknown to their run, and everything
     that the solver found."""
     size, num_folds = len(answers), int(fold.max()) + 1
@@ -170,7 +170,7 @@ def _solved(
     begin = np.searchsorted(
         strengths[:_LADDER], 0.1 / (1 + np.mean(np.sum(np.square(rows), axis=1)))
     )
-    found = solver.solve(
+    found = svm_solver.solve(
         jnp.asarray(np.pad(rows, ((0, more), (0, columns))), jnp.float32),
         jnp.asarray(np.pad(answers, (0, more)), jnp.int32),
         jnp.asarray(np.pad(np.ones(size), (0, more)), jnp.float32),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from balal.messages import first_few
+from balal.wording import first_few
 
 _LARGEST = 1e17
 

@@ -8,7 +8,7 @@ for them.
     images = np.stack([preprocessing.prepare(image, source) for image in images])
     features, logits = source.apply(params, images)
 
-`resnet` and `mobile` have the plans of the networks, `layers` their building blocks. Weights are
+`resnet` and `mobilenet` have the plans of the networks, `layers` their building blocks. Weights are
 read without PyTorch and without running any code in a file (`weights`, on top of `checkpoints`).
 The networks need the extra `balal[models]`, reading weights does not. Nothing here is imported by
 `import balal`.

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Key, Real
 from balal.extras import Extra
 from balal.models import weights as weight_files
 from balal.models.layers import Padding, Style
-from balal.models.mobile import EFFICIENTNET_LITE0, LAYOUTS, MOBILENET_V2, Mobile
+from balal.models.mobilenet import EFFICIENTNET_LITE0, LAYOUTS, MOBILENET_V2, Mobile
 from balal.models.resnet import ResNet
 
 with Extra("models"):

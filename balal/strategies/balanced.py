@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from balal import check, labelled_set, sharding, xla
 from balal.kernels import balancing, class_means, switch
-from balal.messages import plural
 from balal.strategies.base import (
     Budget,
     Names,
@@ -21,6 +20,7 @@ from balal.strategies.base import (
     reasons_of_rule,
 )
 from balal.types import Labelled, Pick, Pool, available
+from balal.wording import plural
 
 
 @jax.tree_util.register_dataclass

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int, Key
 from balal import check, labelled_set, sharding, xla
 from balal.kernels import gaussian_process, sampling, typicality
 from balal.kernels.ordering import argmax
-from balal.messages import plural
 from balal.strategies.base import (
     Budget,
     Names,
@@ -24,6 +23,7 @@ from balal.strategies.base import (
     reasons_of_rule,
 )
 from balal.types import Labelled, Pick, Pool, askable, available
+from balal.wording import plural
 
 # With more than `_EXACT` numbers in its columns (4 GB) the exact form gives way to `_LANDMARKS`
 # landmarks.

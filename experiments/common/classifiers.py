@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from balal.extras import Extra
-from balal.heads import logistic, model_selection, pseudo, rebalance, svm
+from balal.heads import logistic, model_selection, pseudo_labels, rebalance, svm
 
 with Extra("experiments"):
     from balal.heads import ldam
@@ -139,7 +139,7 @@ def _ldam(task: Task) -> Fitted:
 
 
 def _pseudo(task: Task) -> Fitted:
-    head, _ = pseudo.fit(task.features, task.labels, task.pool, **task.options)
+    head, _ = pseudo_labels.fit(task.features, task.labels, task.pool, **task.options)
     return Fitted(head, logistic.predict(head, task.tests))
 
 

@@ -22,8 +22,8 @@ import numpy as np
 import balal
 from balal.data import select
 from balal.heads import scaling
-from balal.messages import first_few
 from balal.models import weights
+from balal.wording import first_few
 
 HERE = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = {

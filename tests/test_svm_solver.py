@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
-from balal.heads import primal_dual, solver
+from balal.heads import svm_primal_dual, svm_solver
 
 STRENGTHS = np.array([0.1, 1.0, 10.0])
 
@@ -17,7 +17,7 @@ def problem() -> tuple[np.ndarray, np.ndarray]:
     return (2 * np.eye(4, 16)[labels] + chance.normal(size=(128, 16))).astype(np.float32), labels
 
 
-def solve(rows, labels, *, weights=None, fold=None) -> solver.Solution:
+def solve(rows, labels, *, weights=None, fold=None) -> svm_solver.Solution:
     size = len(rows)
     weights, fold = (
         np.ones(size) if weights is None else weights,
@@ -34,7 +34,7 @@ def solve(rows, labels, *, weights=None, fold=None) -> solver.Solution:
     )
     options = jnp.asarray(STRENGTHS, jnp.float32), jnp.float32(1e-4), jnp.int32(0)
     return jax.tree.map(
-        np.asarray, solver.solve(*arrays, *options, num_classes=4, num_folds=2, ladder=0)
+        np.asarray, svm_solver.solve(*arrays, *options, num_classes=4, num_folds=2, ladder=0)
     )
 
 
@@ -61,10 +61,10 @@ def test_weight_2_is_the_row_twice_and_padding_is_nothing():
     np.testing.assert_allclose(solve(rows, labels, weights=weights).coef, plain.coef, atol=0.02)
 
 
-@pytest.mark.parametrize("space", [primal_dual.dual, primal_dual.primal])
+@pytest.mark.parametrize("space", [svm_primal_dual.dual, svm_primal_dual.primal])
 def test_both_spaces_find_the_optimum(space, monkeypatch):
     rows, labels = problem()
-    monkeypatch.setattr(primal_dual, "suitable", space)
+    monkeypatch.setattr(svm_primal_dual, "suitable", space)
     jax.clear_caches()
     found = solve(rows, labels)
     jax.clear_caches()

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from balal.heads import primal_dual
+from balal.heads import svm_primal_dual
 
 # Problems in a block: the fewest that the processor multiplies at full speed.
 _LANES = 32
@@ -98,7 +98,7 @@ def solve(
     total = runs * num_classes
     lanes = min(_LANES, total)
     rows = jnp.concatenate([rows, jnp.ones((size, 1), jnp.float32)], axis=1)
-    space = primal_dual.suitable(rows)
+    space = svm_primal_dual.suitable(rows)
 
     def turn(state):
         problems, held_out, points, gaps = state
@@ -110,7 +110,9 @@ def solve(
         bounds = jnp.where(left, 0.0, weights[None, :]) * strengths[level][:, None]
         goal = jnp.where(level < ladder, 0.1, tolerance)
 
-        block, stuck = _step(space, primal_dual.Block(signs, bounds, point, margins), busy, goal)
+        block, stuck = _step(
+            space, svm_primal_dual.Block(signs, bounds, point, margins), busy, goal
+        )
         gap = space.gap(block)
         done = busy & ((gap <= goal) | stuck | (steps + 1 >= _STEPS))
 
@@ -123,7 +125,9 @@ def solve(
         gaps = gaps.at[run, index, target].set(gap, mode="drop")
 
         level, steps = level + done, jnp.where(done, 0, steps + 1)
-        inside = jnp.where(busy & (level < levels), jnp.sum(primal_dual.inside(block), axis=1), -1)
+        inside = jnp.where(
+            busy & (level < levels), jnp.sum(svm_primal_dual.inside(block), axis=1), -1
+        )
         new = _Problems(block.point, block.margins, inside, level, steps)
         problems = _Problems(
             *(old.at[chosen].set(part) for old, part in zip(problems, new, strict=True))
@@ -154,8 +158,8 @@ def solve(
 
 
 def _step(
-    space: primal_dual.Space, block: primal_dual.Block, busy: Array, goal: Array
-) -> tuple[primal_dual.Block, Array]:
+    space: svm_primal_dual.Space, block: svm_primal_dual.Block, busy: Array, goal: Array
+) -> tuple[svm_primal_dual.Block, Array]:
     """One step of each problem of a block, and whether it found nothing better."""
     aim = space.aim(block, busy, goal)
     aimed = space.margins(aim)
@@ -170,11 +174,13 @@ def _step(
     margins = jnp.where(share == 1, aimed, block.margins + share * (aimed - block.margins))
     new = block._replace(point=point, margins=margins)
     norm = space.inner(point, margins, point, margins)
-    return new, 0.5 * norm + primal_dual.loss(new) >= 0.5 * products[0] + primal_dual.loss(block)
+    return new, 0.5 * norm + svm_primal_dual.loss(new) >= 0.5 * products[0] + svm_primal_dual.loss(
+        block
+    )
 
 
 def _share(
-    block: primal_dual.Block, aimed: Array, here: Array, across: Array, there: Array
+    block: svm_primal_dual.Block, aimed: Array, here: Array, across: Array, there: Array
 ) -> Float[Array, " lanes"]:
     """The share of the step at which the objective is lowest: along the step it is convex and
     piecewise quadratic."""
@@ -198,7 +204,7 @@ def _share(
 
     def cost(share: Array) -> Array:
         norm = (1 - share) ** 2 * here + 2 * share * (1 - share) * across + share**2 * there
-        return 0.5 * norm + primal_dual.loss(
+        return 0.5 * norm + svm_primal_dual.loss(
             block._replace(margins=block.margins + share[:, None] * way)
         )
 
