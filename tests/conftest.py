@@ -13,12 +13,13 @@ from pathlib import Path
 # a decision of ours. What one test, process or run has compiled is kept for the others, until
 # `pytest --cache-clear`. A flag that another jaxlib does not know would end the process.
 if not os.environ.get("BALAL_TEST_OPTIMISED"):
-    os.environ["XLA_FLAGS"] = (
-        f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-    )
+    flags = ["--xla_backend_optimization_level=0"]
     if version("jaxlib").startswith("0.10."):
-        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
-        os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
+        flags += ["--xla_cpu_use_fusion_emitters=false"]
+        flags += ["--xla_cpu_parallel_codegen_split_count=1"]
+    # A worker finds those of its parent: with other flags it would not find its programs.
+    given = os.environ.get("XLA_FLAGS", "").split()
+    os.environ["XLA_FLAGS"] = " ".join(given + [flag for flag in flags if flag not in given])
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
         os.path.dirname(os.path.dirname(os.path.abspath(__file__))), ".pytest_cache/d/programs"

@@ -16,6 +16,14 @@ import balal
 from balal import strategies
 from balal.kernels import gaussian_process, typicality
 
+# Most tests have pools of this many rows and features, room for as many labels and classes, and as
+# many landmarks if any: the same few programs serve them all.
+ROWS, FEATURES, CAPACITY, CLASSES, LANDMARKS = 60, 5, 45, 4, 10
+
+
+def begin(features, **options):
+    return gaussian_process.begin(features, capacity=CAPACITY, num_classes=CLASSES, **options)
+
 
 def told(process, rows, labels):
     for row, label in zip(rows, labels, strict=True):
@@ -26,15 +34,15 @@ def told(process, rows, labels):
 @given(seed=draws.integers(0, 2**31 - 1), count=draws.integers(0, 20), duplicates=draws.booleans())
 def test_steps_add_up_to_the_closed_form(seed, count, duplicates):
     rng = np.random.default_rng(seed)
-    features = rng.normal(size=(24, 5)).astype(np.float32)
+    features = rng.normal(size=(ROWS, FEATURES)).astype(np.float32)
     if duplicates:
-        features[rng.integers(0, 24, 8)] = features[0]
-    rows, labels = rng.permutation(24)[:count], rng.integers(0, 4, count)
-    process = told(gaussian_process.begin(features, capacity=20, num_classes=4), rows, labels)
-    mean, variance = reference.posterior(features, rows, labels, 4)
+        features[rng.integers(0, ROWS, 20)] = features[0]
+    rows, labels = rng.permutation(ROWS)[:count], rng.integers(0, CLASSES, count)
+    process = told(begin(features), rows, labels)
+    mean, variance = reference.posterior(features, rows, labels, CLASSES)
     np.testing.assert_allclose(process.mean.T, mean, atol=2e-5)
     np.testing.assert_allclose(process.variance, variance, atol=2e-5)
-    assert process.counts.tolist() == np.bincount(labels, minlength=4).tolist()
+    assert process.counts.tolist() == np.bincount(labels, minlength=CLASSES).tolist()
     assert int(process.count) == count
 
 
@@ -66,12 +74,12 @@ def test_two_hundred_steps_stay_exact(noise, scale):
     seed=draws.integers(0, 2**31 - 1),
     sizes=draws.lists(draws.integers(1, 9), min_size=1, max_size=5),
 )
-@pytest.mark.parametrize("landmarks", [None, 10])
+@pytest.mark.parametrize("landmarks", [None, LANDMARKS])
 def test_some_labels_at_a_time_are_as_many_single_ones(landmarks, seed, sizes):
     rng = np.random.default_rng(seed)
-    features = rng.normal(size=(60, 5)).astype(np.float32)
-    rows, labels = rng.permutation(60)[: sum(sizes)], rng.integers(0, 3, sum(sizes))
-    begun = gaussian_process.begin(features, capacity=45, num_classes=3, landmarks=landmarks)
+    features = rng.normal(size=(ROWS, FEATURES)).astype(np.float32)
+    rows, labels = rng.permutation(ROWS)[: sum(sizes)], rng.integers(0, CLASSES, sum(sizes))
+    begun = begin(features, landmarks=landmarks)
     together, place = begun, 0
     for size in sizes:
         padding = rng.permutation(9) < size
@@ -83,19 +91,19 @@ def test_some_labels_at_a_time_are_as_many_single_ones(landmarks, seed, sizes):
         together, place = gaussian_process.update(together, some_rows, some_labels), place + size
     single = told(begun, rows, labels)
     # At rows that have their label already the bounded form is not exact.
-    asked = np.arange(60) if landmarks is None else np.setdiff1d(np.arange(60), rows)
+    asked = np.arange(ROWS) if landmarks is None else np.setdiff1d(np.arange(ROWS), rows)
     np.testing.assert_allclose(together.mean[:, asked], single.mean[:, asked], atol=2e-5)
     np.testing.assert_allclose(together.variance[asked], single.variance[asked], atol=2e-5)
     assert together.counts.tolist() == single.counts.tolist()
     # The next label finds the columns where it expects them.
-    row = np.setdiff1d(np.arange(60), rows)[0]
+    row = np.setdiff1d(np.arange(ROWS), rows)[0]
     after = [
         gaussian_process.update(process, row, 1).mean[:, asked] for process in (together, single)
     ]
     np.testing.assert_allclose(*after, atol=2e-5)
 
 
-@pytest.mark.parametrize("landmarks", [None, 10])
+@pytest.mark.parametrize("landmarks", [None, LANDMARKS])
 def test_a_process_on_some_rows_goes_on_as_the_whole_one_does_there(landmarks):
     rng = np.random.default_rng(12)
     features, rows, labels = (
@@ -284,11 +292,11 @@ def test_half_precision_features_are_taken():
 
 def test_padding_and_the_order_of_the_labels_change_nothing():
     rng = np.random.default_rng(1)
-    features = rng.normal(size=(12, 3)).astype(np.float32)
+    features = rng.normal(size=(ROWS, FEATURES)).astype(np.float32)
     rows, labels = np.array([3, 7, 0]), np.array([1, 0, 1])
-    plain = told(gaussian_process.begin(features, capacity=3, num_classes=2), rows, labels)
+    plain = told(gaussian_process.begin(features, capacity=3, num_classes=CLASSES), rows, labels)
     other = told(
-        gaussian_process.begin(features, capacity=9, num_classes=2),
+        begin(features),
         [7, 5, 0, 2, 3],
         [0, -1, 1, -1, 1],
     )
@@ -299,43 +307,32 @@ def test_padding_and_the_order_of_the_labels_change_nothing():
 
 def test_rows_that_are_no_candidates_say_nothing_about_the_pool():
     rng = np.random.default_rng(2)
-    features = rng.normal(size=(10, 3)).astype(np.float32)
-    padded, some = np.concatenate([features, np.full((6, 3), 50, np.float32)]), jnp.arange(16) < 10
-    padded[12:] = np.nan
-    plain = told(gaussian_process.begin(features, capacity=2, num_classes=2), [1, 4], [0, 1])
-    masked = told(
-        gaussian_process.begin(padded, candidates=some, capacity=2, num_classes=2), [1, 4], [0, 1]
-    )
-    np.testing.assert_allclose(plain.mean, masked.mean[:, :10], atol=1e-6)
-    np.testing.assert_allclose(plain.variance, masked.variance[:10], atol=1e-6)
+    features = rng.normal(size=(ROWS, FEATURES)).astype(np.float32)
+    others = np.full((6, FEATURES), 50, np.float32)
+    padded, some = np.concatenate([features, others]), jnp.arange(ROWS + 6) < ROWS
+    padded[-4:] = np.nan
+    plain = told(begin(features), [1, 4], [0, 1])
+    masked = told(begin(padded, candidates=some), [1, 4], [0, 1])
+    np.testing.assert_allclose(plain.mean, masked.mean[:, :ROWS], atol=1e-6)
+    np.testing.assert_allclose(plain.variance, masked.variance[:ROWS], atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_an_offset_common_to_all_rows_changes_nothing(dtype):
-    features = jnp.array(np.random.default_rng(3).integers(-4, 5, (15, 4)), dtype)
-    near = told(gaussian_process.begin(features, capacity=3, num_classes=2), [0, 1, 2], [0, 1, 1])
-    far = told(
-        gaussian_process.begin(features.astype(jnp.float32) + 10_000, capacity=3, num_classes=2),
-        [0, 1, 2],
-        [0, 1, 1],
-    )
+    features = jnp.array(np.random.default_rng(3).integers(-4, 5, (ROWS, FEATURES)), dtype)
+    near = told(begin(features), [0, 1, 2], [0, 1, 1])
+    far = told(begin(features.astype(jnp.float32) + 10_000), [0, 1, 2], [0, 1, 1])
     np.testing.assert_allclose(near.mean, far.mean, atol=1e-4)
 
 
-@pytest.mark.parametrize("landmarks", [None, 6])
+@pytest.mark.parametrize("landmarks", [None, LANDMARKS])
 def test_the_scale_of_the_features_changes_nothing(landmarks):
     """Scaled by powers of two nothing is rounded, so that not even the last digit differs."""
-    features = np.random.default_rng(21).normal(size=(40, 5)).astype(np.float32)
+    features = np.random.default_rng(21).normal(size=(ROWS, FEATURES)).astype(np.float32)
     features[30:] = features[0]
-    rows, labels = jnp.array([0, 1, 30]), jnp.array([0, 1, 1])
+    rows, labels = np.array([0, 1, 30]), np.array([0, 1, 1])
     plain, small, large = (
-        gaussian_process.update(
-            gaussian_process.begin(
-                features * scale, capacity=3, num_classes=2, landmarks=landmarks
-            ),
-            rows,
-            labels,
-        )
+        told(begin(features * scale, landmarks=landmarks), rows, labels)
         for scale in np.float32([1, 2**-20, 2**20])
     )
     jax.tree.map(np.testing.assert_array_equal, *map(jax.tree.leaves, (plain, small)))
@@ -397,12 +394,12 @@ def test_any_number_of_parts_and_groups_says_the_same(monkeypatch, landmarks, si
 
 def test_a_pool_of_one_point_is_explained_by_one_label():
     process = told(
-        gaussian_process.begin(jnp.full((5, 3), 0.1), capacity=1, num_classes=2, noise=1e-6),
+        begin(jnp.full((ROWS, FEATURES), 0.1), noise=1e-6),
         [2],
         [1],
     )
     probabilities, unexplained = gaussian_process.explain(process)
-    np.testing.assert_allclose(probabilities, np.tile([0.0, 1.0], (5, 1)), atol=1e-3)
+    np.testing.assert_allclose(probabilities, np.tile([0.0, 1.0, 0.0, 0.0], (ROWS, 1)), atol=1e-3)
     np.testing.assert_allclose(unexplained, 0, atol=1e-3)
     np.testing.assert_allclose(process.variance, 0, atol=1e-3)
 
@@ -411,11 +408,9 @@ def test_a_pool_of_one_point_is_explained_by_one_label():
 def test_probabilities_and_the_unexplained_mass_sum_to_one(seed, sharpness):
     rng = np.random.default_rng(seed)
     process = told(
-        gaussian_process.begin(
-            rng.normal(size=(9, 2)).astype(np.float32), capacity=6, num_classes=3
-        ),
+        begin(rng.normal(size=(ROWS, FEATURES)).astype(np.float32)),
         range(6),
-        rng.integers(0, 3, 6),
+        rng.integers(0, CLASSES, 6),
     )
     probabilities, unexplained = gaussian_process.explain(process, sharpness=sharpness)
     assert np.min(probabilities) >= 0
@@ -429,35 +424,27 @@ def test_probabilities_and_the_unexplained_mass_sum_to_one(seed, sharpness):
 def test_landmarks_that_are_all_rows_give_the_exact_form():
     rng = np.random.default_rng(4)
     features, rows, labels = (
-        rng.normal(size=(40, 6)).astype(np.float32),
+        rng.normal(size=(ROWS, FEATURES)).astype(np.float32),
         np.arange(12),
-        rng.integers(0, 3, 12),
+        rng.integers(0, CLASSES, 12),
     )
-    exact = told(gaussian_process.begin(features, capacity=12, num_classes=3), rows, labels)
-    bounded = told(
-        gaussian_process.begin(features, capacity=12, num_classes=3, landmarks=40), rows, labels
-    )
+    exact = told(begin(features), rows, labels)
+    bounded = told(begin(features, landmarks=ROWS), rows, labels)
     np.testing.assert_allclose(exact.mean, bounded.mean, atol=2e-3)
     np.testing.assert_allclose(exact.variance, bounded.variance, atol=2e-3)
 
 
-@pytest.mark.parametrize("number", [1, 3, 12])
+@pytest.mark.parametrize("number", [1, LANDMARKS])
 def test_the_bounded_form_is_that_of_the_twin(number):
     rng = np.random.default_rng(number)
-    features, candidates = rng.normal(size=(40, 3)), rng.random(40) < 0.8
-    rows, labels = rng.permutation(40)[:9], rng.integers(0, 3, 9)
-    process = gaussian_process.begin(
-        features.astype(np.float32),
-        capacity=9,
-        num_classes=3,
-        candidates=candidates,
-        landmarks=number,
-    )
+    features, candidates = rng.normal(size=(ROWS, FEATURES)), rng.random(ROWS) < 0.8
+    rows, labels = rng.permutation(ROWS)[:9], rng.integers(0, CLASSES, 9)
+    process = begin(features.astype(np.float32), candidates=candidates, landmarks=number)
     process = told(process, rows, labels)
     mean, variance = reference.posterior(
-        features, rows, labels, 3, candidates=candidates, landmarks=number
+        features, rows, labels, CLASSES, candidates=candidates, landmarks=number
     )
-    others = np.setdiff1d(np.arange(40), rows)
+    others = np.setdiff1d(np.arange(ROWS), rows)
     np.testing.assert_allclose(process.mean.T[others], mean[others], atol=2e-3)
     np.testing.assert_allclose(process.variance[others], variance[others], atol=2e-3)
 
