@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
+from balal.cli import running
+
 PROGRAMS = [
     path.stem
     for path in sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
@@ -25,16 +27,11 @@ def test_every_command_in_the_description_of_a_program_is_understood(name):
         rf"^    python -m experiments\.{name}\b(.*?)(?:   .*)?$", description, re.MULTILINE
     )
     assert commands
-    # Its own flags and those that it shares, and no other program's.
-    known = {
-        flag.name: flag
-        for values in (getattr(program, "FLAGS", flags.FLAGS), flags.FLAGS)
-        for module, defined in values.flags_by_module_dict().items()
-        if module == program.__name__ or module.startswith("balal.cli")
-        for flag in defined
-    }
     for command in commands:
-        copies = flags.FlagValues()
-        for flag in known.values():
-            copies[flag.name] = copy.deepcopy(flag)
-        assert copies(["program", *shlex.split(command)]) == ["program"]
+        flag_values = flags.FlagValues()
+        running.define_flags(flag_values)
+        if hasattr(program, "define_flags"):
+            program.define_flags(flag_values)
+        else:
+            flag_values.append_flag_values(copy.deepcopy(program.FLAGS))
+        assert flag_values(["program", *shlex.split(command)]) == ["program"]

@@ -4,29 +4,35 @@ what the user got wrong."""
 import difflib
 import sys
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import TypeVar
 
 from absl import app, flags, logging
 
 from balal.cli import running
 
-running.define_flags(flags.FLAGS)
+Number = TypeVar("Number", int, float)
 
 
-def run(main: Callable[[list[str]], None], own: flags.FlagValues = flags.FLAGS) -> None:
-    """Parses the flags and calls `main(arguments)`; leaves with exit code 2 and one sentence on
-    stderr for a wrong flag, file or array.
+def run(
+    main: Callable[[flags.FlagValues], None],
+    own: flags.FlagValues | Callable[[flags.FlagValues], None],
+) -> None:
+    """Parses the flags and calls `main` with their values; leaves with exit code 2 and one sentence
+    on stderr for a wrong flag, file or array.
 
-    own: the flags of the program, where it keeps them separate so that two programs that share a
-    flag's name can be imported together.
+    own: defines the flags of the program, or holds them.
 
     `balal.cli.running.user_errors` decides what the user can put right.
     """
-    if own is not flags.FLAGS:
+    running.define_flags(flags.FLAGS)
+    if isinstance(own, flags.FlagValues):
         flags.FLAGS.append_flag_values(own)
+    else:
+        own(flags.FLAGS)
+        own = flags.FLAGS
     # Only `balal pick` can use images without labels.
     with running.user_errors(flags.FLAGS, instead=dict(labelled="balal pick")):
-        app.run(main, flags_parser=lambda arguments: _parse(arguments, own))
+        app.run(lambda _: main(flags.FLAGS), flags_parser=lambda words: _parse(words, own))
 
 
 def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
@@ -45,7 +51,7 @@ def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str
     return list(values)
 
 
-def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> list[Any]:
+def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Number]) -> list[Number]:
     """The values of a list flag, as positive numbers in ascending order."""
     try:
         numbers = sorted({kind(value) for value in values})
