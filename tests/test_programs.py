@@ -1,6 +1,5 @@
 """The experiments as programs: what their descriptions show is understood."""
 
-import copy
 import re
 import shlex
 from importlib import import_module
@@ -30,8 +29,5 @@ def test_every_command_in_the_description_of_a_program_is_understood(name):
     for command in commands:
         flag_values = flags.FlagValues()
         running.define_flags(flag_values)
-        if hasattr(program, "define_flags"):
-            program.define_flags(flag_values)
-        else:
-            flag_values.append_flag_values(copy.deepcopy(program.FLAGS))
+        program.define_flags(flag_values)
         assert flag_values(["program", *shlex.split(command)]) == ["program"]

@@ -14,25 +14,18 @@ Number = TypeVar("Number", int, float)
 
 
 def run(
-    main: Callable[[flags.FlagValues], None],
-    own: flags.FlagValues | Callable[[flags.FlagValues], None],
+    main: Callable[[flags.FlagValues], None], define_flags: Callable[[flags.FlagValues], None]
 ) -> None:
     """Parses the flags and calls `main` with their values; leaves with exit code 2 and one sentence
     on stderr for a wrong flag, file or array.
 
-    own: defines the flags of the program, or holds them.
-
     `balal.cli.running.user_errors` decides what the user can put right.
     """
     running.define_flags(flags.FLAGS)
-    if isinstance(own, flags.FlagValues):
-        flags.FLAGS.append_flag_values(own)
-    else:
-        own(flags.FLAGS)
-        own = flags.FLAGS
+    define_flags(flags.FLAGS)
     # Only `balal pick` can use images without labels.
     with running.user_errors(flags.FLAGS, instead=dict(labelled="balal pick")):
-        app.run(lambda _: main(flags.FLAGS), flags_parser=lambda words: _parse(words, own))
+        app.run(lambda _: main(flags.FLAGS), flags_parser=_parse)
 
 
 def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
@@ -64,16 +57,15 @@ def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Number]) -> 
     return numbers
 
 
-def _parse(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
+def _parse(arguments: Sequence[str]) -> list[str]:
     if running.asks_for_help(arguments):
         print(sys.modules["__main__"].__doc__)
-        print(own.main_module_help())
+        print(flags.FLAGS.main_module_help())
         for module in sorted(flags.FLAGS.flags_by_module_dict()):
             if module.startswith("balal.cli"):
                 print(flags.FLAGS.module_help(module))
         sys.exit(0)
     rest = flags.FLAGS(arguments)
-    own.mark_as_parsed()
     if flags.FLAGS["verbosity"].using_default_value:
         # At absl's default, JAX's search for accelerators would show on the screen.
         logging.set_verbosity(logging.WARNING)
