@@ -23,13 +23,13 @@ accuracy.png, gain.png, timings.json, and cells/, the finished parts from which 
 resumes. The same seed gives the same files, byte for byte, times aside.
 """
 
-import dataclasses
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,77 +59,9 @@ from experiments.common.oracles import ORACLES, oracle
 
 KNOWN_RULES = ("none", *RULES, *ORACLES)
 _DEFAULT = ["random", "ent_inv_div", "lc_inv_div", "core_set", "posterior"]
-# Separate from the other programs' flags, which have the same names.
-FLAGS = flags.FlagValues()
-_list, _integer, _string, _bool = (
-    partial(define, flag_values=FLAGS)
-    for define in (flags.DEFINE_list, flags.DEFINE_integer, flags.DEFINE_string, flags.DEFINE_bool)
-)
-_POOLS = _list(
-    "pools",
-    list(pools.NAMED),
-    f"Some of {', '.join(pools.NAMED)}; mnv2 needs the folder BALAL_SHARED.",
-)
-_FEATURES = _list(
-    "features",
-    [],
-    "More pools: npz files in either layout of experiments.one_shot, named by their file name.",
-)
-_STRATEGIES = _list(
-    "strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}."
-)
-_RULES = _list(
-    "rules",
-    list(KNOWN_RULES),
-    "What takes over at the switch; `none` is always included for comparison.",
-)
-_BUDGETS = _list(
-    "budgets",
-    None,
-    "Numbers of labels to buy. Default: 100,200,500,1000,2000, on digits 20,50,100,200.",
-)
-_SIZE = _integer(
-    "size",
-    1,
-    "Query size: rows asked at a time, all chosen before the first answer.",
-    lower_bound=1,
-)
-_SEEDS = _integer(
-    "seeds",
-    10,
-    "Paired runs; each has its own draw of the pool and its own key.",
-    lower_bound=2,
-    upper_bound=statistics.MOST_RUNS,
-)
-_SEED = _integer("seed", 0, "Seed of everything random.", lower_bound=0)
-_TARGET = _list(
-    "target",
-    None,
-    "Class ids that matter; strategies that can aim at classes aim at these. Default: all classes.",
-)
-_AT_LEAST = _integer(
-    "at_least",
-    10,
-    "Labels that every target class should get: how many must be bought?",
-    lower_bound=1,
-)
-_QUICK = _bool(
-    "quick",
-    False,
-    "Fewer seeds, strategies, rules, pools and budgets wherever no flag says otherwise.",
-)
-_OUT = _string("out", "results/compare", "Folder for everything that is written.")
-_FRESH = _bool("fresh", False, "Delete the finished cells in --out first.")
-_WORKERS = _integer(
-    "workers",
-    None,
-    "Processes that fit heads beside the selection. Default: one a core.",
-    lower_bound=0,
-)
-
 BUDGETS = {"digits": (20, 50, 100, 200)}
 ELSEWHERE = (100, 200, 500, 1000, 2000)
-# What --quick uses instead of a default, as far as the default includes it.
+# What --quick uses instead of a default.
 QUICK = {
     "pools": ("lite0", "digits"),
     "strategies": ("random", "ent_inv_div", "posterior"),
@@ -141,7 +73,106 @@ QUICK_BUDGETS = 3
 SHARE = 0.8
 
 
-@dataclasses.dataclass(frozen=True)
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """The flags of the program."""
+    own: dict[str, Any] = dict(flag_values=flag_values)
+    flags.DEFINE_list(
+        "pools",
+        list(pools.NAMED),
+        f"Some of {', '.join(pools.NAMED)}; mnv2 needs the folder BALAL_SHARED.",
+        **own,
+    )
+    flags.DEFINE_list(
+        "features",
+        [],
+        "More pools: npz files in either layout of experiments.one_shot, named by their file name.",
+        **own,
+    )
+    flags.DEFINE_list(
+        "strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.", **own
+    )
+    flags.DEFINE_list(
+        "rules",
+        list(KNOWN_RULES),
+        "What takes over at the switch; `none` is always included for comparison.",
+        **own,
+    )
+    flags.DEFINE_list(
+        "budgets",
+        None,
+        "Numbers of labels to buy. Default: 100,200,500,1000,2000, on digits 20,50,100,200.",
+        **own,
+    )
+    flags.DEFINE_integer(
+        "size",
+        1,
+        "Query size: rows asked at a time, all chosen before the first answer.",
+        lower_bound=1,
+        **own,
+    )
+    flags.DEFINE_integer(
+        "seeds",
+        10,
+        "Paired runs; each has its own draw of the pool and its own key.",
+        lower_bound=2,
+        upper_bound=statistics.MOST_RUNS,
+        **own,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0, **own)
+    flags.DEFINE_list(
+        "target",
+        None,
+        "Class ids that matter; strategies that can aim at classes aim at these. Default: all "
+        "classes.",
+        **own,
+    )
+    flags.DEFINE_integer(
+        "at_least",
+        10,
+        "Labels that every target class should get: how many must be bought?",
+        lower_bound=1,
+        **own,
+    )
+    flags.DEFINE_bool(
+        "quick",
+        False,
+        "Fewer seeds, strategies, rules, pools and budgets wherever no flag says otherwise.",
+        **own,
+    )
+    flags.DEFINE_string("out", "results/compare", "Folder for everything that is written.", **own)
+    flags.DEFINE_bool("fresh", False, "Delete the finished cells in --out first.", **own)
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "Processes that fit heads beside the selection. Default: one a core.",
+        lower_bound=0,
+        **own,
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the flags ask for, by their names. None stands for the budgets of each pool and for all
+    classes as the target; `named` says whether the user named the pools."""
+
+    pools: list[str]
+    named: bool
+    features: list[str]
+    strategies: list[str]
+    rules: list[str]
+    budgets: list[int] | None
+    size: int
+    seeds: int
+    seed: int
+    target: list[int] | None
+    at_least: int
+    quick: bool
+    out: Path
+    fresh: bool
+    processes: int
+
+
+@dataclass(frozen=True)
 class Draw:
     """The part of a pool that one run sees, its rows in ascending order, and the run's keys: for
     strategies and for the oracles."""
@@ -150,7 +181,7 @@ class Draw:
     rows: np.ndarray
     key: jax.Array
     oracle_key: jax.Array
-    kept: dict[str, Any] = dataclasses.field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def pool(self) -> balal.Pool:
@@ -159,12 +190,12 @@ class Draw:
     def prepared_for(self, strategy: balal.Strategy) -> balal.Pool:
         """The pool with what the strategy prepares for it, worked out once for all its runs."""
         prepared = self.kept | self.pool.prepared
-        pool = balal.prepare(strategy, dataclasses.replace(self.pool, prepared=prepared))
+        pool = balal.prepare(strategy, replace(self.pool, prepared=prepared))
         self.kept.update(pool.prepared)
         return pool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Contest:
     """One pool and what is compared on it.
 
@@ -172,66 +203,100 @@ class Contest:
       name: of the pool.
       dataset: its features and labels, and the test set.
       strategies: those that are compared.
+      pairs: of a strategy and a rule that takes over from it, perhaps `none`.
       left_out: strategies that need scores, which this pool does not have.
       budgets: in ascending order.
+      size: how many rows are asked at a time.
       target: the class ids that matter.
+      aim: a weight for each class, for strategies that can aim at the target; None: all alike.
       draws: one for each run.
     """
 
     name: str
     dataset: datasets.Dataset
     strategies: list[str]
+    pairs: list[tuple[str, str]]
     left_out: list[str]
     budgets: list[int]
+    size: int
     target: list[int]
+    aim: tuple[float, ...] | None
     draws: list[Draw]
 
 
-def main(_: Sequence[str]) -> None:
+def main(flag_values: flags.FlagValues) -> None:
+    """Runs the program."""
+    values, budgets = flag_values.flag_values_dict(), flag_values.budgets
+    if flag_values.quick:
+        values |= {
+            flag: value for flag, value in QUICK.items() if flag_values[flag].using_default_value
+        }
+    chosen = program.listed("rules", values["rules"], KNOWN_RULES)
+    settings = Settings(
+        rules=[rule for rule in KNOWN_RULES if rule == "none" or rule in chosen],
+        strategies=buying.listed(values["strategies"]),
+        pools=values["pools"] and program.listed("pools", values["pools"], pools.NAMED),
+        named=not flag_values["pools"].using_default_value,
+        features=flag_values.features,
+        budgets=None if budgets is None else program.numbers("budgets", budgets, int),
+        size=flag_values.size,
+        seeds=values["seeds"],
+        seed=flag_values.seed,
+        target=class_ids(flag_values.target),
+        at_least=flag_values.at_least,
+        quick=flag_values.quick,
+        out=Path(flag_values.out),
+        fresh=flag_values.fresh,
+        processes=machine.cores() if flag_values.workers is None else flag_values.workers,
+    )
+    carry_out(settings)
+
+
+def class_ids(values: Sequence[str] | None) -> list[int] | None:
+    """The value of --target as numbers in ascending order."""
+    if values is None:
+        return None
+    if not values or not all(value.isdecimal() for value in values):
+        raise ValueError(f"--target takes class ids separated by commas, got {','.join(values)!r}")
+    return sorted({int(value) for value in values})
+
+
+def carry_out(settings: Settings) -> None:
+    """Buys the labels on every pool, fits a head to each set of them, and writes what came of
+    it."""
     clock = [time.perf_counter()]
-    chosen = program.listed("rules", value_of("rules"), KNOWN_RULES)
-    rules = [rule for rule in KNOWN_RULES if rule == "none" or rule in chosen]
-    contests = prepare()
-    out, folders = Path(_OUT.value), {}
-    for contest in contests:
-        folders[contest.name] = cells.folder(
-            out / "cells" / contest.name, configuration(contest), fresh=_FRESH.value
+    contests = prepare(settings)
+    folders = {
+        contest.name: cells.folder(
+            settings.out / "cells" / contest.name,
+            configuration(settings, contest),
+            fresh=settings.fresh,
         )
-    processes = machine.cores() if _WORKERS.value is None else _WORKERS.value
+        for contest in contests
+    }
+    total = sum(
+        len(contest.pairs) * len(contest.budgets) * len(contest.draws) for contest in contests
+    )
     clock.append(time.perf_counter())
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.
-    with ExitStack() as stack:
-        executor = stack.enter_context(workers.processes(processes))
-        total = sum(
-            len(buying.rules_of(name, rules)) * len(contest.budgets) * len(contest.draws)
-            for contest in contests
-            for name in contest.strategies
-        )
-        progress = stack.enter_context(tqdm(total=total, unit="run", disable=None))
+    with (
+        workers.processes(settings.processes) as executor,
+        tqdm(total=total, unit="run", disable=None) as progress,
+        ExitStack() as stack,
+    ):
         jobs, selecting = [], Counter()
         for contest in contests:
             head = workers.Setting(contest.dataset.num_classes, recalls=True)
-            submit = stack.enter_context(
-                workers.fitting(
-                    head,
-                    folders[contest.name],
-                    *datasets.scaled(contest.dataset),
-                    executor=executor,
-                )
-            )
-            for name, rule in [
-                (strategy, rule)
-                for strategy in contest.strategies
-                for rule in buying.rules_of(strategy, rules)
-            ]:
+            folder, arrays = folders[contest.name], datasets.scaled(contest.dataset)
+            submit = stack.enter_context(workers.fitting(head, folder, *arrays, executor=executor))
+            for name, rule in contest.pairs:
                 progress.set_postfix_str(
                     f"{contest.name}: selecting {summary.full_name(name, rule)}"
                 )
-                for picks in select(contest, name, rule, folders[contest.name]):
-                    selecting[name if name not in ordered(contest) else rule] += picks.pop(
-                        "selecting"
-                    )
+                part = rule if name in ordered(contest) else name
+                for picks in select(contest, name, rule, folder):
+                    selecting[part] += picks.pop("selecting")
                     jobs.append((picks, submit(np.array(picks["indices"]))))
                     jobs[-1][1].add_done_callback(lambda _: progress.update())
         clock.append(time.perf_counter())
@@ -244,53 +309,28 @@ def main(_: Sequence[str]) -> None:
     seconds_of_fitting = sum(head.result()["seconds"] for head in {job for _, job in jobs})
     clock.append(time.perf_counter())
 
-    result = gather(contests, rules, runs)
+    result = gather(settings, contests, runs)
     text = contrast_tables.tables(result)
-    report.write_json(out / "results.json", result)
-    flat = [
-        {name: value for name, value in run.items() if name not in ("indices", "recalls")}
-        for run in result["runs"]
-    ]
-    report.write_csv(out / "results.csv", flat)
-    report.write_text(out / "table.md", text + "\n")
-    draw_plots(out, result, contests)
+    write_results(settings.out, result, text, contests)
     print(text)
-
     clock.append(time.perf_counter())
-    load, selection, waiting, writing = (round(seconds, 1) for seconds in np.diff(clock))
-    parts = {rule: round(seconds, 1) for rule, seconds in selecting.items()}
-    timings = dict(
-        load=load, select=selection, select_by_rule=parts, wait_for_heads=waiting, write=writing
-    )
-    cells.write(out, "timings", timings | dict(fitting_in_workers=round(seconds_of_fitting, 1)))
-    by_rule = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in parts.items())
-    print(
-        f"\nTime: load {load} s, select and compile {selection} s ({by_rule}), wait for heads "
-        f"{waiting} s (fitting took "
-        f"{seconds_of_fitting:.0f} s in {processes} workers), statistics and files {writing} s; "
-        f"together {clock[-1] - clock[0]:.0f} s. "
-        f"Everything is in {out}."
-    )
+    tell_times(settings, clock, selecting, seconds_of_fitting)
 
 
 # What is compared.
 
 
-def prepare() -> list[Contest]:
+def prepare(settings: Settings) -> list[Contest]:
     """The pools that were asked for, with the strategies and budgets that each can take."""
-    named, strategies = (
-        value_of("pools"),
-        buying.listed(value_of("strategies")),
-    )
     found = {}
-    for name in program.listed("pools", named, pools.NAMED) if named else []:
+    for name in settings.pools:
         try:
             found[name] = pools.NAMED[name]()
         except FileNotFoundError as error:
-            if not FLAGS["pools"].using_default_value:
+            if settings.named:
                 raise
             _note(f"{error}; it is left out")
-    for path in _FEATURES.value:
+    for path in settings.features:
         if Path(path).stem in found:
             raise ValueError(
                 f"two pools are called {Path(path).stem!r}: rename {path}, or leave one of them out"
@@ -298,91 +338,78 @@ def prepare() -> list[Contest]:
         found[Path(path).stem] = datasets.load(path)
     if not found:
         raise ValueError("there is no pool to compare on: name some with --pools or --features")
-    return [_contest(name, dataset, strategies) for name, dataset in found.items()]
+    return [_contest(settings, name, dataset) for name, dataset in found.items()]
 
 
-def _contest(name: str, dataset: datasets.Dataset, strategies: Sequence[str]) -> Contest:
+def _contest(settings: Settings, name: str, dataset: datasets.Dataset) -> Contest:
     left_out = [
         strategy
-        for strategy in strategies
+        for strategy in settings.strategies
         if dataset.scores is None and "scores" in balal.strategy(strategy).needs
     ]
+    strategies = [strategy for strategy in settings.strategies if strategy not in left_out]
     if left_out:
         _note(f"{name} has no source scores: {', '.join(left_out)} left out there")
-    if len(left_out) == len(strategies):
+    if not strategies:
         raise ValueError(
             f"all of --strategies need source scores, but {name} has none: choose others"
         )
     kept = round(SHARE * len(dataset.labels))
-    if _BUDGETS.value is not None:
-        budgets = program.numbers("budgets", _BUDGETS.value, int)
-        if budgets[-1] > kept:
-            raise ValueError(
-                f"--budgets goes up to {budgets[-1]}, and a draw of {name} has only {kept} rows: "
-                f"choose other --budgets or --pools"
-            )
-    else:
-        budgets = [budget for budget in BUDGETS.get(name, ELSEWHERE) if budget <= kept][
-            : QUICK_BUDGETS if _QUICK.value else None
-        ]
-        if not budgets:
-            raise ValueError(
-                f"a draw of {name} has only {kept} rows, fewer than any budget there is by "
-                f"default: choose --budgets"
-            )
-    target = _target(name, dataset)
+    budgets, target = _budgets(settings, name, kept), _target(settings, name, dataset)
+    aim = tuple(float(label in target) for label in range(dataset.num_classes))
     pool = datasets.pool(dataset)
-    draws = [_draw(pool, kept, seed) for seed in range(value_of("seeds"))]
     return Contest(
         name,
         dataset,
-        [s for s in strategies if s not in left_out],
+        strategies,
+        [(first, rule) for first in strategies for rule in buying.rules_of(first, settings.rules)],
         left_out,
         budgets,
+        settings.size,
         target,
-        draws,
+        None if settings.target is None else aim,
+        [_draw(pool, kept, settings.seed, run) for run in range(settings.seeds)],
     )
 
 
-def _target(name: str, dataset: datasets.Dataset) -> list[int]:
+def _budgets(settings: Settings, name: str, kept: int) -> list[int]:
+    """Those of the settings, or those for this pool of which a draw has `kept` rows."""
+    if settings.budgets is not None:
+        if settings.budgets[-1] > kept:
+            raise ValueError(
+                f"--budgets goes up to {settings.budgets[-1]}, and a draw of {name} has only "
+                f"{kept} rows: choose other --budgets or --pools"
+            )
+        return settings.budgets
+    budgets = [budget for budget in BUDGETS.get(name, ELSEWHERE) if budget <= kept]
+    if not budgets:
+        raise ValueError(
+            f"a draw of {name} has only {kept} rows, fewer than any budget there is by "
+            f"default: choose --budgets"
+        )
+    return budgets[:QUICK_BUDGETS] if settings.quick else budgets
+
+
+def _target(settings: Settings, name: str, dataset: datasets.Dataset) -> list[int]:
     """The classes that matter, in ascending order; all of them by default."""
-    if _TARGET.value is None:
+    if settings.target is None:
         return list(range(dataset.num_classes))
-    if not _TARGET.value or not all(value.isdecimal() for value in _TARGET.value):
-        raise ValueError(
-            f"--target takes class ids separated by commas, got {','.join(_TARGET.value)!r}"
-        )
-    target = sorted({int(value) for value in _TARGET.value})
     tested = np.bincount(dataset.test_labels, minlength=dataset.num_classes)
-    missing = [label for label in target if label >= dataset.num_classes or not tested[label]]
-    if missing:
-        raise ValueError(
-            f"--target names class {missing[0]}, and {name} tests no such class of its "
-            f"{dataset.num_classes}: choose other --pools"
-        )
-    return target
+    for label in settings.target:
+        if label >= dataset.num_classes or not tested[label]:
+            raise ValueError(
+                f"--target names class {label}, and {name} tests no such class of its "
+                f"{dataset.num_classes}: choose other --pools"
+            )
+    return settings.target
 
 
-def _draw(pool: balal.Pool, kept: int, seed: int) -> Draw:
-    row_key, key, oracle_key = jax.random.split(
-        jax.random.fold_in(jax.random.key(_SEED.value), seed), 3
-    )
+def _draw(pool: balal.Pool, kept: int, seed: int, run: int) -> Draw:
+    row_key, key, oracle_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), run), 3)
     order = np.argsort(
         np.asarray(balal.kernels.sampling.random_bits(row_key, pool.num_rows)), kind="stable"
     )
     return Draw(pool, np.sort(order[:kept]), key, oracle_key)
-
-
-def value_of(flag: str) -> Any:
-    """The value of a flag; the quick one where --quick is given and the flag is not."""
-    holder = FLAGS[flag]
-    if not (_QUICK.value and holder.using_default_value):
-        return holder.value
-    return (
-        [name for name in QUICK[flag] if name in holder.value]
-        if isinstance(QUICK[flag], tuple)
-        else QUICK[flag]
-    )
 
 
 def ordered(contest: Contest) -> list[str]:
@@ -391,13 +418,17 @@ def ordered(contest: Contest) -> list[str]:
     return [name for name in contest.strategies if not member(balal.strategy(name), "adaptive")]
 
 
-def configuration(contest: Contest) -> dict[str, Any]:
+def configuration(settings: Settings, contest: Contest) -> dict[str, Any]:
     """Everything that the cells of a pool depend on, apart from what their names say."""
-    settings = dict(seed=_SEED.value, share=SHARE, size=_SIZE.value, C=workers.Setting(1).C)
-    return (
-        dict(files=contest.dataset.files)
-        | settings
-        | dict(device=report.device(), versions=report.versions(), code=report.code())
+    return dict(
+        files=contest.dataset.files,
+        seed=settings.seed,
+        share=SHARE,
+        size=settings.size,
+        C=workers.Setting(1).C,
+        device=report.device(),
+        versions=report.versions(),
+        code=report.code(),
     )
 
 
@@ -437,16 +468,9 @@ def select(contest: Contest, name: str, rule: str, folder: Path) -> list[dict[st
         nested=strategy is not None and member(strategy, "nested"),
     )
     seconds = (time.perf_counter() - started) / len(done)
+    shared = dict(pool=contest.name, strategy=name, rule=rule)
     return [
-        dict(
-            pool=contest.name,
-            strategy=name,
-            rule=rule,
-            budget=budget,
-            seed=seed,
-            selecting=seconds,
-        )
-        | picks
+        shared | dict(budget=budget, seed=seed, selecting=seconds) | picks
         for (budget, seed), picks in done.items()
     ]
 
@@ -459,19 +483,18 @@ def simulate(
     pool = draw.prepared_for(strategy)
     labels = contest.dataset.labels[draw.rows]
     capacity = contest.budgets[-1]
-    arguments = dict(num_classes=contest.dataset.num_classes, key=draw.key)
-    if _SIZE.value == 1 or not member(strategy, "adaptive"):
+    arguments: dict[str, Any] = dict(num_classes=contest.dataset.num_classes, key=draw.key)
+    if contest.size == 1 or not member(strategy, "adaptive"):
         bought = buying.one_shot(
             strategy, pool, labels, budget=budget, capacity=capacity, **arguments
         )
-        return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget]
-    state = balal.init(strategy, pool, budget=budget, **arguments)
-    while (count := int(state.labelled.count)) < budget:
-        rows, state = balal.ask(strategy, pool, state, size=min(_SIZE.value, budget - count))
-        state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
-    return draw.rows[np.asarray(state.labelled.indices)[:budget]], np.asarray(
-        state.labelled.wanted
-    )[:budget]
+    else:
+        state = balal.init(strategy, pool, budget=budget, **arguments)
+        while (count := int(state.labelled.count)) < budget:
+            rows, state = balal.ask(strategy, pool, state, size=min(contest.size, budget - count))
+            state = balal.tell(strategy, pool, state, rows, labels[np.asarray(rows)])
+        bought = state.labelled
+    return draw.rows[np.asarray(bought.indices)[:budget]], np.asarray(bought.wanted)[:budget]
 
 
 def consult(
@@ -486,10 +509,7 @@ def consult(
 
 def aimed(contest: Contest, strategy: balal.Strategy) -> balal.Strategy:
     """The strategy, aimed at the target classes where it can be."""
-    if _TARGET.value is None:
-        return strategy
-    weights = tuple(float(label in contest.target) for label in range(contest.dataset.num_classes))
-    return member(strategy, "aim")(weights)
+    return strategy if contest.aim is None else member(strategy, "aim")(contest.aim)
 
 
 def _cell(contest: Contest, name: str, rule: str) -> str:
@@ -509,56 +529,44 @@ def _cell(contest: Contest, name: str, rule: str) -> str:
 
 
 def gather(
-    contests: Sequence[Contest], rules: Sequence[str], runs: list[dict[str, Any]]
+    settings: Settings, contests: Sequence[Contest], runs: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Everything that is known at the end, as JSON values."""
     targets = {contest.name: contest.target for contest in contests}
     for run in runs:
-        run["target_recall"] = round(
-            float(
-                np.mean(
-                    [
-                        run["recalls"][label]
-                        for label in targets[run["pool"]]
-                        if run["recalls"][label] is not None
-                    ]
-                )
-            ),
-            4,
-        )
+        recalls = [run["recalls"][label] for label in targets[run["pool"]]]
+        tested = [recall for recall in recalls if recall is not None]
+        run["target_recall"] = round(float(np.mean(tested)), 4)
     alone = [
         name
         for name in dict.fromkeys(name for contest in contests for name in contest.strategies)
         if name not in {other for contest in contests for other in ordered(contest)}
     ]
-    compared = contrasts.differences(runs, rules, alone=alone)
+    compared = contrasts.differences(runs, settings.rules, alone=alone)
     labels = {contest.name: contest.dataset.labels for contest in contests}
-    settings = dict(
-        rules=rules,
-        seeds=len(contests[0].draws),
-        seed=_SEED.value,
-        share=SHARE,
-        size=_SIZE.value,
-        target=_TARGET.value and contests[0].target,
-    )
     return dict(
         experiment="compare",
-        configuration=settings
-        | dict(
-            at_least=_AT_LEAST.value,
+        configuration=dict(
+            rules=settings.rules,
+            seeds=settings.seeds,
+            seed=settings.seed,
+            share=SHARE,
+            size=settings.size,
+            target=settings.target,
+            at_least=settings.at_least,
             C=workers.Setting(1).C,
             device=report.device(),
             versions=report.versions(),
         ),
         code=report.code(),
         commit=report.commit(),
-        pools=[_about(contest) for contest in contests],
+        pools=[_about(contest, settings.at_least) for contest in contests],
         summary=contrasts.means(runs, list(contrast_tables.METRICS)),
         differences=compared,
-        wins=contrasts.wins(compared, rules),
+        wins=contrasts.wins(compared, settings.rules),
         shares_of_oracle=contrasts.shares(compared, oracle="oracle_all"),
         labels_needed=contrasts.labels_needed(runs),
-        labels_to_goal=contrasts.labels_to_goal(runs, labels, targets, _AT_LEAST.value),
+        labels_to_goal=contrasts.labels_to_goal(runs, labels, targets, settings.at_least),
         draws=[
             dict(pool=contest.name, seed=seed, rows=draw.rows.tolist())
             for contest in contests
@@ -568,7 +576,7 @@ def gather(
     )
 
 
-def _about(contest: Contest) -> dict[str, Any]:
+def _about(contest: Contest, at_least: int) -> dict[str, Any]:
     dataset = contest.dataset
     sizes = [
         np.bincount(dataset.labels[draw.rows], minlength=dataset.num_classes)[contest.target]
@@ -584,11 +592,25 @@ def _about(contest: Contest) -> dict[str, Any]:
         left_out=contest.left_out,
         budgets=contest.budgets,
         # In so many draws the goal is out of reach, whoever picks.
-        too_small=sum(bool(np.any(size < _AT_LEAST.value)) for size in sizes),
+        too_small=sum(bool(np.any(size < at_least)) for size in sizes),
     )
 
 
 # Files.
+
+
+def write_results(
+    out: Path, result: dict[str, Any], text: str, contests: Sequence[Contest]
+) -> None:
+    """Every file but the times."""
+    report.write_json(out / "results.json", result)
+    lines = [
+        {name: value for name, value in run.items() if name not in ("indices", "recalls")}
+        for run in result["runs"]
+    ]
+    report.write_csv(out / "results.csv", lines)
+    report.write_text(out / "table.md", text + "\n")
+    draw_plots(out, result, contests)
 
 
 def draw_plots(out: Path, result: dict[str, Any], contests: Sequence[Contest]) -> None:
@@ -627,5 +649,35 @@ def draw_plots(out: Path, result: dict[str, Any], contests: Sequence[Contest]) -
         (out / "gain.png").unlink(missing_ok=True)
 
 
+def tell_times(
+    settings: Settings,
+    clock: Sequence[float],
+    selecting: Mapping[str, float],
+    seconds_of_fitting: float,
+) -> None:
+    """Writes and prints how long each part took.
+
+    clock: when each began, and the end. selecting: seconds by rule.
+    """
+    load, selection, waiting, writing = (round(seconds, 1) for seconds in np.diff(clock))
+    parts = {rule: round(seconds, 1) for rule, seconds in selecting.items()}
+    timings = dict(
+        load=load,
+        select=selection,
+        select_by_rule=parts,
+        wait_for_heads=waiting,
+        write=writing,
+        fitting_in_workers=round(seconds_of_fitting, 1),
+    )
+    cells.write(settings.out, "timings", timings)
+    by_rule = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in parts.items())
+    print(
+        f"\nTime: load {load} s, select and compile {selection} s ({by_rule}), wait for heads "
+        f"{waiting} s (fitting took {seconds_of_fitting:.0f} s in {settings.processes} workers), "
+        f"statistics and files {writing} s; together {clock[-1] - clock[0]:.0f} s. "
+        f"Everything is in {settings.out}."
+    )
+
+
 if __name__ == "__main__":
-    program.run(main, FLAGS)
+    program.run(main, define_flags)

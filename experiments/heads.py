@@ -18,6 +18,7 @@ Written to --out: results.json with every number and labelled set, results.csv, 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,89 +41,133 @@ from experiments.common import (
     report,
 )
 
-# Separate from the other programs' flags, which have the same names.
-FLAGS = flags.FlagValues()
-images.define_flags(FLAGS)
-_STRATEGIES = flags.DEFINE_list(
-    "strategies", ["random", "ent_inv_div+balance"], "What buys the labels.", flag_values=FLAGS
-)
-_BUDGETS = flags.DEFINE_list(
-    "budgets", ["500", "2000"], "Numbers of labels to buy.", flag_values=FLAGS
-)
-_SEEDS = flags.DEFINE_integer(
-    "seeds", 3, "Runs of each strategy.", lower_bound=1, flag_values=FLAGS
-)
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of everything random.", lower_bound=0, flag_values=FLAGS
-)
-_HEADS = flags.DEFINE_list(
-    "heads",
-    ["all"],
-    "What to compare: all that can be fitted to features, or some by name.",
-    flag_values=FLAGS,
-)
-_C = flags.DEFINE_list(
-    "C",
-    ["10"],
-    "Inverse strength of the penalty; of several, cross-validation takes the best.",
-    flag_values=FLAGS,
-)
-_FOLDS = flags.DEFINE_integer(
-    "folds", 10, "Folds of that cross-validation.", lower_bound=2, flag_values=FLAGS
-)
-_FEATURES = flags.DEFINE_string(
-    "features", None, "As for experiments.one_shot. Default: embedded CIFAR-100.", flag_values=FLAGS
-)
-_OUT = flags.DEFINE_string(
-    "out", "results/heads", "Folder for everything that is written.", flag_values=FLAGS
-)
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """The flags of the program."""
+    own: dict[str, Any] = dict(flag_values=flag_values)
+    images.define_flags(flag_values)
+    flags.DEFINE_list(
+        "strategies", ["random", "ent_inv_div+balance"], "What buys the labels.", **own
+    )
+    flags.DEFINE_list("budgets", ["500", "2000"], "Numbers of labels to buy.", **own)
+    flags.DEFINE_integer("seeds", 3, "Runs of each strategy.", lower_bound=1, **own)
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0, **own)
+    flags.DEFINE_list(
+        "heads",
+        ["all"],
+        "What to compare: all that can be fitted to features, or some by name.",
+        **own,
+    )
+    flags.DEFINE_list(
+        "C",
+        ["10"],
+        "Inverse strength of the penalty; of several, cross-validation takes the best.",
+        **own,
+    )
+    flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2, **own)
+    flags.DEFINE_string(
+        "features", None, "As for experiments.one_shot. Default: embedded CIFAR-100.", **own
+    )
+    flags.DEFINE_string("out", "results/heads", "Folder for everything that is written.", **own)
 
 
-def main(_: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """What the flags ask for, by their names."""
+
+    heads: list[str]
+    strategies: list[str]
+    budgets: list[int]
+    C: list[float]
+    images: images.ImageOptions
+    features: str | None
+    seeds: int
+    seed: int
+    folds: int
+    out: Path
+
+
+def main(flag_values: flags.FlagValues) -> None:
+    """Runs the program."""
     # Heads that train the network take hours without an accelerator, so they run only on request.
     of_features = [name for name in classifiers.HEADS if name not in classifiers.OF_IMAGES]
-    names = (
-        of_features
-        if _HEADS.value == ["all"]
-        else program.listed("heads", _HEADS.value, classifiers.HEADS)
+    settings = Settings(
+        heads=of_features
+        if flag_values.heads == ["all"]
+        else program.listed("heads", flag_values.heads, classifiers.HEADS),
+        strategies=buying.listed(flag_values.strategies),
+        budgets=program.numbers("budgets", flag_values.budgets, int),
+        C=program.numbers("C", flag_values.C, float),
+        images=images.read_options(flag_values),
+        features=flag_values.features,
+        seeds=flag_values.seeds,
+        seed=flag_values.seed,
+        folds=flag_values.folds,
+        out=Path(flag_values.out),
     )
-    strategies = buying.listed(_STRATEGIES.value)
-    budgets, choices = (
-        program.numbers("budgets", _BUDGETS.value, int),
-        program.numbers("C", _C.value, float),
-    )
-    options = images.read_options(FLAGS)
-    image_datasets.refuse_both(options, features=_FEATURES.value)
-    dataset = (
-        datasets.load(_FEATURES.value)
-        if options.data_dir is None
-        else image_datasets.dataset(options, seed=_SEED.value, test_share=0.2)
-    )
-    if budgets[-1] > len(dataset.labels):
-        raise ValueError(
-            f"--budgets goes up to {budgets[-1]}, but the pool has only {len(dataset.labels)} rows"
-        )
-    pool, ((features, _), (tests, answers)) = datasets.pool(dataset), datasets.scaled(dataset)
+    carry_out(settings)
+
+
+def carry_out(settings: Settings) -> None:
+    """Buys the labels, fits every head to each set of them, and writes what came of it."""
+    dataset, out = read_dataset(settings), settings.out
     configuration = dict(
         files=dataset.files,
         answers=dataset.answers,
-        strategies=strategies,
-        seeds=_SEEDS.value,
-        seed=_SEED.value,
-        C=choices,
-        folds=_FOLDS.value,
+        strategies=settings.strategies,
+        seeds=settings.seeds,
+        seed=settings.seed,
+        C=settings.C,
+        folds=settings.folds,
         device=report.device(),
         versions=report.versions(),
         code=report.code(),
     )
-    out = Path(_OUT.value)
     folder = cells.folder(out / "cells", configuration)
-    options = dict(num_classes=dataset.num_classes, C=choices, folds=_FOLDS.value, seed=_SEED.value)
-    seeds = {name: buying.seeds_of(name, _SEEDS.value) for name in strategies}
-    runs, total = [], sum(map(len, seeds.values())) * len(budgets) * len(names)
-    with tqdm(total=total, unit="head", disable=None) as progress:
-        for strategy in strategies:
-            bought = buy(strategy, dataset, pool, budgets, seeds[strategy], folder)
+    runs = fit_all(settings, dataset, folder)
+    text = table(runs, settings.heads, settings.strategies, settings.budgets)
+    report.write_json(
+        out / "results.json",
+        dict(experiment="heads", configuration=configuration, commit=report.commit(), runs=runs),
+    )
+    report.write_csv(out / "results.csv", runs)
+    report.write_text(out / "table.md", text + "\n")
+    print(
+        f"Balanced test accuracy in percent, mean ± standard deviation over {settings.seeds} seeds "
+        f"for strategies that use chance, one run for the others. Pool: "
+        f"{', '.join(dataset.files)}.\n"
+    )
+    print(f"{text}\n\nEverything is in {out}.")
+
+
+def read_dataset(settings: Settings) -> datasets.Dataset:
+    """The features that were named, or those of the images that were named."""
+    image_datasets.refuse_both(settings.images, features=settings.features)
+    dataset = (
+        datasets.load(settings.features)
+        if settings.images.data_dir is None
+        else image_datasets.dataset(settings.images, seed=settings.seed, test_share=0.2)
+    )
+    if settings.budgets[-1] > len(dataset.labels):
+        raise ValueError(
+            f"--budgets goes up to {settings.budgets[-1]}, but the pool has only "
+            f"{len(dataset.labels)} rows"
+        )
+    return dataset
+
+
+def fit_all(settings: Settings, dataset: datasets.Dataset, folder: Path) -> list[dict[str, Any]]:
+    """The accuracy of every head on what every strategy buys; what is finished is in `folder`."""
+    pool, ((features, _), (tests, answers)) = datasets.pool(dataset), datasets.scaled(dataset)
+    options = dict(
+        num_classes=dataset.num_classes, C=settings.C, folds=settings.folds, seed=settings.seed
+    )
+    seeds = {name: buying.seeds_of(name, settings.seeds) for name in settings.strategies}
+    sets = sum(map(len, seeds.values())) * len(settings.budgets)
+    runs = []
+    with tqdm(total=sets * len(settings.heads), unit="head", disable=None) as progress:
+        for strategy in settings.strategies:
+            bought = buy(settings, strategy, dataset, pool, seeds[strategy], folder)
             for (budget, seed), picks in bought.items():
                 chosen = np.sort(picks["indices"])
                 unlabelled = np.setdiff1d(np.arange(len(dataset.labels)), chosen)
@@ -130,7 +175,7 @@ def main(_: Sequence[str]) -> None:
                 task = classifiers.Task(
                     *labelled, features[unlabelled], tests, options, dataset.network, chosen
                 )
-                for name in names:
+                for name in settings.heads:
                     cell = f"head-{name}-{buying.cell_name(strategy)}-{budget}-{seed}"
                     accuracy = cells.read(folder, cell)
                     if accuracy is None:
@@ -139,37 +184,25 @@ def main(_: Sequence[str]) -> None:
                     run = dict(head=name, strategy=strategy, budget=budget, seed=seed)
                     runs.append(run | dict(accuracy=accuracy))
                     progress.update()
-    text = table(runs, names, strategies, budgets)
-    report.write_json(
-        out / "results.json",
-        dict(experiment="heads", configuration=configuration, commit=report.commit(), runs=runs),
-    )
-    report.write_csv(out / "results.csv", runs)
-    report.write_text(out / "table.md", text + "\n")
-    print(
-        f"Balanced test accuracy in percent, mean ± standard deviation over {_SEEDS.value} seeds "
-        f"for strategies that use chance, one run "
-        f"for the others. Pool: {', '.join(dataset.files)}.\n"
-    )
-    print(f"{text}\n\nEverything is in {out}.")
+    return runs
 
 
 def buy(
+    settings: Settings,
     name: str,
     dataset: datasets.Dataset,
     pool: balal.Pool,
-    budgets: Sequence[int],
     seeds: Sequence[int],
     folder: Path,
 ) -> dict[tuple[int, int], dict[str, Any]]:
     """What a strategy buys, by budget and seed."""
-    strategy = balal.strategy(name)
+    strategy, budgets = balal.strategy(name), settings.budgets
     pool, labels = balal.prepare(strategy, pool), jnp.asarray(dataset.labels)
 
     def run(budget: int, seeds: list[int]) -> Iterator[buying.Bought]:
         sizes = dict(budget=budget, num_classes=dataset.num_classes, capacity=budgets[-1])
         for seed in seeds:
-            key = jax.random.fold_in(jax.random.key(_SEED.value), seed)
+            key = jax.random.fold_in(jax.random.key(settings.seed), seed)
             bought = buying.one_shot(strategy, pool, labels, key=key, **sizes)
             yield np.asarray(bought.indices), np.asarray(bought.wanted)
 
@@ -218,4 +251,4 @@ def table(
 
 
 if __name__ == "__main__":
-    program.run(main, FLAGS)
+    program.run(main, define_flags)

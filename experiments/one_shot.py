@@ -34,9 +34,9 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -62,110 +62,16 @@ from experiments.common import (
     workers,
 )
 
+if TYPE_CHECKING:  # needs Flax, which only images do
+    from experiments.common import networks
+
 _DEFAULT = ["random", "ent", "ent_inv", "ent_inv_div", "lc_inv_div", "core_set"]
+# The flags that name files of features.
+FILES = ("features", "test_features", "scores", "classifier")
 _RULES_OF = {head: classifiers.rules(head) for head in classifiers.PLAIN}
 _GO_TOGETHER = [
     f"with {head} {', '.join(rules)}" for head, rules in _RULES_OF.items() if len(rules) > 1
 ]
-images.define_flags(flags.FLAGS)
-_STRATEGIES = flags.DEFINE_list(
-    "strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}."
-)
-_RULES = flags.DEFINE_list(
-    "rules",
-    ["none", "balance", "posterior"],
-    f"What takes over at the switch: some of none, {', '.join(RULES)}.",
-)
-_BUDGETS = flags.DEFINE_list("budgets", ["500", "1000", "2000"], "Numbers of labels to buy.")
-_SEEDS = flags.DEFINE_integer(
-    "seeds",
-    5,
-    "Runs of the strategies that use chance; run s has the same key for each of them.",
-    lower_bound=1,
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
-_FEATURES = flags.DEFINE_string(
-    "features",
-    None,
-    "Full features, or the pool file of compact ones (npz). Default: embedded CIFAR-100.",
-)
-_TEST = flags.DEFINE_string(
-    "test_features",
-    None,
-    "Test file of compact features. Default: as --features with `test` for `pool`.",
-)
-_SCORES = flags.DEFINE_string(
-    "scores",
-    None,
-    "An npz file with entropy, margin, least_confidence and predicted of the same rows.",
-)
-_CLASSIFIER = flags.DEFINE_string(
-    "classifier",
-    None,
-    "The source classifier's weight [K, D] and bias [K] (npz, safetensors or PyTorch).",
-)
-_TEST_SHARE = flags.DEFINE_float(
-    "test_share",
-    0.2,
-    "For images without a test set: the share of every class that is held out for one.",
-    0,
-    0.9,
-)
-_POOL_ROWS = flags.DEFINE_integer(
-    "pool_rows",
-    None,
-    "Keep only this many rows of the pool, the first ones, for a quick look.",
-    lower_bound=1,
-)
-_HEAD = flags.DEFINE_enum(
-    "head",
-    "svm",
-    classifiers.PLAIN,
-    "The classifier that is fitted to the labels: finetune trains the whole network on the "
-    "images, auto is the svm or finetune, whichever "
-    "cross-validation on the labelled set prefers.",
-)
-_REBALANCE = flags.DEFINE_string(
-    "rebalance", "none", f"A rule against imbalance: {'; '.join(_GO_TOGETHER)}."
-)
-_C = flags.DEFINE_list(
-    "C",
-    ["10"],
-    "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for each "
-    "head.",
-)
-_FOLDS = flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2)
-_EPOCHS = flags.DEFINE_integer(
-    "epochs", 60, "For fine-tuning: passes over the labelled images.", lower_bound=1
-)
-_LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", 0.01, "For fine-tuning: the initial learning rate.", 0
-)
-_TUNED_SIZE = flags.DEFINE_integer(
-    "tuned_size",
-    None,
-    "For fine-tuning: pixels a side that the network sees. Default: as for the source model; fewer "
-    "are faster.",
-    32,
-)
-_THRESHOLDING = flags.DEFINE_bool(
-    "thresholding",
-    False,
-    "Also report accuracy with probabilities divided by the priors of the labels.",
-)
-_FULL = flags.DEFINE_bool(
-    "full",
-    False,
-    "Fit the head to the whole pool too, which G_AL needs if it is not known yet; takes minutes.",
-)
-_OUT = flags.DEFINE_string("out", "results/one_shot", "Folder for everything that is written.")
-_FRESH = flags.DEFINE_bool("fresh", False, "Delete the finished cells in --out first.")
-_WORKERS = flags.DEFINE_integer(
-    "workers",
-    None,
-    "Processes that fit heads beside the selection. Default: one a core.",
-    lower_bound=0,
-)
 
 # Balanced test accuracy, in percent, of the same head (C = 10) and all labels of the pool, by where
 # the features came from (`Dataset.origin`). `--full --strategies=random --rules=none --seeds=1`
@@ -188,44 +94,221 @@ METRICS = {
 }
 
 
-def main(_: Sequence[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """The flags of the program."""
+    own: dict[str, Any] = dict(flag_values=flag_values)
+    images.define_flags(flag_values)
+    flags.DEFINE_list(
+        "strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.", **own
+    )
+    flags.DEFINE_list(
+        "rules",
+        ["none", "balance", "posterior"],
+        f"What takes over at the switch: some of none, {', '.join(RULES)}.",
+        **own,
+    )
+    flags.DEFINE_list("budgets", ["500", "1000", "2000"], "Numbers of labels to buy.", **own)
+    flags.DEFINE_integer(
+        "seeds",
+        5,
+        "Runs of the strategies that use chance; run s has the same key for each of them.",
+        lower_bound=1,
+        **own,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0, **own)
+    flags.DEFINE_string(
+        "features",
+        None,
+        "Full features, or the pool file of compact ones (npz). Default: embedded CIFAR-100.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "test_features",
+        None,
+        "Test file of compact features. Default: as --features with `test` for `pool`.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "scores",
+        None,
+        "An npz file with entropy, margin, least_confidence and predicted of the same rows.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "classifier",
+        None,
+        "The source classifier's weight [K, D] and bias [K] (npz, safetensors or PyTorch).",
+        **own,
+    )
+    flags.DEFINE_float(
+        "test_share",
+        0.2,
+        "For images without a test set: the share of every class that is held out for one.",
+        0,
+        0.9,
+        **own,
+    )
+    flags.DEFINE_integer(
+        "pool_rows",
+        None,
+        "Keep only this many rows of the pool, the first ones, for a quick look.",
+        lower_bound=1,
+        **own,
+    )
+    flags.DEFINE_enum(
+        "head",
+        "svm",
+        classifiers.PLAIN,
+        "The classifier that is fitted to the labels: finetune trains the whole network on the "
+        "images, auto is the svm or finetune, whichever cross-validation on the labelled set "
+        "prefers.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "rebalance", "none", f"A rule against imbalance: {'; '.join(_GO_TOGETHER)}.", **own
+    )
+    flags.DEFINE_list(
+        "C",
+        ["10"],
+        "Inverse strength of the SVM's penalty; of several, cross-validation takes the best for "
+        "each head.",
+        **own,
+    )
+    flags.DEFINE_integer("folds", 10, "Folds of that cross-validation.", lower_bound=2, **own)
+    flags.DEFINE_integer(
+        "epochs", 60, "For fine-tuning: passes over the labelled images.", lower_bound=1, **own
+    )
+    flags.DEFINE_float(
+        "learning_rate", 0.01, "For fine-tuning: the initial learning rate.", 0, **own
+    )
+    flags.DEFINE_integer(
+        "tuned_size",
+        None,
+        "For fine-tuning: pixels a side that the network sees. Default: as for the source model; "
+        "fewer are faster.",
+        32,
+        **own,
+    )
+    flags.DEFINE_bool(
+        "thresholding",
+        False,
+        "Also report accuracy with probabilities divided by the priors of the labels.",
+        **own,
+    )
+    flags.DEFINE_bool(
+        "full",
+        False,
+        "Fit the head to the whole pool too, which G_AL needs if it is not known yet; takes "
+        "minutes.",
+        **own,
+    )
+    flags.DEFINE_string("out", "results/one_shot", "Folder for everything that is written.", **own)
+    flags.DEFINE_bool("fresh", False, "Delete the finished cells in --out first.", **own)
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "Processes that fit heads beside the selection. Default: one a core.",
+        lower_bound=0,
+        **own,
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the flags ask for, by their names. `head` has its rule against imbalance with it, as in
+    `classifiers`; `files` are those of features, by flag."""
+
+    strategies: list[str]
+    rules: list[str]
+    budgets: list[int]
+    seeds: int
+    seed: int
+    images: images.ImageOptions
+    files: dict[str, str | None]
+    test_share: float
+    pool_rows: int | None
+    head: str
+    C: tuple[float, ...]
+    folds: int
+    thresholding: bool
+    epochs: int
+    learning_rate: float
+    tuned_size: int | None
+    full: bool
+    out: Path
+    fresh: bool
+    processes: int
+
+
+def main(flag_values: flags.FlagValues) -> None:
+    """Runs the program."""
+    settings = Settings(
+        strategies=buying.listed(flag_values.strategies),
+        rules=program.listed("rules", flag_values.rules, ("none", *RULES)),
+        budgets=program.numbers("budgets", flag_values.budgets, int),
+        seeds=flag_values.seeds,
+        seed=flag_values.seed,
+        images=images.read_options(flag_values),
+        files={name: flag_values[name].value for name in FILES},
+        test_share=flag_values.test_share,
+        pool_rows=flag_values.pool_rows,
+        C=tuple(program.numbers("C", flag_values.C, float)),
+        head=head_name(
+            flag_values.head, flag_values.rebalance, thresholding=flag_values.thresholding
+        ),
+        folds=flag_values.folds,
+        thresholding=flag_values.thresholding,
+        epochs=flag_values.epochs,
+        learning_rate=flag_values.learning_rate,
+        tuned_size=flag_values.tuned_size,
+        full=flag_values.full,
+        out=Path(flag_values.out),
+        fresh=flag_values.fresh,
+        processes=machine.cores() if flag_values.workers is None else flag_values.workers,
+    )
+    carry_out(settings)
+
+
+def head_name(head: str, rule: str, *, thresholding: bool) -> str:
+    """The name of a head with its rule, as in `classifiers`; ValueError where they do not go
+    together."""
+    if rule not in _RULES_OF[head]:
+        raise ValueError(
+            f"--head={head} has no --rebalance={rule}; choose from {', '.join(_RULES_OF[head])}"
+        )
+    if thresholding and (head, rule) != ("svm", "none"):
+        raise ValueError(
+            "--thresholding needs --head=svm and no --rebalance; for --head=logistic use "
+            "--rebalance=thresholding"
+        )
+    return head if rule == "none" else f"{head}+{rule}"
+
+
+def carry_out(settings: Settings) -> None:
+    """Buys the labels, fits a head to each set of them, and writes what came of it."""
     clock = [time.perf_counter()]
-    names = buying.listed(_STRATEGIES.value)
-    rules = program.listed("rules", _RULES.value, ("none", *RULES))
-    budgets = program.numbers("budgets", _BUDGETS.value, int)
-    choices = tuple(program.numbers("C", _C.value, float))
-    name = _head()
-    dataset = _dataset(images.read_options(flags.FLAGS))
-    _check_pool(dataset, names, budgets)
-    head = workers.Setting(
-        dataset.num_classes, choices, _FOLDS.value, _SEED.value, _THRESHOLDING.value, head=name
-    )
-    configuration = dict(
-        files=dataset.files,
-        answers=dataset.answers,
-        pool_rows=_POOL_ROWS.value,
-        C=head.C,
-        folds=head.folds,
-        head=head.head,
-        thresholding=head.thresholding,
-        seed=_SEED.value,
-        device=report.device(),
-        versions=report.versions(),
-        code=report.code(),
-    )
-    network = _network(dataset) if head.head in classifiers.OF_IMAGES else None
-    if network:
-        configuration |= dict(recipe=asdict(network.recipe), tuned_size=network.source.image_size)
-    out = Path(_OUT.value)
-    folder = cells.folder(out / "cells", configuration, fresh=_FRESH.value)
+    dataset = read_dataset(settings)
+    network = tuned_network(settings, dataset) if settings.head in classifiers.OF_IMAGES else None
+    configuration = what_cells_depend_on(settings, dataset, network)
+    folder = cells.folder(settings.out / "cells", configuration, fresh=settings.fresh)
     network = network and replace(network, folder=folder)
-    pool = datasets.pool(dataset)
-    total = sum(
-        len(buying.rules_of(name, rules)) * len(budgets) * len(buying.seeds_of(name, _SEEDS.value))
-        for name in names
+    head = workers.Setting(
+        dataset.num_classes,
+        settings.C,
+        settings.folds,
+        settings.seed,
+        settings.thresholding,
+        head=settings.head,
     )
+    pool = datasets.pool(dataset)
+    pairs = [
+        (name, rule)
+        for name in settings.strategies
+        for rule in buying.rules_of(name, settings.rules)
+    ]
+    seeds = sum(len(buying.seeds_of(name, settings.seeds)) for name, _ in pairs)
     # A network is trained in this process, with whatever accelerator there is.
-    processes = 0 if network else machine.cores() if _WORKERS.value is None else _WORKERS.value
+    processes = 0 if network else settings.processes
     clock.append(time.perf_counter())
 
     # Selection runs here; every labelled set goes to a worker as soon as it is known.
@@ -234,116 +317,121 @@ def main(_: Sequence[str]) -> None:
         workers.fitting(
             head, folder, *datasets.scaled(dataset), executor=executor, network=network
         ) as submit,
-        tqdm(total=total, unit="run", disable=None) as progress,
+        tqdm(total=seeds * len(settings.budgets), unit="run", disable=None) as progress,
     ):
-        jobs, full = [], full_accuracy(dataset, head, submit)
-        for name, rule in [
-            (first, rule) for first in names for rule in buying.rules_of(first, rules)
-        ]:
+        jobs, full = [], full_accuracy(settings, dataset, submit)
+        for name, rule in pairs:
             progress.set_postfix_str(f"selecting: {summary.full_name(name, rule)}")
-            for picks in select(name, rule, budgets, pool, dataset, folder):
+            for picks in select(settings, name, rule, pool, dataset, folder):
                 jobs.append((picks, submit(np.array(picks["indices"]))))
                 jobs[-1][1].add_done_callback(lambda _: progress.update())
         clock.append(time.perf_counter())
         progress.set_postfix_str("fitting heads")
         runs = [picks | job.result() for picks, job in jobs]
-        full = full and full.result()["accuracy"]
+        reached = full and full.result()["accuracy"]
     seconds_of_fitting = sum(run.pop("seconds") for run in runs)
     clock.append(time.perf_counter())
 
-    configuration |= dict(strategies=names, rules=rules, budgets=budgets, seeds=_SEEDS.value)
-    result = gather(configuration, dataset, runs, full)
+    configuration |= dict(strategies=settings.strategies, rules=settings.rules)
+    configuration |= dict(budgets=settings.budgets, seeds=settings.seeds)
+    result = gather(configuration, dataset, runs, reached)
     text = tables(result)
-    report.write_json(out / "results.json", result)
-    report.write_csv(
-        out / "results.csv",
-        [{name: value for name, value in run.items() if name != "indices"} for run in runs],
-    )
-    report.write_text(out / "table.md", text + "\n")
-    for rule in [rule for rule in rules if rule != "none"] or ["none"]:
-        draw(out, rule, result, dataset)
+    write_results(settings.out, result, text, dataset)
     print(text)
-
     clock.append(time.perf_counter())
-    load, selection, waiting, writing = (round(seconds, 1) for seconds in np.diff(clock))
-    timings = dict(
-        load=load,
-        select=selection,
-        wait_for_heads=waiting,
-        write=writing,
-        fitting_in_workers=round(seconds_of_fitting, 1),
-    )
-    cells.write(out, "timings", timings)
-    print(
-        f"\nTime: load {load} s, select and compile {selection} s, wait for heads {waiting} s "
-        f"(fitting took {seconds_of_fitting:.0f} s "
-        f"in {processes} workers), files {writing} s; together {clock[-1] - clock[0]:.0f} s. "
-        f"Everything is in {out}."
-    )
+    tell_times(settings.out, clock, seconds_of_fitting, processes)
 
 
-def _head() -> str:
-    """The name of the head with its rule, as in `classifiers`."""
-    head, rule = _HEAD.value, _REBALANCE.value
-    if rule not in _RULES_OF[head]:
-        raise ValueError(
-            f"--head={head} has no --rebalance={rule}; choose from {', '.join(_RULES_OF[head])}"
-        )
-    if _THRESHOLDING.value and (head, rule) != ("svm", "none"):
-        raise ValueError(
-            "--thresholding needs --head=svm and no --rebalance; for --head=logistic use "
-            "--rebalance=thresholding"
-        )
-    return head if rule == "none" else f"{head}+{rule}"
+# What labels are bought from.
 
 
-def _dataset(options: images.ImageOptions) -> datasets.Dataset:
-    """The features that were named, those of the images that were named, or the embedded ones."""
-    files = dict(test_features=_TEST.value, scores=_SCORES.value, classifier=_CLASSIFIER.value)
+def read_dataset(settings: Settings) -> datasets.Dataset:
+    """The features that were named, those of the images that were named, or the embedded ones;
+    ValueError where the strategies and budgets ask for more than there is."""
+    options, rows = settings.images, settings.pool_rows
     if options.data_dir is None:
-        return datasets.load(_FEATURES.value, **files, pool_rows=_POOL_ROWS.value)
-    image_datasets.refuse_both(options, features=_FEATURES.value, **files)
-    dataset = image_datasets.dataset(options, seed=_SEED.value, test_share=_TEST_SHARE.value)
-    return dataset if _POOL_ROWS.value is None else datasets.first_rows(dataset, _POOL_ROWS.value)
-
-
-def _network(dataset: datasets.Dataset) -> Any:
-    """The source model with its images, to be fine-tuned as the flags say."""
-    if dataset.network is None:
-        raise ValueError(
-            f"--head={_HEAD.value} trains on the images themselves: give --data_dir instead of "
-            f"features"
+        dataset = datasets.load(**settings.files, pool_rows=rows)
+    else:
+        image_datasets.refuse_both(options, **settings.files)
+        dataset = image_datasets.dataset(
+            options, seed=settings.seed, test_share=settings.test_share
         )
-    network = dataset.network
-    # Only accelerators are faster in mixed precision.
-    fast = jax.default_backend() != "cpu"
+        dataset = dataset if rows is None else datasets.first_rows(dataset, rows)
+    for name in settings.strategies:
+        if dataset.scores is None and "scores" in balal.strategy(name).needs:
+            raise ValueError(
+                f"{name} needs the source model's scores, but {settings.files['features']} has "
+                f"none: give --scores or --classifier"
+            )
+    if settings.budgets[-1] > len(dataset.labels):
+        raise ValueError(
+            f"--budgets goes up to {settings.budgets[-1]}, but the pool has only "
+            f"{len(dataset.labels)} rows"
+        )
+    return dataset
+
+
+def tuned_network(settings: Settings, dataset: datasets.Dataset) -> "networks.Network":
+    """The source model with its images, to be fine-tuned as the settings say."""
+    network: networks.Network | None = dataset.network
+    if network is None:
+        raise ValueError(
+            f"--head={settings.head.partition('+')[0]} trains on the images themselves: give "
+            f"--data_dir instead of features"
+        )
     recipe = replace(
-        network.recipe, epochs=_EPOCHS.value, learning_rate=_LEARNING_RATE.value, bfloat16=fast
+        network.recipe,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        # Only accelerators are faster in mixed precision.
+        bfloat16=jax.default_backend() != "cpu",
     )
-    return replace(
-        network,
-        recipe=recipe,
-        source=replace(network.source, image_size=_TUNED_SIZE.value or network.source.image_size),
+    size = settings.tuned_size or network.source.image_size
+    return replace(network, recipe=recipe, source=replace(network.source, image_size=size))
+
+
+def what_cells_depend_on(
+    settings: Settings, dataset: datasets.Dataset, network: "networks.Network | None"
+) -> dict[str, Any]:
+    """Everything that the cells depend on, apart from what their names say."""
+    configuration = dict(
+        files=dataset.files,
+        answers=dataset.answers,
+        pool_rows=settings.pool_rows,
+        C=settings.C,
+        folds=settings.folds,
+        head=settings.head,
+        thresholding=settings.thresholding,
+        seed=settings.seed,
+        device=report.device(),
+        versions=report.versions(),
+        code=report.code(),
     )
+    if network:
+        configuration |= dict(recipe=asdict(network.recipe), tuned_size=network.source.image_size)
+    return configuration
+
+
+# Selection and heads.
 
 
 def select(
+    settings: Settings,
     name: str,
     rule: str,
-    budgets: Sequence[int],
     pool: balal.Pool,
     dataset: datasets.Dataset,
     folder: Path,
 ) -> list[dict[str, Any]]:
     """What one strategy buys with every budget and seed: the picked rows and how balanced their
     labels are."""
-    full_name = summary.full_name(name, rule)
+    full_name, budgets = summary.full_name(name, rule), settings.budgets
     strategy = balal.strategy(full_name)
     pool, labels = balal.prepare(strategy, pool), jnp.asarray(dataset.labels)
 
     def run(budget: int, seeds: list[int]) -> Iterator[buying.Bought]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            jax.random.key(_SEED.value), jnp.array(seeds)
+            jax.random.key(settings.seed), jnp.array(seeds)
         )
         sizes = dict(budget=budget, num_classes=dataset.num_classes, capacity=budgets[-1])
         bought = jax.vmap(lambda key: buying.one_shot(strategy, pool, labels, key=key, **sizes))(
@@ -358,7 +446,7 @@ def select(
         labels=dataset.labels,
         num_classes=dataset.num_classes,
         budgets=budgets,
-        seeds=buying.seeds_of(name, _SEEDS.value),
+        seeds=buying.seeds_of(name, settings.seeds),
         nested=member(strategy, "nested"),
     )
     return [
@@ -368,19 +456,17 @@ def select(
 
 
 def full_accuracy(
-    dataset: datasets.Dataset, head: workers.Setting, submit: Callable[[np.ndarray], Future]
+    settings: Settings, dataset: datasets.Dataset, submit: Callable[[np.ndarray], Future]
 ) -> Future | None:
     """Accuracy of the same head with every label: known, or fitted now under --full, or None."""
+    if settings.full:
+        return submit(np.arange(len(dataset.labels)))
     known = FULL_ACCURACY.get(dataset.origin)
-    if (
-        known is not None
-        and head.C == (10.0,)
-        and head.head == "svm"
-        and _POOL_ROWS.value is None
-        and not _FULL.value
-    ):
-        return workers.ready(dict(accuracy=known))
-    return submit(np.arange(len(dataset.labels))) if _FULL.value else None
+    same_head = settings.C == (10.0,) and settings.head == "svm" and settings.pool_rows is None
+    return workers.ready(dict(accuracy=known)) if known is not None and same_head else None
+
+
+# Statistics and files.
 
 
 def gather(
@@ -390,7 +476,7 @@ def gather(
     full: float | None,
 ) -> dict[str, Any]:
     """Everything that is known at the end, as JSON values."""
-    figures, budgets = paper.figures(dataset), configuration["budgets"]
+    figures, sizes = paper.figures(dataset), (dataset.sizes, np.array(configuration["budgets"]))
     entries = summary.summarise(
         runs, [metric for metric in METRICS if runs[0].get(metric) is not None], figures
     )
@@ -422,12 +508,8 @@ def gather(
         full_accuracy=dict(mean=full, spread=None, paper=figures and figures.full),
         g_al=gains,
         expected_of_random=dict(
-            classes_found=balal.random_sampling.classes_found(dataset.sizes, np.array(budgets))
-            .round(4)
-            .tolist(),
-            imbalance_ratio=balal.random_sampling.imbalance_ratio(dataset.sizes, np.array(budgets))
-            .round(6)
-            .tolist(),
+            classes_found=balal.random_sampling.classes_found(*sizes).round(4).tolist(),
+            imbalance_ratio=balal.random_sampling.imbalance_ratio(*sizes).round(6).tolist(),
         ),
         summary=entries,
         runs=runs,
@@ -436,11 +518,8 @@ def gather(
 
 def tables(result: dict[str, Any]) -> str:
     """A Markdown table for each metric, and sentences on where balancing did not help."""
-    configuration, entries, full = (
-        result["configuration"],
-        result["summary"],
-        result["full_accuracy"],
-    )
+    configuration, entries = result["configuration"], result["summary"]
+    full, gains = result["full_accuracy"], result["g_al"].items()
     random = (
         " and ".join(
             name for name in configuration["strategies"] if len(buying.seeds_of(name, 2)) > 1
@@ -470,13 +549,7 @@ def tables(result: dict[str, Any]) -> str:
         if metric == "accuracy" and full["mean"] is not None:
             beside = full["paper"] is not None
             title += f"; with all labels {summary.written(full, digits, beside=beside)}"
-            last = (
-                "G_AL",
-                {
-                    name: summary.written(gain, 3, beside=beside)
-                    for name, gain in result["g_al"].items()
-                },
-            )
+            last = ("G_AL", {name: summary.written(gain, 3, beside=beside) for name, gain in gains})
         table = summary.table(
             entries,
             metric,
@@ -496,6 +569,19 @@ def tables(result: dict[str, Any]) -> str:
             f"{len(result['runs'])} heads."
         )
     return "\n\n".join(parts)
+
+
+def write_results(out: Path, result: dict[str, Any], text: str, dataset: datasets.Dataset) -> None:
+    """Every file but the times."""
+    report.write_json(out / "results.json", result)
+    lines = [
+        {name: value for name, value in run.items() if name != "indices"} for run in result["runs"]
+    ]
+    report.write_csv(out / "results.csv", lines)
+    report.write_text(out / "table.md", text + "\n")
+    rules = [rule for rule in result["configuration"]["rules"] if rule != "none"]
+    for rule in rules or ["none"]:
+        draw(out, rule, result, dataset)
 
 
 def draw(out: Path, rule: str, result: dict[str, Any], dataset: datasets.Dataset) -> None:
@@ -534,14 +620,8 @@ def draw(out: Path, rule: str, result: dict[str, Any], dataset: datasets.Dataset
         balal.random_sampling.imbalance_ratio(dataset.sizes, steps),
         balal.random_sampling.classes_found(dataset.sizes, steps),
     )
-    plots.balance(
-        out / f"balance_{rule}.png",
-        ratios,
-        found,
-        rule=rule,
-        expected=expected,
-        num_classes=num_classes,
-    )
+    path = out / f"balance_{rule}.png"
+    plots.balance(path, ratios, found, rule=rule, expected=expected, num_classes=num_classes)
 
     # The labelled sets of the largest budget, of the first seed.
     panels = [
@@ -559,20 +639,26 @@ def draw(out: Path, rule: str, result: dict[str, Any], dataset: datasets.Dataset
     )
 
 
-def _check_pool(dataset: datasets.Dataset, names: Sequence[str], budgets: Sequence[int]) -> None:
-    unscored = [
-        name for name in names if dataset.scores is None and "scores" in balal.strategy(name).needs
-    ]
-    if unscored:
-        raise ValueError(
-            f"{unscored[0]} needs the source model's scores, but {_FEATURES.value} has none: give "
-            f"--scores or --classifier"
-        )
-    if budgets[-1] > len(dataset.labels):
-        raise ValueError(
-            f"--budgets goes up to {budgets[-1]}, but the pool has only {len(dataset.labels)} rows"
-        )
+def tell_times(
+    out: Path, clock: Sequence[float], seconds_of_fitting: float, processes: int
+) -> None:
+    """Writes and prints how long each part took. clock: when each began, and the end."""
+    load, selection, waiting, writing = (round(seconds, 1) for seconds in np.diff(clock))
+    timings = dict(
+        load=load,
+        select=selection,
+        wait_for_heads=waiting,
+        write=writing,
+        fitting_in_workers=round(seconds_of_fitting, 1),
+    )
+    cells.write(out, "timings", timings)
+    print(
+        f"\nTime: load {load} s, select and compile {selection} s, wait for heads {waiting} s "
+        f"(fitting took {seconds_of_fitting:.0f} s "
+        f"in {processes} workers), files {writing} s; together {clock[-1] - clock[0]:.0f} s. "
+        f"Everything is in {out}."
+    )
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, define_flags)

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
+from absl import flags
 
 from balal import metrics
 from experiments import heads
@@ -75,21 +75,19 @@ def test_the_program_puts_heads_side_by_side_and_resumes_where_it_was(
     long_tailed, tmp_path, capsys
 ):
     def run(*arguments):
-        saved = flagsaver.save_flag_values(heads.FLAGS)
-        try:
-            heads.FLAGS(
-                [
-                    "heads",
-                    f"--features={long_tailed[0]}",
-                    f"--out={tmp_path}",
-                    "--strategies=random,core_set",
-                    "--seeds=2",
-                    *arguments,
-                ]
-            )
-            heads.main([])
-        finally:
-            flagsaver.restore_flag_values(saved, heads.FLAGS)
+        flag_values = flags.FlagValues()
+        heads.define_flags(flag_values)
+        flag_values(
+            [
+                "heads",
+                f"--features={long_tailed[0]}",
+                f"--out={tmp_path}",
+                "--strategies=random,core_set",
+                "--seeds=2",
+                *arguments,
+            ]
+        )
+        heads.main(flag_values)
         return json.loads((tmp_path / "results.json").read_text())["runs"]
 
     first = run("--budgets=30", "--heads=svm,ldam")

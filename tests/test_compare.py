@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
 import balal
 from balal.heads import svm
@@ -36,13 +35,16 @@ SMALL = (
 
 def run(out: Path, *arguments: str) -> dict:
     """The experiment in this process; what results.json holds."""
-    saved = flagsaver.save_flag_values(compare.FLAGS)
-    try:
-        compare.FLAGS(["compare", f"--out={out}", "--workers=0", *arguments])
-        compare.main([])
-    finally:
-        flagsaver.restore_flag_values(saved, compare.FLAGS)
+    start(f"--out={out}", "--workers=0", *arguments)
     return json.loads((out / "results.json").read_text())
+
+
+def start(*arguments: str) -> None:
+    """The program with these flags."""
+    flag_values = flags.FlagValues()
+    compare.define_flags(flag_values)
+    flag_values(["compare", *arguments])
+    compare.main(flag_values)
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess:
@@ -451,39 +453,30 @@ def test_a_pool_that_is_not_there_is_left_out_only_where_nobody_asked_for_it(
     )
     with pytest.raises(FileNotFoundError, match=r"the pool mnv2 needs .*: set BALAL_SHARED"):
         run(tmp_path / "out", *SMALL, "--pools=mnv2")
-    with flagsaver_of("--budgets=12"):
-        assert [contest.name for contest in compare.prepare()] == ["lite0", "digits"]
+    found = contests(monkeypatch, "--budgets=12")
+    assert [contest.name for contest in found] == ["lite0", "digits"]
     notes = capsys.readouterr().err.splitlines()
     assert next(note for note in notes if "mnv2" in note).endswith("it is left out")
     assert "note: digits has no source scores: ent_inv_div, lc_inv_div left out there" in notes
 
 
-def test_quick_gives_way_to_a_flag():
-    with flagsaver_of("--quick"):
-        quick = compare.prepare()
+def test_quick_gives_way_to_a_flag(monkeypatch):
+    quick = contests(monkeypatch, "--quick")
     assert [(contest.name, contest.budgets, len(contest.draws)) for contest in quick] == [
         ("lite0", [100, 200, 500], 3),
         ("digits", [20, 50, 100], 3),
     ]
-    with flagsaver_of(
-        "--quick", "--pools=digits", "--budgets=9", "--seeds=2", "--strategies=core_set"
-    ):
-        (contest,) = compare.prepare()
+    own = ("--pools=digits", "--budgets=9", "--seeds=2", "--strategies=core_set")
+    (contest,) = contests(monkeypatch, "--quick", *own)
     assert (contest.budgets, len(contest.draws), contest.strategies) == ([9], 2, ["core_set"])
 
 
-class flagsaver_of:
-    """These flags, for a while."""
-
-    def __init__(self, *arguments: str):
-        self.arguments = arguments
-
-    def __enter__(self):
-        self.saved = flagsaver.save_flag_values(compare.FLAGS)
-        compare.FLAGS(["compare", *self.arguments])
-
-    def __exit__(self, *_):
-        flagsaver.restore_flag_values(self.saved, compare.FLAGS)
+def contests(monkeypatch, *arguments: str) -> list[compare.Contest]:
+    """What would be compared with these flags."""
+    asked = []
+    monkeypatch.setattr(compare, "carry_out", asked.append)
+    start(*arguments)
+    return compare.prepare(*asked)
 
 
 # What users get wrong.

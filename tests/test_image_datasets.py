@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 from small_network import photographs
 
 from experiments import one_shot
@@ -19,12 +18,13 @@ def folder(tmp_path_factory):
     return photographs(tmp_path_factory.mktemp("photographs") / "photos", 70)
 
 
-@flagsaver.flagsaver
 def run(network, out: Path, *arguments: str) -> None:
     """experiments.one_shot in this process."""
     own = [f"--out={out}", "--source=small", f"--weights={network}", "--batch_size=2"]
-    flags.FLAGS(["program", *own, *arguments])
-    one_shot.main([])
+    flag_values = flags.FlagValues()
+    one_shot.define_flags(flag_values)
+    flag_values(["program", *own, *arguments])
+    one_shot.main(flag_values)
 
 
 @pytest.mark.slow

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
 import balal
 from balal.heads import logistic, pseudo_labels, rebalance, svm
@@ -33,9 +32,10 @@ SMALL = ("--pool_rows=1500", "--budgets=50,100", "--strategies=random,ent_inv_di
 
 def run(out: Path, *arguments: str) -> dict:
     """The experiment in this process; what results.json holds."""
-    with flagsaver.flagsaver():
-        flags.FLAGS(["one_shot", f"--out={out}", "--workers=0", *arguments])
-        one_shot.main([])
+    flag_values = flags.FlagValues()
+    one_shot.define_flags(flag_values)
+    flag_values(["one_shot", f"--out={out}", "--workers=0", *arguments])
+    one_shot.main(flag_values)
     return json.loads((out / "results.json").read_text())
 
 

@@ -1,6 +1,5 @@
 """The experiments as programs: what their descriptions show is understood."""
 
-import copy
 import re
 import shlex
 from importlib import import_module
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+
+from balal.cli import running
 
 PROGRAMS = [
     path.stem
@@ -25,16 +26,8 @@ def test_every_command_in_the_description_of_a_program_is_understood(name):
         rf"^    python -m experiments\.{name}\b(.*?)(?:   .*)?$", description, re.MULTILINE
     )
     assert commands
-    # Its own flags and those that it shares, and no other program's.
-    known = {
-        flag.name: flag
-        for values in (getattr(program, "FLAGS", flags.FLAGS), flags.FLAGS)
-        for module, defined in values.flags_by_module_dict().items()
-        if module == program.__name__ or module.startswith("balal.cli")
-        for flag in defined
-    }
     for command in commands:
-        copies = flags.FlagValues()
-        for flag in known.values():
-            copies[flag.name] = copy.deepcopy(flag)
-        assert copies(["program", *shlex.split(command)]) == ["program"]
+        flag_values = flags.FlagValues()
+        running.define_flags(flag_values)
+        program.define_flags(flag_values)
+        assert flag_values(["program", *shlex.split(command)]) == ["program"]

@@ -4,29 +4,28 @@ what the user got wrong."""
 import difflib
 import sys
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import TypeVar
 
 from absl import app, flags, logging
 
 from balal.cli import running
 
-running.define_flags(flags.FLAGS)
+Number = TypeVar("Number", int, float)
 
 
-def run(main: Callable[[list[str]], None], own: flags.FlagValues = flags.FLAGS) -> None:
-    """Parses the flags and calls `main(arguments)`; leaves with exit code 2 and one sentence on
-    stderr for a wrong flag, file or array.
-
-    own: the flags of the program, where it keeps them separate so that two programs that share a
-    flag's name can be imported together.
+def run(
+    main: Callable[[flags.FlagValues], None], define_flags: Callable[[flags.FlagValues], None]
+) -> None:
+    """Parses the flags and calls `main` with their values; leaves with exit code 2 and one sentence
+    on stderr for a wrong flag, file or array.
 
     `balal.cli.running.user_errors` decides what the user can put right.
     """
-    if own is not flags.FLAGS:
-        flags.FLAGS.append_flag_values(own)
+    running.define_flags(flags.FLAGS)
+    define_flags(flags.FLAGS)
     # Only `balal pick` can use images without labels.
     with running.user_errors(flags.FLAGS, instead=dict(labelled="balal pick")):
-        app.run(main, flags_parser=lambda arguments: _parse(arguments, own))
+        app.run(lambda _: main(flags.FLAGS), flags_parser=_parse)
 
 
 def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
@@ -45,7 +44,7 @@ def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str
     return list(values)
 
 
-def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> list[Any]:
+def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Number]) -> list[Number]:
     """The values of a list flag, as positive numbers in ascending order."""
     try:
         numbers = sorted({kind(value) for value in values})
@@ -58,16 +57,15 @@ def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Any]) -> lis
     return numbers
 
 
-def _parse(arguments: Sequence[str], own: flags.FlagValues) -> list[str]:
+def _parse(arguments: Sequence[str]) -> list[str]:
     if running.asks_for_help(arguments):
         print(sys.modules["__main__"].__doc__)
-        print(own.main_module_help())
+        print(flags.FLAGS.main_module_help())
         for module in sorted(flags.FLAGS.flags_by_module_dict()):
             if module.startswith("balal.cli"):
                 print(flags.FLAGS.module_help(module))
         sys.exit(0)
     rest = flags.FLAGS(arguments)
-    own.mark_as_parsed()
     if flags.FLAGS["verbosity"].using_default_value:
         # At absl's default, JAX's search for accelerators would show on the screen.
         logging.set_verbosity(logging.WARNING)
