@@ -128,6 +128,7 @@ def test_the_head_is_the_svm_or_the_fine_tuned_network_as_cross_validation_prefe
         run(network, tmp_path / "out", "--head=finetune")
 
 
+@pytest.mark.slow
 def test_images_to_test_on_may_be_named(network, tmp_path):
     photographs(tmp_path / "photos", 60, classes=3)
     photographs(tmp_path / "tests", 12, classes=3)

@@ -358,6 +358,7 @@ def test_a_padded_start_is_the_same_as_a_packed_one():
         assert int(packed.switched_at) == int(other.switched_at)
 
 
+@pytest.mark.slow
 def test_seeds_can_be_simulated_together():
     pool, labels = small_pool(1, 50)
     strategy = balal.strategy("random+balance")
@@ -440,6 +441,7 @@ def test_a_failed_save_leaves_the_older_file(tmp_path, monkeypatch):
     assert [each.name for each in tmp_path.iterdir()] == ["state.npz"]
 
 
+@pytest.mark.slow
 def test_a_labelled_start_says_nothing_about_what_was_wanted_jitted_or_not():
     pool, labels = small_pool(3, 60)
 

@@ -43,7 +43,13 @@ RESNETS = {
 }
 
 
-@pytest.mark.parametrize(("plan", "size"), RESNETS.values(), ids=RESNETS)
+@pytest.mark.parametrize(
+    ("plan", "size"),
+    [
+        pytest.param(*plan, id=name, marks=[pytest.mark.slow] * (name == "resnet34"))
+        for name, plan in RESNETS.items()
+    ],
+)
 def test_residual_networks_are_those_of_plain_numpy(plan, size, tmp_path):
     source = Source(plan, num_classes=10)
     tensors = state_dict(source)
@@ -266,6 +272,7 @@ def test_photographs_are_recognised_by_published_weights(shared):
     assert accuracies(source, params, *photographs(shared, source)) == (90, 97)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_features_are_those_stored(shared):
     with np.load(shared / "data" / "cifar100_pool_images.npz") as file:

@@ -27,7 +27,7 @@ from experiments.common.program import listed
 pytestmark = pytest.mark.xdist_group("one_shot")
 
 ROOT = Path(__file__).parent.parent
-SMALL = ("--pool_rows=1500", "--budgets=50,100", "--strategies=random,ent_inv_div", "--seeds=2")
+SMALL = ("--pool_rows=600", "--budgets=30,60", "--strategies=random,ent_inv_div", "--seeds=2")
 
 
 def run(out: Path, *arguments: str) -> dict:
@@ -114,14 +114,14 @@ def test_every_strategy_rule_budget_and_seed_is_there_once(small):
         (strategy, rule, budget, seed)
         for strategy, seeds in (("random", (0, 1)), ("ent_inv_div", (0,)))
         for rule in ("none", "balance", "posterior")
-        for budget in (50, 100)
+        for budget in (30, 60)
         for seed in seeds
     ]
 
 
 def test_figures_follow_from_the_picked_rows(small):
     _, result = small
-    dataset = datasets.load(pool_rows=1500)
+    dataset = datasets.load(pool_rows=600)
     for entry in result["runs"]:
         assert len(set(entry["indices"])) == entry["budget"]
         counts = np.bincount(dataset.labels[entry["indices"]], minlength=100)
@@ -131,9 +131,7 @@ def test_figures_follow_from_the_picked_rows(small):
 
 def test_accuracy_is_that_of_the_head_fitted_to_the_picked_rows(small):
     _, result = small
-    (features, labels), (test_features, test_labels) = datasets.scaled(
-        datasets.load(pool_rows=1500)
-    )
+    (features, labels), (test_features, test_labels) = datasets.scaled(datasets.load(pool_rows=600))
     entry = result["runs"][-1]
     rows = np.sort(entry["indices"])
     predicted = svm.predict(svm.fit(features[rows], labels[rows], num_classes=100), test_features)
@@ -144,17 +142,17 @@ def test_accuracy_is_that_of_the_head_fitted_to_the_picked_rows(small):
 
 def test_picks_are_those_of_the_library_with_the_same_key(small):
     _, result = small
-    dataset = datasets.load(pool_rows=1500)
+    dataset = datasets.load(pool_rows=600)
     entry = next(
         entry
         for entry in result["runs"]
-        if (entry["strategy"], entry["rule"], entry["budget"]) == ("random", "balance", 50)
+        if (entry["strategy"], entry["rule"], entry["budget"]) == ("random", "balance", 30)
     )
     picked = balal.one_shot(
         balal.strategy("random+balance"),
         datasets.pool(dataset),
         dataset.labels,
-        budget=50,
+        budget=30,
         num_classes=100,
         key=jax.random.fold_in(jax.random.key(0), entry["seed"]),
     )
@@ -175,7 +173,7 @@ def test_seeds_are_paired_before_and_after_balancing(small):
                 entry["indices"][:switch]
                 == runs[strategy, "none", budget, seed]["indices"][:switch]
             )
-    assert runs["random", "none", 50, 0]["indices"] != runs["random", "none", 50, 1]["indices"]
+    assert runs["random", "none", 30, 0]["indices"] != runs["random", "none", 30, 1]["indices"]
 
 
 def test_the_table_has_a_row_for_every_strategy_before_and_after(small):
@@ -223,12 +221,13 @@ def test_the_same_seed_gives_the_same_files_byte_for_byte(small, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_picks(small, tmp_path):
     _, result = small
     other = run(
         tmp_path,
-        "--pool_rows=1500",
-        "--budgets=50",
+        "--pool_rows=600",
+        "--budgets=30",
         "--strategies=random",
         "--rules=none",
         "--seeds=1",
@@ -306,8 +305,8 @@ def test_cells_of_another_configuration_are_not_mixed_in(small, tmp_path):
         run(copy, *SMALL, "--C=1")
     assert run(
         copy,
-        "--pool_rows=1500",
-        "--budgets=50",
+        "--pool_rows=600",
+        "--budgets=30",
         "--strategies=random",
         "--rules=none",
         "--C=1",
@@ -321,12 +320,12 @@ def test_more_budgets_and_strategies_join_the_finished_cells(small, tmp_path):
     out, result = small
     copy = Path(shutil.copytree(out, tmp_path / "copy"))
     more = run(
-        copy, "--pool_rows=1500", "--budgets=25,50", "--strategies=ent_inv_div,ent", "--rules=none"
+        copy, "--pool_rows=600", "--budgets=15,30", "--strategies=ent_inv_div,ent", "--rules=none"
     )
-    assert [entry["budget"] for entry in more["runs"]] == [25, 50, 25, 50]
+    assert [entry["budget"] for entry in more["runs"]] == [15, 30, 15, 30]
     before = next(entry for entry in result["runs"] if entry["strategy"] == "ent_inv_div")
     assert more["runs"][1] == before
-    assert more["runs"][0]["indices"] == before["indices"][:25]
+    assert more["runs"][0]["indices"] == before["indices"][:15]
 
 
 @pytest.mark.slow
@@ -451,16 +450,16 @@ def test_the_program_ends_in_one_sentence_and_exit_code_2(arguments, sentence):
 
 def test_another_head_is_fitted_with_a_rule_against_imbalance(tmp_path):
     arguments = (
-        "--pool_rows=1500",
-        "--budgets=100",
+        "--pool_rows=600",
+        "--budgets=60",
         "--strategies=ent_inv_div",
         "--rules=none",
         "--head=logistic",
         "--rebalance=balanced_softmax",
     )
     result = run(tmp_path / "softmax", *arguments)
-    features, labels = datasets.scaled(datasets.load(pool_rows=1500))[0]
-    tests, answers = datasets.scaled(datasets.load(pool_rows=1500))[1]
+    features, labels = datasets.scaled(datasets.load(pool_rows=600))[0]
+    tests, answers = datasets.scaled(datasets.load(pool_rows=600))[1]
     rows = np.sort(result["runs"][0]["indices"])
     counts = np.bincount(labels[rows], minlength=100)
     head = logistic.fit(
@@ -480,11 +479,12 @@ def test_another_head_is_fitted_with_a_rule_against_imbalance(tmp_path):
     assert result["full_accuracy"]["mean"] is None
 
 
+@pytest.mark.slow
 def test_pseudo_labels_are_taken_from_the_rest_of_the_pool(tmp_path):
-    arguments = ("--pool_rows=1500", "--budgets=100", "--strategies=ent_inv_div", "--rules=none")
+    arguments = ("--pool_rows=600", "--budgets=60", "--strategies=ent_inv_div", "--rules=none")
     (found,) = run(tmp_path / "pseudo", *arguments, "--head=pseudo")["runs"]
     ((features, labels), (tests, answers)), rows = (
-        datasets.scaled(datasets.load(pool_rows=1500)),
+        datasets.scaled(datasets.load(pool_rows=600)),
         np.sort(found["indices"]),
     )
     rest = np.delete(features, rows, axis=0)
@@ -762,7 +762,7 @@ def test_full_features_run_with_either_source_of_scores(shared, tmp_path):
         str(shared / "data" / name)
         for name in ("cifar100_efficientnet_lite0_features.npz", "cifar100_lite0_compact_pool.npz")
     )
-    options = ("--pool_rows=1000", "--strategies=ent", "--rules=none", "--budgets=50")
+    options = ("--pool_rows=1000", "--strategies=ent", "--rules=none", "--budgets=30")
     dataset = datasets.load(full, scores=compact)
     assert datasets.is_paper_pool(dataset)
     assert dataset.origin in one_shot.FULL_ACCURACY

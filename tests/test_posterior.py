@@ -11,6 +11,7 @@ import pytest
 import reference
 from hypothesis import given
 from hypothesis import strategies as draws
+from variations import some
 
 import balal
 from balal import strategies
@@ -124,7 +125,13 @@ def test_a_process_on_some_rows_goes_on_as_the_whole_one_does_there(landmarks):
     np.testing.assert_allclose(part.variance, whole.variance[some], atol=1e-5)
 
 
-@pytest.mark.parametrize(("every", "near"), [(1, 90), (4, 6), (16, 3), (16, 90)])
+@pytest.mark.parametrize(
+    ("every", "near"),
+    [
+        (4, 6),
+        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in [(1, 90), (16, 3), (16, 90)]),
+    ],
+)
 def test_between_two_looks_at_the_whole_pool_the_near_rows_are_asked(every, near):
     rng = np.random.default_rng(13)
     labels = rng.choice(5, 90, p=[0.5, 0.2, 0.15, 0.1, 0.05])
@@ -157,6 +164,7 @@ def test_a_pool_that_is_near_as_a_whole_is_not_looked_at_again(near, looked_at):
     assert (int(state.memory.process.count), int(state.memory.nearby.count)) == (looked_at, 8)
 
 
+@pytest.mark.slow
 def test_more_rows_are_asked_at_once_than_are_near():
     pool = balal.pool(np.random.default_rng(14).normal(size=(40, 3)).astype(np.float32))
     strategy = balal.Posterior(near=3)
@@ -165,7 +173,7 @@ def test_more_rows_are_asked_at_once_than_are_near():
     assert sorted(np.asarray(rows)) == list(range(40))
 
 
-@pytest.mark.parametrize("begin", ["posterior", "random+posterior"])
+@pytest.mark.parametrize("begin", some(["posterior", "random+posterior"], kept=["posterior"]))
 def test_picks_depend_on_the_answers_alone_not_on_what_was_looked_at_before(begin, tmp_path):
     """Kept on, saved and loaded, and begun anew with the same answers: the same next rows."""
     rng = np.random.default_rng(15)
@@ -197,6 +205,7 @@ def test_picks_depend_on_the_answers_alone_not_on_what_was_looked_at_before(begi
     )
 
 
+@pytest.mark.slow
 def test_it_follows_a_first_strategy_that_looks_at_answers():
     rng = np.random.default_rng(16)
     labels = rng.choice(5, 150, p=[0.5, 0.25, 0.15, 0.07, 0.03])
@@ -213,6 +222,7 @@ def test_it_follows_a_first_strategy_that_looks_at_answers():
     assert together.indices.tolist() == alone.indices.tolist()
 
 
+@pytest.mark.slow
 def test_a_first_query_larger_than_the_start_is_all_of_the_first_strategy():
     pool = balal.pool(np.random.default_rng(17).normal(size=(50, 3)).astype(np.float32))
     arguments = dict(budget=30, num_classes=4, key=jax.random.key(2))
@@ -273,6 +283,7 @@ def test_landmarks_take_over_where_exact_columns_would_be_more_and_too_many(monk
     assert isinstance(relation(10), gaussian_process.Landmarks)
 
 
+@pytest.mark.slow
 def test_half_precision_features_are_taken():
     rng = np.random.default_rng(20)
     features, labels = rng.integers(-8, 9, (60, 4)).astype(np.float32), rng.integers(0, 3, 60)
@@ -343,6 +354,7 @@ def test_the_scale_of_the_features_changes_nothing(landmarks):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("landmarks", "sizes"), [(None, (1, 7, 1_000)), (9, (7,))])
 def test_any_number_of_parts_and_groups_says_the_same(monkeypatch, landmarks, sizes):
     rng = np.random.default_rng(22)
@@ -467,6 +479,7 @@ def test_the_utility_is_that_of_the_twin(seed, sharpness):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_more_landmarks_come_nearer_to_the_exact_form():
     rng = np.random.default_rng(5)
     features = (rng.normal(size=(200, 12)) * np.geomspace(1, 0.05, 12)).astype(np.float32)
@@ -532,6 +545,7 @@ def test_a_batch_does_not_ask_the_same_question_twice():
     assert sorted(np.asarray(rows) // 5) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_small_budget_gets_the_first_picks_of_a_large_one_and_a_prepared_pool_the_same():
     rng = np.random.default_rng(10)
     features, labels = rng.normal(size=(80, 3)).astype(np.float32), rng.integers(0, 4, 80)

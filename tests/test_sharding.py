@@ -13,6 +13,7 @@ import pytest
 import two_processes
 from jax.sharding import AxisType
 from reference import imbalanced_pool
+from variations import some
 
 import balal
 from balal import sharding
@@ -93,7 +94,7 @@ def test_kernels_find_on_many_devices_what_they_find_on_one(name, mesh, plain, s
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", some(STRATEGIES, kept=["core_set", "ent_inv_div+balance"]))
 def test_strategies_pick_on_many_devices_what_they_pick_on_one(name, mesh, plain, spread):
     run = partial(
         balal.simulate,
@@ -109,6 +110,7 @@ def test_strategies_pick_on_many_devices_what_they_pick_on_one(name, mesh, plain
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_lanes_of_a_vmap_pick_on_many_devices_what_they_pick_on_one(mesh, plain, spread):
     def run(pool, labels):
         simulate = partial(
