@@ -2,8 +2,8 @@
 good a head is.
 
 Counts are `[..., C]`, one number for every target class, 0 for those never found; leading axes
-(seeds, strategies) pass through. With
-no label at all there is nothing to compare: what divides by the number of labels is nan.
+(seeds, strategies) pass through. Without any label there is nothing to compare: what divides by the
+number of labels is nan.
 """
 
 from collections.abc import Sequence

@@ -47,17 +47,15 @@ def check_strategy(
     Args:
       strategy: the value to test.
       examples: pools drawn for each contract.
-      reference: `reference(features,
-        scores, candidates, labels, start, budget, num_classes) ->
-        picks`, a plain NumPy
-        twin whose picks must be the same; `scores` is a dict of arrays, `start` a pair (indices,
-        labels).
+      reference: `reference(features, scores, candidates, labels, start, budget, num_classes) ->
+        picks`, a plain NumPy twin whose picks must be the same; `scores` is a dict of arrays,
+        `start` a pair (indices, labels).
       seed: of the drawn pools; the same seed draws the same ones.
 
     Raises: AssertionError with the contract and the example; ModuleNotFoundError where hypothesis
     is not installed.
 
-    A strategy of your own, with this suite over it, stands in CONTRIBUTING.md.
+    docs/own_strategy.md has two strategies that pass it.
     """
     with Extra("test"):
         import hypothesis
