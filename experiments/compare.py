@@ -39,7 +39,6 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal import machine
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
     buying,
@@ -139,15 +138,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "Fewer seeds, strategies, rules, pools and budgets wherever no flag says otherwise.",
         **own,
     )
-    flags.DEFINE_string("out", "results/compare", "Folder for everything that is written.", **own)
-    flags.DEFINE_bool("fresh", False, "Delete the finished cells in --out first.", **own)
-    flags.DEFINE_integer(
-        "workers",
-        None,
-        "Processes that fit heads beside the selection. Default: one a core.",
-        lower_bound=0,
-        **own,
-    )
+    program.define_output_flags(flag_values, out="results/compare")
+    program.define_workers_flag(flag_values)
 
 
 @dataclass(frozen=True)
@@ -247,7 +239,7 @@ def main(flag_values: flags.FlagValues) -> None:
         quick=flag_values.quick,
         out=Path(flag_values.out),
         fresh=flag_values.fresh,
-        processes=machine.cores() if flag_values.workers is None else flag_values.workers,
+        processes=program.processes(flag_values),
     )
     carry_out(settings)
 
@@ -426,9 +418,7 @@ def configuration(settings: Settings, contest: Contest) -> dict[str, Any]:
         share=SHARE,
         size=settings.size,
         C=workers.Setting(1).C,
-        device=report.device(),
-        versions=report.versions(),
-        code=report.code(),
+        **report.made_with(),
     )
 
 

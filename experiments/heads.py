@@ -68,7 +68,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "features", None, "As for experiments.one_shot. Default: embedded CIFAR-100.", **own
     )
-    flags.DEFINE_string("out", "results/heads", "Folder for everything that is written.", **own)
+    program.define_output_flags(flag_values, out="results/heads")
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Settings:
     seed: int
     folds: int
     out: Path
+    fresh: bool
 
 
 def main(flag_values: flags.FlagValues) -> None:
@@ -104,6 +105,7 @@ def main(flag_values: flags.FlagValues) -> None:
         seed=flag_values.seed,
         folds=flag_values.folds,
         out=Path(flag_values.out),
+        fresh=flag_values.fresh,
     )
     carry_out(settings)
 
@@ -119,11 +121,9 @@ def carry_out(settings: Settings) -> None:
         seed=settings.seed,
         C=settings.C,
         folds=settings.folds,
-        device=report.device(),
-        versions=report.versions(),
-        code=report.code(),
+        **report.made_with(),
     )
-    folder = cells.folder(out / "cells", configuration)
+    folder = cells.folder(out / "cells", configuration, fresh=settings.fresh)
     runs = fit_all(settings, dataset, folder)
     text = table(runs, settings.heads, settings.strategies, settings.budgets)
     report.write_json(
@@ -148,11 +148,7 @@ def read_dataset(settings: Settings) -> datasets.Dataset:
         if settings.images.data_dir is None
         else image_datasets.dataset(settings.images, seed=settings.seed, test_share=0.2)
     )
-    if settings.budgets[-1] > len(dataset.labels):
-        raise ValueError(
-            f"--budgets goes up to {settings.budgets[-1]}, but the pool has only "
-            f"{len(dataset.labels)} rows"
-        )
+    buying.check_budgets(settings.budgets, len(dataset.labels))
     return dataset
 
 

@@ -45,7 +45,6 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal import machine
 from balal.cli import images
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
@@ -202,15 +201,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "minutes.",
         **own,
     )
-    flags.DEFINE_string("out", "results/one_shot", "Folder for everything that is written.", **own)
-    flags.DEFINE_bool("fresh", False, "Delete the finished cells in --out first.", **own)
-    flags.DEFINE_integer(
-        "workers",
-        None,
-        "Processes that fit heads beside the selection. Default: one a core.",
-        lower_bound=0,
-        **own,
-    )
+    program.define_output_flags(flag_values, out="results/one_shot")
+    program.define_workers_flag(flag_values)
 
 
 @dataclass(frozen=True)
@@ -264,7 +256,7 @@ def main(flag_values: flags.FlagValues) -> None:
         full=flag_values.full,
         out=Path(flag_values.out),
         fresh=flag_values.fresh,
-        processes=machine.cores() if flag_values.workers is None else flag_values.workers,
+        processes=program.processes(flag_values),
     )
     carry_out(settings)
 
@@ -363,11 +355,7 @@ def read_dataset(settings: Settings) -> datasets.Dataset:
                 f"{name} needs the source model's scores, but {settings.files['features']} has "
                 f"none: give --scores or --classifier"
             )
-    if settings.budgets[-1] > len(dataset.labels):
-        raise ValueError(
-            f"--budgets goes up to {settings.budgets[-1]}, but the pool has only "
-            f"{len(dataset.labels)} rows"
-        )
+    buying.check_budgets(settings.budgets, len(dataset.labels))
     return dataset
 
 
@@ -403,9 +391,7 @@ def what_cells_depend_on(
         head=settings.head,
         thresholding=settings.thresholding,
         seed=settings.seed,
-        device=report.device(),
-        versions=report.versions(),
-        code=report.code(),
+        **report.made_with(),
     )
     if network:
         configuration |= dict(recipe=asdict(network.recipe), tuned_size=network.source.image_size)

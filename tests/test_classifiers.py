@@ -98,3 +98,6 @@ def test_the_program_puts_heads_side_by_side_and_resumes_where_it_was(
     assert (tmp_path / "table.md").read_text().startswith("| head         | random, 30 |")
     with pytest.raises(ValueError, match="give only one of them"):
         run("--data_dir=photos")
+    with pytest.raises(ValueError, match=r"C was .* give another --out, or --fresh"):
+        run("--budgets=30", "--heads=ldam", "--C=1")
+    assert len(run("--budgets=30", "--heads=ldam", "--C=1", "--fresh")) == 4

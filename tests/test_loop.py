@@ -14,6 +14,7 @@ from hypothesis import strategies as draws
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import balal
+from balal.testing import compilations
 
 ROWS, CLASSES, BUDGET = 20, 4, 12
 STRATEGY = balal.strategy("ent_inv+balance")
@@ -208,6 +209,17 @@ def test_a_late_answer_is_charged_to_the_class_its_row_was_asked_for():
     asked_for = state.pending.wanted[:4].tolist()
     state = balal.tell(STRATEGY, pool, state, rows[::-1], labels[np.asarray(rows[::-1])])
     assert state.labelled.wanted[switched_at : switched_at + 4].tolist() == asked_for[::-1]
+
+
+def test_a_query_of_another_size_compiles_nothing():
+    pool, labels = small_pool()
+    rows, state = balal.ask(STRATEGY, pool, begin(), size=4)
+    state = balal.tell(STRATEGY, pool, state, rows, labels[np.asarray(rows)])
+    before = compilations()
+    for size in (1, 3, 2):
+        rows, state = balal.ask(STRATEGY, pool, state, size=size)
+        assert rows.shape == (size,)
+    assert compilations() == before
 
 
 def test_the_same_label_again_changes_nothing():

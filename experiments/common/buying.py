@@ -42,6 +42,14 @@ def seeds_of(name: str, most: int) -> range:
     return range(1 if member(balal.strategy(name), "uses_chance") is False else most)
 
 
+def check_budgets(budgets: Sequence[int], num_rows: int) -> None:
+    """ValueError if the largest budget, the last, asks for more rows than the pool has."""
+    if budgets[-1] > num_rows:
+        raise ValueError(
+            f"--budgets goes up to {budgets[-1]}, but the pool has only {num_rows} rows"
+        )
+
+
 def buy(
     run: Callable[[int, list[int]], Iterable[Bought]],
     folder: Path,

@@ -4,10 +4,11 @@ what the user got wrong."""
 import difflib
 import sys
 from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
+from balal import machine
 from balal.cli import running
 
 Number = TypeVar("Number", int, float)
@@ -26,6 +27,29 @@ def run(
     # Only `balal pick` can use images without labels.
     with running.user_errors(flags.FLAGS, instead=dict(labelled="balal pick")):
         app.run(lambda _: main(flags.FLAGS), flags_parser=_parse)
+
+
+def define_output_flags(flag_values: flags.FlagValues, *, out: str) -> None:
+    """--out, with `out` for its default, and --fresh."""
+    own: dict[str, Any] = dict(flag_values=flag_values)
+    flags.DEFINE_string("out", out, "Folder for everything that is written.", **own)
+    flags.DEFINE_bool("fresh", False, "Delete the finished cells in --out first.", **own)
+
+
+def define_workers_flag(flag_values: flags.FlagValues) -> None:
+    """--workers; `processes` reads it."""
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "Processes that fit heads beside the selection. Default: one a core.",
+        lower_bound=0,
+        flag_values=flag_values,
+    )
+
+
+def processes(flag_values: flags.FlagValues) -> int:
+    """How many processes --workers asks for."""
+    return machine.cores() if flag_values.workers is None else flag_values.workers
 
 
 def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:
@@ -62,7 +86,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         print(sys.modules["__main__"].__doc__)
         print(flags.FLAGS.main_module_help())
         for module in sorted(flags.FLAGS.flags_by_module_dict()):
-            if module.startswith("balal.cli"):
+            if module.startswith(("balal.cli", "experiments.common")):
                 print(flags.FLAGS.module_help(module))
         sys.exit(0)
     rest = flags.FLAGS(arguments)

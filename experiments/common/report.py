@@ -6,6 +6,7 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -16,6 +17,7 @@ __all__ = [
     "code",
     "commit",
     "device",
+    "made_with",
     "markdown",
     "versions",
     "write_csv",
@@ -62,6 +64,11 @@ def without_docstrings(source: str) -> str:
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 del body[0]
     return ast.dump(tree)
+
+
+def made_with() -> dict[str, Any]:
+    """What every number depends on besides the settings: device, versions and code."""
+    return dict(device=device(), versions=versions(), code=code())
 
 
 def commit() -> str | None:
