@@ -99,11 +99,16 @@ def test_a_row_on_an_over_represented_mean_comes_last(denominator):
     "options",
     [
         dict(),
-        dict(denominator="max", patience=None),
-        dict(denominator="mean", patience=1),
-        dict(denominator="none", latch=False),
         dict(at_mean="or", ties="first_found"),
-        dict(at_mean="ur", known_classes="all", latch=False),
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (
+                dict(denominator="max", patience=None),
+                dict(denominator="mean", patience=1),
+                dict(denominator="none", latch=False),
+                dict(at_mean="ur", known_classes="all", latch=False),
+            )
+        ),
     ],
     ids=str,
 )

@@ -71,6 +71,7 @@ def test_the_rules_of_a_head_are_those_it_has_functions_for():
     assert classifiers.rules("ldam") == ["none"]
 
 
+@pytest.mark.slow
 def test_the_program_puts_heads_side_by_side_and_resumes_where_it_was(
     long_tailed, tmp_path, capsys
 ):

@@ -519,6 +519,7 @@ def test_wrong_numbers_are_absls_to_refuse(tmp_path):
             run(tmp_path, argument)
 
 
+@pytest.mark.slow
 def test_the_program_ends_in_one_sentence_and_exit_code_2():
     done = program("--pools=", "--features=nowhere.npz")
     assert (done.returncode, done.stdout, done.stderr) == (
@@ -528,6 +529,7 @@ def test_the_program_ends_in_one_sentence_and_exit_code_2():
     )
 
 
+@pytest.mark.slow
 def test_help_teaches_by_example():
     done = program("--help")
     assert done.returncode == 0

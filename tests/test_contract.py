@@ -75,7 +75,14 @@ def twin(name):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if "posterior" in name else pytest.mark.quick) for name in FULL],
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.quick] * ("posterior" not in name)
+            + [pytest.mark.slow] * ("balance" not in name),
+        )
+        for name in FULL
+    ],
 )
 def test_the_whole_contract(name):
     strategy = soon(balal.strategy(name))
@@ -114,9 +121,7 @@ def test_every_name_says_of_itself_what_its_type_does(name):
 
 @pytest.mark.parametrize(
     "name",
-    some(
-        ["core_set", "ent_inv_div+balance", "ent_inv_div+posterior"], kept=["ent_inv_div+balance"]
-    ),
+    some(["core_set", "ent_inv_div+balance", "ent_inv_div+posterior"], kept=["core_set"]),
 )
 def test_a_budget_that_is_data_buys_the_same(name):
     rng = np.random.default_rng(1)
@@ -250,12 +255,18 @@ class Peeks(balal.Strategy):
         ("asks rows that are no candidates", "picks are distinct candidates", "must be candidates"),
         ("asks labelled rows again", "picks are distinct candidates", "was picked again"),
         ("asks a row twice", "picks are distinct candidates", "must be distinct"),
-        (
+        pytest.param(
             "depends on the size of the pool",
             "padding changes no pick",
             "with three masked rows more",
+            marks=pytest.mark.slow,
         ),
-        ("depends on the place of a row", "permuted rows are permuted picks", "permuted:"),
+        pytest.param(
+            "depends on the place of a row",
+            "permuted rows are permuted picks",
+            "permuted:",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_strategy_that_breaks_a_contract_is_told_which(fault, contract, said):
@@ -272,6 +283,7 @@ def test_memory_that_does_not_survive_saving_is_found():
         check_strategy(Forgets(), examples=6)
 
 
+@pytest.mark.slow
 def test_answers_that_are_read_off_the_labelled_set_are_found():
     with pytest.raises(AssertionError, match="which are not to be read"):
         check_strategy(Peeks(), examples=4)
@@ -306,9 +318,9 @@ class Claims(Broken):
     ("claim", "said"),
     [
         ("chance", "says that it uses chance, and other keys give the same"),
-        ("nested", "nested"),
-        ("flops", "says more num_rows take fewer operations"),
-        ("reason", "a reason for each pick"),
+        pytest.param("nested", "nested", marks=pytest.mark.slow),
+        pytest.param("flops", "says more num_rows take fewer operations", marks=pytest.mark.slow),
+        pytest.param("reason", "a reason for each pick", marks=pytest.mark.slow),
     ],
 )
 def test_a_strategy_that_says_of_itself_what_is_not_so_is_found(claim, said):

@@ -60,6 +60,7 @@ def test_operations_of_a_label_are_those_the_compiler_counts():
     assert counted == pytest.approx(said, rel=0.25)
 
 
+@pytest.mark.slow
 def test_operations_of_a_pass_and_of_a_choice_are_those_the_compiler_counts():
     rows, size, num_classes = 1000, 64, 40
     a_pass = flops(distances.squared_distances, jnp.ones((rows, size)), jnp.ones(size))
@@ -116,6 +117,7 @@ def test_sizes_that_make_no_sense_are_refused(arguments, sentence):
         balal.estimate(balal.strategy(arguments[0]), *arguments[1:])
 
 
+@pytest.mark.slow
 def test_operations_of_a_strategy_that_does_not_say_are_not_known():
     @dataclasses.dataclass(frozen=True)
     class Own(balal.Ordered):

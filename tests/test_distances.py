@@ -1,5 +1,6 @@
 """Distances as sums of squared differences and as products, and the error of the latter."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -62,10 +63,10 @@ def test_middles_means_and_directions_are_those_of_the_twins(seed, num_rows, off
     features = (rng.normal(size=(num_rows, 3)) + offset).astype(np.float32)
     candidates = rng.random(num_rows) < 0.7
     candidates[-1] = True
-    middle = distances.middle(jnp.asarray(features), jnp.asarray(candidates))
+    middle = jax.jit(distances.middle)(jnp.asarray(features), jnp.asarray(candidates))
     np.testing.assert_allclose(middle, reference.middle(features, candidates), atol=2e-4)
     expected = reference.centred(features, candidates)
-    points, lengths, (row, way) = distances.centred(
+    points, lengths, (row, way) = jax.jit(distances.centred)(
         jnp.asarray(features), candidates=jnp.asarray(candidates)
     )
     np.testing.assert_allclose(points, expected, atol=2e-4)
@@ -73,7 +74,7 @@ def test_middles_means_and_directions_are_those_of_the_twins(seed, num_rows, off
     mean = np.float64(features[candidates]).mean(axis=0)
     np.testing.assert_allclose(row + way, mean, atol=2e-4)
     if np.linalg.norm(expected, axis=1).min() > 0.1:
-        found = distances.directions(jnp.asarray(features), jnp.asarray(candidates))
+        found = jax.jit(distances.directions)(jnp.asarray(features), jnp.asarray(candidates))
         np.testing.assert_allclose(found, reference.directions(features, candidates), atol=1e-2)
 
 

@@ -24,7 +24,7 @@ def test_k_means_does_what_lloyd_does_in_float64(seed, k):
     )
     np.testing.assert_allclose(clusters.inertia, inertia, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(clusters.centers, centers, atol=1e-3)
-    assert np.mean(clusters.assigned[candidates] == assigned[candidates]) > 0.95
+    assert np.mean(np.asarray(clusters.assigned)[candidates] == assigned[candidates]) > 0.95
 
 
 def test_k_means_is_as_good_as_that_of_scikit_learn():

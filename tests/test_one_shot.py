@@ -60,7 +60,13 @@ def small(tmp_path_factory) -> tuple[Path, dict]:
     return out, run(out, *SMALL)
 
 
-@pytest.mark.parametrize(("name", "budget"), [("random+posterior", 8), ("core_set+posterior", 25)])
+@pytest.mark.parametrize(
+    ("name", "budget"),
+    [
+        ("random+posterior", 8),
+        pytest.param("core_set+posterior", 25, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_in_two_parts_is_the_run_in_one(name, budget):
     rng = np.random.default_rng(0)
     pool, labels = (
@@ -119,6 +125,7 @@ def test_every_strategy_rule_budget_and_seed_is_there_once(small):
     ]
 
 
+@pytest.mark.slow
 def test_figures_follow_from_the_picked_rows(small):
     _, result = small
     dataset = datasets.load(pool_rows=600)
@@ -129,6 +136,7 @@ def test_figures_follow_from_the_picked_rows(small):
         assert entry["imbalance_ratio"] == pytest.approx(counts.std() / counts.mean(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_accuracy_is_that_of_the_head_fitted_to_the_picked_rows(small):
     _, result = small
     (features, labels), (test_features, test_labels) = datasets.scaled(datasets.load(pool_rows=600))
@@ -140,6 +148,7 @@ def test_accuracy_is_that_of_the_head_fitted_to_the_picked_rows(small):
     )
 
 
+@pytest.mark.slow
 def test_picks_are_those_of_the_library_with_the_same_key(small):
     _, result = small
     dataset = datasets.load(pool_rows=600)
@@ -159,6 +168,7 @@ def test_picks_are_those_of_the_library_with_the_same_key(small):
     assert picked.indices.tolist() == entry["indices"]
 
 
+@pytest.mark.slow
 def test_seeds_are_paired_before_and_after_balancing(small):
     _, result = small
     runs = {
@@ -176,6 +186,7 @@ def test_seeds_are_paired_before_and_after_balancing(small):
     assert runs["random", "none", 30, 0]["indices"] != runs["random", "none", 30, 1]["indices"]
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_every_strategy_before_and_after(small):
     out, result = small
     text = (out / "table.md").read_text()
@@ -195,6 +206,7 @@ def test_the_table_has_a_row_for_every_strategy_before_and_after(small):
     assert f"| {first['mean']:.1f} ± {first['spread']:.1f} |" in text
 
 
+@pytest.mark.slow
 def test_a_cut_pool_has_no_printed_figures_beside_it_and_no_g_al(small):
     out, result = small
     assert result["paper"] is None
@@ -202,6 +214,7 @@ def test_a_cut_pool_has_no_printed_figures_beside_it_and_no_g_al(small):
     assert "In brackets" not in (out / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_csv_has_a_line_for_every_run(small):
     out, result = small
     with (out / "results.csv").open() as file:
@@ -236,6 +249,7 @@ def test_another_seed_gives_other_picks(small, tmp_path):
     assert other["runs"][0]["indices"] != result["runs"][0]["indices"]
 
 
+@pytest.mark.slow
 def test_finished_cells_are_neither_selected_nor_fitted_again(small, monkeypatch, tmp_path):
     out, _ = small
     again = Path(shutil.copytree(out, tmp_path / "again"))
@@ -440,7 +454,11 @@ def test_wrong_numbers_and_unknown_flags_are_absls_to_refuse(tmp_path):
     ("arguments", "sentence"),
     [
         (["--features=nowhere.npz"], "error: there is no file nowhere.npz\n"),
-        (["--budget=500"], "error: Unknown command line flag 'budget'. Did you mean: budgets ?\n"),
+        pytest.param(
+            ["--budget=500"],
+            "error: Unknown command line flag 'budget'. Did you mean: budgets ?\n",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_program_ends_in_one_sentence_and_exit_code_2(arguments, sentence):
@@ -448,6 +466,7 @@ def test_the_program_ends_in_one_sentence_and_exit_code_2(arguments, sentence):
     assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)
 
 
+@pytest.mark.slow
 def test_another_head_is_fitted_with_a_rule_against_imbalance(tmp_path):
     arguments = (
         "--pool_rows=600",

@@ -1,5 +1,8 @@
 """Which of several equally good rows is picked."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +10,11 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as draws
 
-from balal.kernels.ordering import argmax, argsort
+from balal.kernels import ordering
+
+# They run inside jit.
+argmax = partial(jax.jit, static_argnames="tolerance")(ordering.argmax)
+argsort = partial(jax.jit, static_argnums=1)(ordering.argsort)
 
 
 @given(

@@ -48,6 +48,7 @@ def toy(tmp_path_factory) -> Path:
 
 
 @pytest.mark.quick
+@pytest.mark.slow
 def test_both_pass_the_contract_suite(code, monkeypatch):
     assert sum("check_strategy(" in block for block in code) == 2
     few = functools.partial(balal.testing.check_strategy, examples=3)
@@ -93,6 +94,7 @@ def test_estimate_knows_their_memory_and_not_their_operations(mine, capsys):
     assert all("not known" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_one_shot_runs_them_alone_and_with_rules(mine, toy, tmp_path):
     options = [
         f"--features={toy}",
@@ -117,6 +119,7 @@ def test_one_shot_runs_them_alone_and_with_rules(mine, toy, tmp_path):
     assert len({path.name for path in (tmp_path / "cells").glob("picks-*mine*")}) == 2 * len(cells)
 
 
+@pytest.mark.slow
 def test_compare_runs_them_beside_others(mine, toy, tmp_path):
     result = test_compare.run(
         tmp_path,

@@ -219,6 +219,7 @@ def drawn():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("picks of everything")
 @pytest.mark.parametrize(("scale", "offset"), [(2.0**-20, 0), (2.0**20, 0), (1, 100), (1, 10_000)])
 def test_neither_scale_nor_offset_of_the_features_changes_a_pick(drawn, scale, offset):

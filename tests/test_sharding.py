@@ -94,7 +94,7 @@ def test_kernels_find_on_many_devices_what_they_find_on_one(name, mesh, plain, s
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", some(STRATEGIES, kept=["core_set", "ent_inv_div+balance"]))
+@pytest.mark.parametrize("name", some(STRATEGIES, kept=["ent_inv_div+balance"]))
 def test_strategies_pick_on_many_devices_what_they_pick_on_one(name, mesh, plain, spread):
     run = partial(
         balal.simulate,
@@ -175,8 +175,13 @@ def compiled(mesh, name: str, rows: int, size: int):
 
 
 @pytest.mark.parametrize(
-    ("name", "a_round", "once"), [("core_set", 8_000, 10_000), ("core_set+balance", 16_000, 2.5e6)]
+    ("name", "a_round", "once"),
+    [
+        ("core_set", 8_000, 10_000),
+        ("core_set+balance", 16_000, 2.5e6),
+    ],
 )
+@pytest.mark.slow
 def test_a_round_exchanges_a_few_kilobytes(name, a_round, once, mesh):
     rows, size = 2**17, 512
     program = compiled(mesh, name, rows, size)
@@ -189,6 +194,7 @@ def test_a_round_exchanges_a_few_kilobytes(name, a_round, once, mesh):
     )
 
 
+@pytest.mark.slow
 def test_the_posterior_never_gathers_the_pool_in_its_loops(mesh):
     rows = 2**17
     exchanges = collectives(compiled(mesh, "posterior", rows, 64))

@@ -1,5 +1,6 @@
 """How central a row lies among its neighbours, against tables of all pairs in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,13 +10,17 @@ from hypothesis import strategies as draws
 
 from balal.kernels import neighbours, typicality
 
+# They run inside jit.
+relative_typicality = jax.jit(typicality.relative_typicality)
+plain_typicality = jax.jit(typicality.typicality)
+
 
 @given(seed=draws.integers(0, 2**31 - 1), shape=draws.sampled_from([(1, 1), (6, 9), (30, 3)]))
 def test_relative_typicality_is_that_of_the_whole_table(seed, shape):
     size, k = shape
     rng = np.random.default_rng(seed)
     features, candidates = rng.normal(size=(size, 3)).astype(np.float32), rng.random(size) < 0.8
-    found = typicality.relative_typicality(neighbours.nearest(features, k, candidates=candidates))
+    found = relative_typicality(neighbours.nearest(features, k, candidates=candidates))
     np.testing.assert_allclose(
         found, reference.relative_typicality(np.float64(features), k, candidates), rtol=1e-3
     )
@@ -25,15 +30,13 @@ def test_copies_are_as_typical_as_their_surroundings():
     features = jnp.array(
         np.repeat(np.random.default_rng(0).normal(size=(2, 5)), 4, axis=0) + 100, jnp.float32
     )
-    np.testing.assert_array_equal(
-        typicality.relative_typicality(neighbours.nearest(features, 3)), 1
-    )
+    np.testing.assert_array_equal(relative_typicality(neighbours.nearest(features, 3)), 1)
 
 
 def test_a_rare_class_is_as_typical_as_a_frequent_one():
     rng = np.random.default_rng(0)
     frequent, rare = rng.normal(size=(400, 2)), 3 * rng.normal(size=(20, 2)) + 100
-    found = typicality.relative_typicality(
+    found = relative_typicality(
         neighbours.nearest(jnp.array(np.concatenate([frequent, rare]), jnp.float32), 5)
     )
     assert abs(np.median(found[:400]) - np.median(found[400:])) < 0.1
@@ -47,13 +50,13 @@ def test_typicality_is_one_over_the_mean_distance(seed, shape):
         rng.normal(size=(num_rows, 3)).astype(np.float32),
         rng.random(num_rows) < 0.8,
     )
-    found = typicality.typicality(neighbours.nearest(features, k, candidates=candidates))
+    found = plain_typicality(neighbours.nearest(features, k, candidates=candidates))
     expected = reference.typicality(np.float64(features), k, candidates)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 def test_copies_are_infinitely_typical():
-    found = typicality.typicality(neighbours.nearest(jnp.ones((3, 2)), 2))
+    found = plain_typicality(neighbours.nearest(jnp.ones((3, 2)), 2))
     np.testing.assert_array_equal(found, [np.inf] * 3)
 
 
@@ -65,9 +68,7 @@ def test_relative_typicality_does_not_depend_on_the_scale(scale):
         neighbours.nearest(features * np.float32(scale), 3),
     )
     np.testing.assert_array_equal(typicality.typicality(near), typicality.typicality(far) * scale)
-    np.testing.assert_array_equal(
-        typicality.relative_typicality(near), typicality.relative_typicality(far)
-    )
+    np.testing.assert_array_equal(relative_typicality(near), relative_typicality(far))
 
 
 def test_typicality_ranks_the_candidates():

@@ -69,6 +69,7 @@ def test_the_package_says_that_it_is_typed():
     assert (Path(balal.__file__).parent / "py.typed").exists()
 
 
+@pytest.mark.slow
 def test_a_strict_type_checker_has_no_complaint_about_a_file_that_uses_every_public_name(tmp_path):
     lines = [line for package in PACKAGES for line in uses(package)]
     assert len(lines) > 150

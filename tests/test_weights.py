@@ -649,6 +649,7 @@ UNFOLDING = {
 
 
 @pytest.mark.parametrize("case", UNFOLDING)
+@pytest.mark.slow
 def test_pickles_that_unfold_or_nest_without_end_cost_no_more_than_their_length(tmp_path, case):
     instructions, sentence = UNFOLDING[case]
     start = time.process_time()

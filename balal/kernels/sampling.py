@@ -1,10 +1,13 @@
 """Random numbers, one for each row, so that padding or growing a pool changes none of them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key, UInt32
 
 
+@partial(jax.jit, static_argnames="num_rows")
 def random_bits(key: Key[Array, ""], num_rows: int) -> UInt32[Array, " num_rows"]:
     """One uniform 32-bit number for each row; row `n` gets the same one however many rows there
     are.

@@ -1,6 +1,7 @@
 """Tables for people to read, files for programs, and where a result came from."""
 
 import ast
+import functools
 import hashlib
 import platform
 import subprocess
@@ -38,6 +39,7 @@ def device() -> str:
     return f"{len(devices)} x {devices[0].device_kind}"
 
 
+@functools.cache
 def code() -> str:
     """A fingerprint of the library's code, by which cells of other code are told apart. Docstrings
     and comments do not count."""
