@@ -27,7 +27,7 @@ import numpy as np
 from absl import app, flags
 
 from balal.extras import Extra
-from balal.heads import logistic, svm, validation
+from balal.heads import fitting, logistic, svm
 from benchmarks import balancing, common
 
 with Extra("experiments"):
@@ -73,7 +73,7 @@ def compare(
     folds: int,
 ):
     """One row for each value of C, and the sum."""
-    num_classes, fold = int(labels.max()) + 1, validation.folds_of(len(labels), folds, 0)
+    num_classes, fold = int(labels.max()) + 1, fitting.folds_of(len(labels), folds, 0)
     kept = fold != 0
 
     def ours(C: float | list[float]) -> Any:

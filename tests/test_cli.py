@@ -18,7 +18,7 @@ from small_network import photographs
 import balal
 from balal import data
 from balal.cli import answers as answer_files
-from balal.cli import doctor, estimate, images, main, running
+from balal.cli import command_line, doctor, estimate, images, main
 
 pytestmark = pytest.mark.xdist_group("photographs")
 ROOT = Path(__file__).parent.parent
@@ -35,7 +35,7 @@ def run(command: str, network, out: Path, *arguments: str) -> None:
     own = [f"--out={out}", "--source=small", f"--weights={network}", "--batch_size=2"]
     flag_values = flags.FlagValues()
     main.COMMANDS[command].define_flags(flag_values)
-    words = running.parse(flag_values, [*own, *arguments], program="balal")
+    words = command_line.parse(flag_values, [*own, *arguments], program="balal")
     main.COMMANDS[command].main(flag_values, words)
 
 
@@ -178,7 +178,7 @@ def test_one_command_goes_on_round_after_round_and_keeps_every_label(
         answered, asked = lines[:answers], lines[answers:]
         assert [line["file"] for line in answered] == typed
         assert {(line["label"], line["rank"]) for line in answered} == {("cat", ""), ("dog", "")}
-        assert {line["reason"] for line in answered} == {"labelled"}
+        assert all(line["reason"] for line in answered)
         assert [line["rank"] for line in asked] == [str(rank) for rank in range(1, 7)]
         assert not {line["file"] for line in asked} & set(typed)
         assert all(line["reason"].startswith("worth most now") for line in asked)
@@ -199,11 +199,11 @@ def test_labels_that_were_not_passed_are_never_written_over(network, folder, tmp
     answers.write_text("file,label\n000.png,cat\n001.png,cat\n")
     with pytest.raises(
         ValueError,
-        match=r"labels that would be lost, for 000\.png, 001\.png: pass it as --answers, or give "
-        r"another --out",
+        match=r"labels or notes that would be lost, for 000\.png, 001\.png: pass it as --answers, "
+        r"or give another --out",
     ):
         run("pick", network, out, *arguments)
-    with pytest.raises(ValueError, match=r"labels that would be lost, for 001\.png: "):
+    with pytest.raises(ValueError, match=r"labels or notes that would be lost, for 001\.png: "):
         run("pick", network, out, *arguments, f"--answers={answers}")
     assert not (tmp_path / "features").exists(), "told before anything is computed"
 
@@ -214,17 +214,43 @@ def test_labels_that_were_not_passed_are_never_written_over(network, folder, tmp
         "extract",
         lambda *given: (label(out / "picks.csv", ["002.png"]), extract(*given))[1],
     )
-    with pytest.raises(ValueError, match=r"labels that would be lost, for 002\.png: "):
+    with pytest.raises(ValueError, match=r"labels or notes that would be lost, for 002\.png: "):
         run("pick", network, out, *arguments, f"--answers={out / 'picks.csv'}")
     assert [line["label"] for line in lines_of(out / "picks.csv")] == ["cat", "dog", "dog"]
     assert [path.name for path in out.iterdir()] == ["picks.csv"]
 
     # Or beside the labels; what a spreadsheet adds empty is nothing.
     (out / "picks.csv").write_text("file,label,notes,\n000.png,cat,,\n001.png,,blurred,\n")
-    with pytest.raises(
-        ValueError, match=r"has columns that would be lost \(notes\): give another --out"
-    ):
-        run("pick", network, out, *arguments, f"--answers={out / 'picks.csv'}")
+    with pytest.raises(ValueError, match=r"labels or notes that would be lost, for 001\.png: "):
+        run("pick", network, out, *arguments, f"--answers={answers}")
+
+
+def test_what_somebody_wrote_beside_the_labels_is_carried_over(network, folder, tmp_path):
+    """With other separators and names of columns, and file names as another system writes them."""
+    answers = tmp_path / "mine.csv"
+    answers.write_bytes(
+        "sep=;\r\n;image;class;notes\r\n"
+        '0;000.png;"dog, black";"over\nexposed"\r\n'
+        "1;001.png;;no; \r\n".replace("no; ", "no; what").encode()
+    )
+    out = tmp_path / "out"
+    arguments = (f"--data_dir={folder}", "--budget=3", f"--cache={tmp_path / 'features'}")
+    mine = (f"--answers={answers}", "--file_column=image", "--label_column=class")
+    with pytest.raises(ValueError, match=r"line 5 of .*mine\.csv has 5 cells, and there are 4"):
+        run("pick", network, out, *arguments, *mine)
+    answers.write_text(answers.read_text().replace("no; what", '"no; what"'))
+    run("pick", network, out, *arguments, *mine)
+    lines = lines_of(out / "picks.csv")
+    assert (lines[0]["file"], lines[0]["label"]) == ("000.png", "dog, black")
+    assert lines[0]["notes"] == "over\nexposed"
+    assert {line["file"]: line["notes"] for line in lines}["001.png"] == "no; what"
+    # So it goes on, and what was there before is kept.
+    before = (out / "picks.csv").read_bytes()
+    label(out / "picks.csv", [line["file"] for line in lines if not line["label"]][:1])
+    labelled = (out / "picks.csv").read_bytes()
+    run("pick", network, out, *arguments, f"--answers={out / 'picks.csv'}")
+    assert lines_of(out / "picks.csv")[0]["notes"] == "over\nexposed"
+    assert (out / "picks.before.csv").read_bytes() == labelled != before
 
 
 def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folder, tmp_path):
@@ -262,9 +288,12 @@ def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folde
         ("file,label\nother.png,cat\n", "files that are not in photos: other.png"),
         (
             "file,label\n000.png,cat\n001.png,cat\n000.png,dog\n",
-            "different labels for 000.png: keep the right one",
+            "different labels for '000.png': 'cat' in line 2 and 'dog' in line 4; keep the right",
         ),
-        ('file,label\n000.png,"cat\n001.png,dog\n', "is not a CSV file"),
+        (
+            'file,label\n000.png,"cat\n001.png,dog\n',
+            "line 2 of .* opens a quotation mark that is never closed",
+        ),
     ],
 )
 def test_answers_that_make_no_sense_are_refused(text, told, network, folder, tmp_path):
@@ -280,10 +309,37 @@ def test_answers_that_make_no_sense_are_refused(text, told, network, folder, tmp
 
 
 def test_answers_may_come_from_a_spreadsheet_and_twice(tmp_path):
-    (tmp_path / "answers.csv").write_bytes(
-        "\ufefffile,label\r\n000.png, Käfer \r\n001.png\r\n000.png,Käfer\r\n".encode()
+    path = tmp_path / "answers.csv"
+    path.write_bytes(
+        "\ufefffile,label\r\n000.png, Käfer \r\n001.png\r\n000.png, Käfer \r\n".encode()
     )
-    assert answer_files.read(tmp_path / "answers.csv") == {"000.png": "Käfer"}
+    lines = answer_files.read(path)
+    assert answer_files.by_file(path, lines, ["000.png", "001.png"], "photos") == {
+        "000.png": "Käfer"
+    }
+
+
+def test_labels_that_look_alike_are_listed_with_a_question(tmp_path):
+    path = tmp_path / "answers.csv"
+    path.write_text(
+        "file,label\na,Dog\nb,dog\nc,dog\nd,K\u00e4fer\ne,Ka\u0308fer\nf,cat\ng,ca\u200bt\n"
+    )
+    with pytest.raises(ValueError, match="look alike") as error:
+        answer_files.read(path)
+    told = str(error.value)
+    assert "'Dog' (1) and 'dog' (2); 'K\\xe4fer' (1) and 'Ka\\u0308fer' (1)" in told
+    assert "'cat' (1) and 'ca\\u200bt' (1)" in told
+    lines = answer_files.read(path, distinct_labels=True)
+    assert [line.label for line in lines[:3]] == ["Dog", "dog", "dog"]
+
+
+def test_a_file_is_found_in_either_unicode_form_and_as_it_was_escaped():
+    find = answer_files.finder(["K\u00e4fer.png", "=1.png", "'2.png", "a\nb.png"])
+    assert find("Ka\u0308fer.png") == "K\u00e4fer.png"
+    assert find("'=1.png") == find("=1.png") == "=1.png"
+    assert find("''2.png") == find("'2.png") == "'2.png"
+    assert find("'a\\nb.png") == "a\nb.png"
+    assert find("other.png") is None
 
 
 @pytest.mark.parametrize("flag", ["answers", "source_classes"])
@@ -478,7 +534,7 @@ def test_an_estimate_is_a_line_for_each_strategy(network, capsys):
     flag_values = flags.FlagValues()
     estimate.define_flags(flag_values)
     words = ["--rows=500", "--features=4", "--budget=10", "--classes=5", "--source_classes=0"]
-    estimate.main(flag_values, running.parse(flag_values, words, program="balal"))
+    estimate.main(flag_values, command_line.parse(flag_values, words, program="balal"))
     told = capsys.readouterr().out
     assert "500 rows, 4 features, 0 source classes, 5 classes, a budget of 10. Device: " in told
     lines = [line for line in told.splitlines() if line.startswith("| ")]
@@ -541,7 +597,7 @@ def test_every_command_in_a_description_is_understood(name, line):
     assert name in ("main", command)
     flag_values = flags.FlagValues()
     main.COMMANDS[command].define_flags(flag_values)
-    words = running.parse(flag_values, arguments, program="balal")
+    words = command_line.parse(flag_values, arguments, program="balal")
     assert len(words) <= 1
 
 
@@ -614,10 +670,10 @@ def test_an_option_of_the_library_is_reported_with_the_flag_that_a_program_has_f
         ("use dtype=float32", "--dtype=float32"),
         ("pass logits=... and skip_damaged=True", "--skip_damaged"),
     ):
-        assert running.with_flags(told, here) == f"{told} (here: {added})"
+        assert command_line.with_flags(told, here) == f"{told} (here: {added})"
     for told in ("pass logits=...", "--dtype=float32 is wrong", "no file photos/dtype=1/a.png"):
-        assert running.with_flags(told, here) == told
-    assert running.with_flags("use labelled=False", {"labelled": "balal pick"}).endswith(
+        assert command_line.with_flags(told, here) == told
+    assert command_line.with_flags("use labelled=False", {"labelled": "balal pick"}).endswith(
         "(here: balal pick)"
     )
 

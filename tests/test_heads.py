@@ -6,7 +6,7 @@ import pytest
 from sklearn.model_selection import KFold
 from sklearn.svm import LinearSVC
 
-from balal.heads import scaling, svm, validation
+from balal.heads import fitting, scaling, svm
 
 
 def clusters(
@@ -60,7 +60,7 @@ def test_every_value_of_C_and_every_fold_is_as_good_as_scikit_learns(embedded):
     features /= np.sqrt(np.mean(np.sum(features**2, axis=1)))
     choices, rows = [0.1, 10.0, 1000.0], np.arange(400)
     head = svm.fit(features, labels, num_classes=100, C=choices, folds=3)
-    kept = rows[validation.folds_of(400, 3, 0) != 0]
+    kept = rows[fitting.folds_of(400, 3, 0) != 0]
     machines = [
         LinearSVC(C=value, dual=True, random_state=0, max_iter=2_000).fit(
             features[kept], labels[kept]
@@ -69,7 +69,7 @@ def test_every_value_of_C_and_every_fold_is_as_good_as_scikit_learns(embedded):
     ]
     left = np.setdiff1d(rows, kept)
     classes, answers = np.unique(labels, return_inverse=True)
-    values, found = svm._solved(features, answers, validation.folds_of(400, 3, 0), choices, 128)
+    values, found = svm._solved(features, answers, fitting.folds_of(400, 3, 0), choices, 128)
     assert np.max(found.gap) <= 1e-3
     for machine, margins, (_, accuracy) in zip(machines, values, head.accuracies, strict=True):
         assert (
@@ -229,7 +229,7 @@ def test_thresholding_changes_nothing_for_a_balanced_labelled_set():
 def test_the_temperature_is_the_likeliest_one():
     features, labels = clusters(0, [30, 30, 30], distance=1.5)
     head = svm.fit(features, labels, num_classes=3, C=1.0, calibrate=True)
-    margins = svm._solved(features, labels, validation.folds_of(90, 10, 0), [1.0], 8)[0][0, :, :3]
+    margins = svm._solved(features, labels, fitting.folds_of(90, 10, 0), [1.0], 8)[0][0, :, :3]
 
     def likelihood(temperature):
         logits = margins / temperature
@@ -276,7 +276,7 @@ def test_what_cannot_be_fitted_is_refused_in_a_sentence(features, labels, option
         ValueError,
         match=r"features must be \[B, D\] and labels \[B\], got shapes \(3,\) and \(3,\)",
     ):
-        validation.checked(np.arange(3.0), np.arange(3), 3)
+        fitting.checked(np.arange(3.0), np.arange(3), 3)
 
 
 def test_another_number_of_columns_is_refused():
@@ -323,7 +323,7 @@ def test_features_of_another_network_are_not_scaled(scale):
 
 @pytest.mark.parametrize(("size", "folds"), [(2, 2), (23, 5), (7, 10), (100, 10)])
 def test_folds_are_those_of_scikit_learn(size, folds):
-    found = validation.folds_of(size, folds, 3)
+    found = fitting.folds_of(size, folds, 3)
     kept = KFold(min(folds, size), shuffle=True, random_state=3).split(np.arange(size))
     for number, (_, held) in enumerate(kept):
         np.testing.assert_array_equal(np.flatnonzero(found == number), held)

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
-from balal.heads import logistic, rebalance, validation
+from balal.heads import fitting, logistic, rebalance
 
 
 def clusters(
@@ -80,7 +80,7 @@ def test_weight_two_is_the_row_twice_and_weight_zero_none():
 def test_every_fold_is_a_fit_of_its_own():
     features, labels = clusters(0, [50, 20, 10])
     head = logistic.fit(features, labels, num_classes=3, C=[0.01, 1.0], folds=4)
-    fold = validation.folds_of(80, 4, 0)
+    fold = fitting.folds_of(80, 4, 0)
     for value, accuracy in head.accuracies:
         machines = [
             reference(features[fold != number], labels[fold != number], value)

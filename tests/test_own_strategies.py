@@ -12,7 +12,7 @@ import test_one_shot
 from absl import flags
 
 import balal.testing
-from balal.cli import main, running
+from balal.cli import command_line, main
 
 pytestmark = pytest.mark.xdist_group("own strategies")
 GUIDE = Path(__file__).parent.parent / "docs" / "own_strategy.md"
@@ -67,7 +67,7 @@ def test_pick_asks_what_they_ask_and_says_why(mine, toy, tmp_path):
         flag_values = flags.FlagValues()
         main.COMMANDS["pick"].define_flags(flag_values)
         own = [f"--features={tmp_path / 'f.npy'}", f"--strategy={mine}:{name}", f"--out={out}"]
-        words = running.parse(flag_values, [*own, "--budget=3", *arguments], program="balal")
+        words = command_line.parse(flag_values, [*own, "--budget=3", *arguments], program="balal")
         main.COMMANDS["pick"].main(flag_values, words)
         return test_cli.lines_of(out / "picks.csv")
 
@@ -87,7 +87,7 @@ def test_estimate_knows_their_memory_and_not_their_operations(mine, capsys):
     main.COMMANDS["estimate"].define_flags(flag_values)
     names = f"{mine}:Largest,{mine}:NearRarest+balance,core_set"
     arguments = ["--rows=100", "--features=4", "--classes=3", "--budget=5"]
-    words = running.parse(flag_values, [*arguments, f"--strategies={names}"], program="balal")
+    words = command_line.parse(flag_values, [*arguments, f"--strategies={names}"], program="balal")
     main.COMMANDS["estimate"].main(flag_values, words)
     lines = [line for line in capsys.readouterr().out.splitlines() if "mine.py" in line]
     assert len(lines) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from balal.cli import running
+from balal.cli import command_line
 
 PROGRAMS = [
     path.stem
@@ -28,6 +28,6 @@ def test_every_command_in_the_description_of_a_program_is_understood(name):
     assert commands
     for command in commands:
         flag_values = flags.FlagValues()
-        running.define_flags(flag_values)
+        command_line.define_flags(flag_values)
         program.define_flags(flag_values)
         assert flag_values(["program", *shlex.split(command)]) == ["program"]

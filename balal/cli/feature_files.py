@@ -11,7 +11,7 @@ import numpy as np
 
 import balal
 from balal import feature_cache
-from balal.cli import answers
+from balal.cli import table
 from balal.wording import first_few
 
 _SCORES = ("entropy", "margin", "least_confidence", "predicted")
@@ -74,7 +74,7 @@ def read(
     )
     names = arrays.get("ids")
     if ids is not None:
-        names = answers.read_text(Path(ids)).splitlines()
+        names = table.read_text(Path(ids)).splitlines()
     files = dict(features=str(features), logits=str(logits or ""), ids=str(ids or ""))
     if names is None:
         return FeatureFile(

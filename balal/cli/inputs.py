@@ -1,6 +1,6 @@
 """What `balal pick` chooses from: photographs, features, or the features of photographs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,14 +102,9 @@ def look(choice: Choice, options: images.ImageOptions) -> Seen:
     return Seen(pool, f"what {cache.manifest['source']} saw", cache.manifest, kept)
 
 
-def check_answers(choice: Choice, answers: Mapping[str, str], *, budget: int) -> None:
-    """Raises ValueError unless every answer is for a known file and enough images are left."""
-    unknown = sorted(set(answers) - set(choice.ids))
-    if unknown:
-        raise ValueError(
-            f"--answers has labels for files that are not in {choice.name}: {first_few(unknown)}"
-        )
-    left = len(choice.ids) - len(answers)
+def check_budget(choice: Choice, budget: int, *, labelled: int) -> None:
+    """Raises ValueError unless as many images are left."""
+    left = len(choice.ids) - labelled
     if budget > left:
         raise ValueError(
             f"--budget asks for {budget} images, but only {left} of {choice.name} are not "

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from absl import flags
 
 import balal
-from balal.cli import doctor, estimate, extract, pick, running
+from balal.cli import command_line, doctor, estimate, extract, pick
 
 COMMANDS = {"pick": pick, "extract": extract, "estimate": estimate, "doctor": doctor}
 
@@ -33,14 +33,14 @@ def run(words: Sequence[str]) -> None:
     Args:
       words: what follows `balal` on the command line.
     """
-    if not words or running.asks_for_help(words[:1]) or list(words) == ["help"]:
+    if not words or command_line.asks_for_help(words[:1]) or list(words) == ["help"]:
         print(str(__doc__).strip())
         return
     if words[0] == "--version":
         print(f"balal {balal.__version__}")
         return
     flag_values = flags.FlagValues()
-    with running.user_errors(flag_values):
+    with command_line.user_errors(flag_values):
         command = COMMANDS.get(words[0])
         if command is None:
             near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.3) or COMMANDS
@@ -48,10 +48,10 @@ def run(words: Sequence[str]) -> None:
                 f"there is no command {words[0]!r}: try {', '.join(near)}, or list them all with "
                 f"balal --help"
             )
-        running.define_flags(flag_values)
+        command_line.define_flags(flag_values)
         command.define_flags(flag_values)
-        if running.asks_for_help(words[1:]):
-            print(running.help_text(command.__doc__, flag_values))
+        if command_line.asks_for_help(words[1:]):
+            print(command_line.help_text(command.__doc__, flag_values))
             return
-        rest = running.parse(flag_values, words[1:], program=f"balal {words[0]}")
+        rest = command_line.parse(flag_values, words[1:], program=f"balal {words[0]}")
         command.main(flag_values, rest)

@@ -1,7 +1,5 @@
 """Tables for people to read, and files for programs."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,15 +35,6 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all."""
     with atomic_write(path) as file:
         file.write(text.encode())
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """One line a row under the keys of the first; None is an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -15,7 +15,9 @@ Written to --out: picks.csv, the files in the order in which they should be labe
 reason; contact_sheet.html, the same to look at in any browser; results.json. Fill in the column
 `label` of picks.csv and pass it as --answers for more: what was learnt from the answers then
 decides what is asked next. The new picks.csv begins with the answers so far, so that the same
-command works round after round. A picks.csv with labels that were not passed is never overwritten.
+command works round after round; columns of your own, such as notes, are carried over. A picks.csv
+with labels or notes that were not passed is never overwritten, and the one before is kept as
+picks.before.csv. Commas, semicolons or tabs may separate the columns.
 
 Files that are damaged or not images are listed, and left out under --skip_damaged. What the network
 saw is kept below --cache, so that a second run takes seconds; a run that was stopped continues
@@ -33,9 +35,11 @@ import numpy as np
 from absl import flags
 
 import balal
+from balal.array_file import atomic_write
 from balal.cli import answers as answer_files
-from balal.cli import images, inputs, output
+from balal.cli import images, inputs, output, table
 from balal.cli.contact_sheet import contact_sheet
+from balal.wording import printable
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -54,6 +58,17 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "answers",
         None,
         "A picks.csv whose column `label` has been filled in, wholly or in part.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "file_column", "file", "The column of --answers with the names of the files.", **own
+    )
+    flags.DEFINE_string("label_column", "label", "The column of --answers with the labels.", **own)
+    flags.DEFINE_bool(
+        "distinct_labels",
+        False,
+        "Labels in --answers that differ by case, white space or the like alone are different "
+        "classes.",
         **own,
     )
     flags.DEFINE_string(
@@ -86,14 +101,20 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     out, budget, seed = Path(flag_values.out), flag_values.budget, flag_values.seed
     if flag_values.strategy is not None:
         balal.strategy(flag_values.strategy)  # before anything is read
-    answers = read_answers(flag_values.answers)
+    lines = read_answers(
+        flag_values.answers,
+        file_column=flag_values.file_column,
+        label_column=flag_values.label_column,
+        distinct_labels=flag_values.distinct_labels,
+    )
     class_names = read_class_names(flag_values.source_classes)
-    answer_files.refuse_to_lose(out / "picks.csv", answers)
+    answer_files.refuse_to_lose(out / "picks.csv", lines)
     options = images.read_options(flag_values, words=words)
     choice = inputs.read(
         options, flag_values.features, logits=flag_values.logits, ids=flag_values.ids
     )
-    inputs.check_answers(choice, answers, budget=budget)
+    answers = answer_files.by_file(Path(flag_values.answers or ""), lines, choice.ids, choice.name)
+    inputs.check_budget(choice, budget, labelled=len(answers))
     seen, row_of = inputs.look(choice, options), choice.rows
     default = "ent_inv_div" if seen.pool.scores is not None and not answers else "posterior"
     strategy = flag_values.strategy or default
@@ -107,24 +128,20 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         source_names=class_names,
     )
 
-    def line(row: int, rank: int | None, label: str, reason: str) -> dict[str, Any]:
-        return dict(
+    picked = [
+        dict(
             rank=rank,
             file=choice.ids[row],
-            label=label,
+            label="",
             reason=reason,
             source_class=source_classes[row],
         )
-
-    answered = [line(row_of[file], None, label, "labelled") for file, label in answers.items()]
-    picked = [
-        line(row, rank, "", reason)
         for rank, (row, reason) in enumerate(zip(rows, reasons, strict=True), start=1)
     ]
     out.mkdir(parents=True, exist_ok=True)
     # Once more: somebody may have gone on labelling while the images were looked at.
-    answer_files.refuse_to_lose(out / "picks.csv", answers)
-    output.write_csv(out / "picks.csv", answered + picked)
+    answer_files.refuse_to_lose(out / "picks.csv", lines)
+    write_picks(out / "picks.csv", carried_over(lines, choice.ids, picked))
     if choice.photographs is not None:
         page = contact_sheet(choice.photographs, picked, f"{strategy} on {seen.by}")
         output.write_text(out / "contact_sheet.html", page)
@@ -142,22 +159,67 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         print(f"What the network saw is kept in {seen.kept}.")
 
 
-def read_answers(path: str | None) -> dict[str, str]:
-    """Labels by file name; ValueError where the file has none."""
+def read_answers(
+    path: str | None, *, file_column: str, label_column: str, distinct_labels: bool
+) -> list[answer_files.Answer]:
+    """The lines of --answers; ValueError where none has a label."""
     if path is None:
-        return {}
-    answers = answer_files.read(Path(path))
-    if not answers:
+        return []
+    lines = answer_files.read(
+        Path(path),
+        file_column=file_column,
+        label_column=label_column,
+        distinct_labels=distinct_labels,
+    )
+    if not any(line.label.strip() for line in lines):
         raise ValueError(
-            f"{path} has no label yet: fill in the column label of some lines, in whatever words "
-            f"you like"
+            f"{path} has no label yet: fill in the column {label_column} of some lines, in "
+            f"whatever words you like"
         )
-    return answers
+    return lines
+
+
+def carried_over(
+    lines: Sequence[answer_files.Answer], ids: Sequence[str], picked: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The lines of the new picks.csv: those with an answer as they were but without a rank, those
+    with a note alone too unless they are picked again, then what is picked, with its notes."""
+    find, again = answer_files.finder(ids), {line["file"] for line in picked}
+    notes: dict[str, dict[str, str]] = {}
+    kept = []
+    for line in lines:
+        file = find(line.file) or table.unescape(line.file)
+        if line.label.strip() or (line.own and file not in again):
+            said = {
+                name: cell
+                for name, cell in line.cells.items()
+                if name != "rank" or not cell.isdecimal()
+            }
+            first = dict(rank="", file=table.escape(file), label=line.label)
+            kept.append({**first, "reason": "", "source_class": "", **said})
+        elif line.own:
+            notes.setdefault(file, {}).update(line.own)
+    return [
+        *kept,
+        *(
+            {**line, "file": table.escape(line["file"]), **notes.get(line["file"], {})}
+            for line in picked
+        ),
+    ]
+
+
+def write_picks(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Writes picks.csv; the one before, if it was another, is kept beside it."""
+    before = path.read_bytes() if path.exists() else b""
+    table.write(path, lines)
+    if before not in (b"", path.read_bytes()):
+        with atomic_write(path.with_name("picks.before.csv")) as file:
+            file.write(before)
 
 
 def read_class_names(path: str | None) -> list[str]:
     """The names of the source classes, none where no file is named."""
-    return [] if path is None else answer_files.read_text(Path(path)).splitlines()
+    return [] if path is None else table.read_text(Path(path)).splitlines()
 
 
 def pick(
@@ -225,9 +287,9 @@ def summary(
     """What is printed at the end: the first picks with their reasons, and where everything is."""
     after = f", after {answers} answers" if answers else ""
     lines = [f"{len(picked)} of {len(choice.ids)} images of {choice.name}, by {name}{after}:", ""]
-    longest = max(len(line["file"]) for line in picked[:10])
-    for line in picked[:10]:
-        lines.append(f"{line['rank']:5}  {line['file']:{longest}}  {line['reason']}")
+    files = [printable(line["file"]) for line in picked[:10]]
+    for line, file in zip(picked[:10], files, strict=True):
+        lines.append(f"{line['rank']:5}  {file:{max(map(len, files))}}  {line['reason']}")
     if len(picked) > 10:
         lines.append(f"       and {len(picked) - 10} more")
     look = "" if choice.photographs is None else f"Look at them in {out / 'contact_sheet.html'}. "

@@ -5,7 +5,7 @@
 `svm`, `logistic` and `ldam` have a `fit` and a `predict` function on frozen features, `finetune` on
 images; `pseudo_labels` also fits a head of `logistic`, to pseudo-labels. `rebalance` has remedies
 for imbalanced labels, `scaling` scales features, `model_selection` chooses among heads. Below them
-are `svm_solver` with `svm_primal_dual` for `svm`, `softmax` for `logistic`, and `validation`.
+are `svm_solver` with `svm_primal_dual` for `svm`, `softmax` for `logistic`, and `fitting` for all.
 Nothing here is imported by `import balal`.
 """
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, Integer, Key, Real
 
 from balal.array_file import atomic_write
 from balal.extras import Extra
-from balal.heads import validation
+from balal.heads import fitting
 
 with Extra("models"):
     import optax
@@ -116,20 +116,20 @@ def fit(
     recipe = Recipe() if recipe is None else recipe
     answers = _checked(images, labels, num_classes, recipe)
     known = np.bincount(answers, minlength=num_classes) > 0
-    counted = validation.of_classes(
+    counted = fitting.of_classes(
         "weights", np.ones(num_classes) if weights is None else weights, num_classes
     )
-    added = validation.of_classes(
+    added = fitting.of_classes(
         "adjustment", np.zeros(num_classes) if adjustment is None else adjustment, num_classes
     )
     # All images of a batch may be of one class, and its loss is divided by the weights.
     positive = (counted > 0) & np.isfinite(counted)
-    validation.require(
+    fitting.require(
         ~known | positive,
         "weights must be positive and finite for classes that have labels",
         "classes",
     )
-    validation.require(
+    fitting.require(
         ~known | np.isfinite(added),
         "adjustment must be finite for classes that have labels",
         "classes",
@@ -277,7 +277,7 @@ def _checked(images, labels, num_classes: int, recipe: Recipe) -> Int[np.ndarray
             f"images must be [B, h, w, 3] with one label for each, got shape {images.shape} and "
             f"{len(answers)} labels"
         )
-    validation.require(
+    fitting.require(
         (answers >= 0) & (answers < num_classes), f"labels must be in [0, {num_classes})"
     )
     if (

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
 from balal.extras import Extra
-from balal.heads import rebalance, validation
+from balal.heads import fitting, rebalance
 
 with Extra("models"):
     import optax
@@ -76,7 +76,7 @@ def fit(
     >>> predict(head, np.array([[2.0, 0.1], [0.1, 2.0]])).tolist()
     [4, 7]
     """
-    rows, answers = validation.checked(features, labels, num_classes)
+    rows, answers = fitting.checked(features, labels, num_classes)
     if steps < 1:
         raise ValueError(f"there must be at least one step, got {steps}")
     classes, answers, counts = np.unique(answers, return_inverse=True, return_counts=True)
@@ -109,7 +109,7 @@ def predict(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Int[np.nda
 
     Raises: ValueError where the number of columns differs from that of `fit`.
     """
-    return head.classes[np.argmax(validation.columns(features, head.coef) @ head.coef.T, axis=1)]
+    return head.classes[np.argmax(fitting.columns(features, head.coef) @ head.coef.T, axis=1)]
 
 
 @partial(jax.jit, static_argnames=("scale", "rate"))

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, Real
 from scipy.special import softmax as _softmax
 
-from balal.heads import softmax, validation
+from balal.heads import fitting, softmax
 
 # How much another Newton step may still lower the objective, as a share of it: what the solver aims
 # for, and what `Head.converged` guarantees.
@@ -92,8 +92,8 @@ def fit(
     >>> predict(head, np.array([[-3.0], [3.0]])).tolist()
     [4, 7]
     """
-    rows, answers = validation.checked(features, labels, num_classes)
-    choices = validation.choices(C, folds)
+    rows, answers = fitting.checked(features, labels, num_classes)
+    choices = fitting.choices(C, folds)
     counted = np.ones(len(answers)) if weights is None else np.asarray(weights, np.float64)
     wrong = np.flatnonzero(~(np.isfinite(counted) & (counted >= 0)))
     if len(counted) != len(answers) or wrong.size or not counted.any():
@@ -101,11 +101,11 @@ def fit(
             f"weights must be one number for each row, none negative and not all 0, got "
             f"{len(counted)}; wrong rows: {wrong[:5].tolist()}"
         )
-    shift = validation.of_classes(
+    shift = fitting.of_classes(
         "adjustment", np.zeros(num_classes) if adjustment is None else adjustment, num_classes
     )
     unseen = np.bincount(answers, minlength=num_classes) == 0
-    validation.require(
+    fitting.require(
         unseen | np.isfinite(shift),
         "adjustment must be finite for classes that have labels",
         "classes",
@@ -121,7 +121,7 @@ def fit(
     counts = np.bincount(answers[real], minlength=len(classes))
     chosen, accuracies, temperature = 0, (), 1.0
     held_out = len(answers) > 1 and (len(choices) > 1 or calibrate)
-    fold = validation.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
+    fold = fitting.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
     values, solution = _solved(rows, answers, counted, fold, choices, shift[classes])
     if held_out:
         values, judges = [logits[real] for logits in values], answers[real]
@@ -130,7 +130,7 @@ def fit(
             float(np.average(logits.argmax(axis=1) == judges, weights=each)) for logits in values
         ]
         chosen, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
-        temperature = validation.temperature(values[chosen], judges) if calibrate else 1.0
+        temperature = fitting.temperature(values[chosen], judges) if calibrate else 1.0
     coef = np.asarray(solution.coef, np.float64)[chosen, : len(classes), : rows.shape[1]]
     intercept = np.asarray(solution.intercept, np.float64)[chosen, : len(classes)]
     converged = bool(np.all(np.asarray(solution.decrease)[:, chosen] <= _PROMISED))
@@ -169,9 +169,7 @@ def logits(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.nd
 
     Raises: ValueError where the number of columns differs from that of `fit`.
     """
-    return (
-        validation.columns(features, head.coef) @ head.coef.T + head.intercept
-    ) / head.temperature
+    return (fitting.columns(features, head.coef) @ head.coef.T + head.intercept) / head.temperature
 
 
 def _solved(
@@ -179,8 +177,8 @@ def _solved(
 ) -> tuple[np.ndarray, softmax.Solution]:
     """Logits of held-out rows [G, B, k], -inf for classes unknown to their run, and everything that
     the solver found."""
-    size, num_classes = len(answers), max(validation.power_of_two(len(shift)), 8)
-    more, columns = validation.bucket(size) - size, -rows.shape[1] % 8
+    size, num_classes = len(answers), max(fitting.power_of_two(len(shift)), 8)
+    more, columns = fitting.bucket(size) - size, -rows.shape[1] % 8
     found = softmax.solve(
         jnp.asarray(np.pad(rows, ((0, more), (0, columns))), jnp.float32),
         jnp.asarray(np.pad(answers, (0, more)), jnp.int32),
@@ -191,5 +189,5 @@ def _solved(
         jnp.float32(_TOLERANCE),
         num_folds=int(fold.max()) + 1,
     )
-    known = validation.known(answers, fold, num_classes)
+    known = fitting.known(answers, fold, num_classes)
     return np.where(known[None], np.asarray(found.held_out)[:, :size], -np.inf), found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Array, Int, Integer
 
-from balal.heads import validation
+from balal.heads import fitting
 
 Predict = Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " held"]], np.ndarray]
 """Fits a head to the first rows and returns the classes it predicts for the second ones."""
@@ -59,7 +59,7 @@ def choose(
             f"choosing a head needs at least 1 head, 2 labels and 2 folds, got {len(heads)}, "
             f"{len(answers)} and {folds}"
         )
-    fold = validation.folds_of(len(answers), folds, seed)
+    fold = fitting.folds_of(len(answers), folds, seed)
     accuracies = {}
     for name, predict in heads.items():
         right = 0

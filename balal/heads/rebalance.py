@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
-from balal.heads import validation
+from balal.heads import fitting
 
 # The logit of an unknown class: its probability is 0, and so is its gradient, unlike with -inf.
 UNKNOWN = -1e30
@@ -71,7 +71,7 @@ def adjust(
     [1]
     """
     known = _checked(counts) > 0
-    values = validation.of_classes("logits", logits, len(known), axes=2)
+    values = fitting.of_classes("logits", logits, len(known), axes=2)
     shift = np.where(known, adjustment(counts, strength=strength, smoothing=smoothing), 0)
     return np.where(known[None, :], values - shift[None, :], UNKNOWN)
 
@@ -95,18 +95,16 @@ def threshold(
     [[0.25, 0.75]]
     """
     shares = priors(counts, smoothing=smoothing)
-    wanted = validation.of_classes(
+    wanted = fitting.of_classes(
         "target", np.ones(len(shares)) if target is None else target, len(shares)
     )
-    validation.require(
+    fitting.require(
         (wanted >= 0) & (wanted < np.inf), "target must be finite and not negative", "classes"
     )
     ratio = np.where(shares > 0, wanted / np.where(shares > 0, shares, 1), 0)
-    moved = (
-        validation.of_classes("probabilities", probabilities, len(shares), axes=2) * ratio[None, :]
-    )
+    moved = fitting.of_classes("probabilities", probabilities, len(shares), axes=2) * ratio[None, :]
     total = moved.sum(axis=1, keepdims=True)
-    validation.require(
+    fitting.require(
         (total > 0) & (total < np.inf),
         "probabilities must be finite, and positive for a class with labels and a target",
     )
@@ -296,7 +294,7 @@ def counts_of(
     [0, 0, 2]
     """
     labels = np.asarray(labels)
-    validation.require(
+    fitting.require(
         (labels >= -1) & (labels < num_classes), f"labels must be in [-1, {num_classes})"
     )
     return np.bincount(labels[labels >= 0], minlength=num_classes)
@@ -314,7 +312,7 @@ def _matching(values, labels, each) -> None:
 
 def _checked(counts) -> np.ndarray:
     counts = np.asarray(counts, np.float64)
-    validation.require(
+    fitting.require(
         (counts >= 0) & (counts < np.inf),
         "counts must be finite and not negative",
         "classes",

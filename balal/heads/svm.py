@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
-from balal.heads import svm_solver, validation
+from balal.heads import fitting, svm_solver
 
 # Largest duality gaps, as shares of the objective: what the solver aims for, and what
 # `Head.converged` guarantees.
@@ -87,20 +87,20 @@ def fit(
     >>> predict(head, np.array([[-3.0], [3.0]])).tolist()
     [4, 7]
     """
-    rows, answers = validation.checked(features, labels, num_classes)
-    choices = validation.choices(C, folds)
+    rows, answers = fitting.checked(features, labels, num_classes)
+    choices = fitting.choices(C, folds)
 
     classes, answers, counts = np.unique(answers, return_inverse=True, return_counts=True)
     chosen, accuracies, temperature = 0, (), 1.0 if calibrate else None
     held_out = len(answers) > 1 and (len(choices) > 1 or calibrate)
-    fold = validation.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
+    fold = fitting.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
     margins, solution = _solved(
-        rows, answers, fold, choices, max(validation.power_of_two(len(classes)), 8)
+        rows, answers, fold, choices, max(fitting.power_of_two(len(classes)), 8)
     )
     if held_out:
         correct = [float(np.mean(values.argmax(axis=1) == answers)) for values in margins]
         chosen, accuracies = int(np.argmax(correct)), tuple(zip(choices, correct, strict=True))
-        temperature = validation.temperature(margins[chosen], answers) if calibrate else None
+        temperature = fitting.temperature(margins[chosen], answers) if calibrate else None
 
     coef = np.asarray(solution.coef, np.float64)[chosen, : len(classes), : rows.shape[1]]
     intercept = np.asarray(solution.intercept, np.float64)[chosen, : len(classes)]
@@ -155,7 +155,7 @@ def margins(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.n
 
     Raises: ValueError where the number of columns differs from that of `fit`.
     """
-    return validation.columns(features, head.coef) @ head.coef.T + head.intercept
+    return fitting.columns(features, head.coef) @ head.coef.T + head.intercept
 
 
 def _solved(
@@ -164,7 +164,7 @@ def _solved(
     """Margins of held-out rows [G, B, k], -inf for classes unknown to their run, and everything
     that the solver found."""
     size, num_folds = len(answers), int(fold.max()) + 1
-    more, columns = validation.bucket(size) - size, -rows.shape[1] % 8
+    more, columns = fitting.bucket(size) - size, -rows.shape[1] % 8
     # Steps of ten, from a strength at which even a row of ordinary length has little effect.
     strengths = np.concatenate([choices[0] * 10.0 ** np.arange(-_LADDER, 0), choices])
     begin = np.searchsorted(
@@ -182,7 +182,7 @@ def _solved(
         num_folds=num_folds,
         ladder=_LADDER,
     )
-    known = validation.known(answers, fold, num_classes)
+    known = fitting.known(answers, fold, num_classes)
     margins = np.where(
         known[None], np.asarray(found.held_out)[:, :, :size].transpose(0, 2, 1), -np.inf
     )

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from absl import app, flags, logging
 
 from balal import machine
-from balal.cli import running
+from balal.cli import command_line
 
 Number = TypeVar("Number", int, float)
 
@@ -20,12 +20,12 @@ def run(
     """Parses the flags and calls `main` with their values; leaves with exit code 2 and one sentence
     on stderr for a wrong flag, file or array.
 
-    `balal.cli.running.user_errors` decides what the user can put right.
+    `balal.cli.command_line.user_errors` decides what the user can put right.
     """
-    running.define_flags(flags.FLAGS)
+    command_line.define_flags(flags.FLAGS)
     define_flags(flags.FLAGS)
     # Only `balal pick` can use images without labels.
-    with running.user_errors(flags.FLAGS, instead=dict(labelled="balal pick")):
+    with command_line.user_errors(flags.FLAGS, instead=dict(labelled="balal pick")):
         app.run(lambda _: main(flags.FLAGS), flags_parser=_parse)
 
 
@@ -82,7 +82,7 @@ def numbers(flag: str, values: Sequence[str], kind: Callable[[str], Number]) -> 
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
-    if running.asks_for_help(arguments):
+    if command_line.asks_for_help(arguments):
         print(sys.modules["__main__"].__doc__)
         print(flags.FLAGS.main_module_help())
         for module in sorted(flags.FLAGS.flags_by_module_dict()):

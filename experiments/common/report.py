@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 import balal
-from balal.cli.output import markdown, write_csv, write_json, write_text
+from balal.cli.output import markdown, write_json, write_text
+from balal.cli.table import write as write_csv
 
 __all__ = [
     "code",

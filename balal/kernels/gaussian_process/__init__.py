@@ -10,11 +10,10 @@ nothing is ever solved from scratch.
     process = gaussian_process.update(process, row, label)
     probabilities, unexplained = gaussian_process.explain(process)
 
-`process` has the steps, `predictions` what is read from a process. `exact` and `bounded` are the
-two representations of how rows are related, with the same functions; both keep `columns`.
+`process` has the steps, `predictions` what is read from a process. `exact` and `with_landmarks` are
+the two representations of how rows are related, with the same functions; both keep `columns`.
 """
 
-from balal.kernels.gaussian_process.bounded import Landmarks as Landmarks
 from balal.kernels.gaussian_process.exact import Exact as Exact
 from balal.kernels.gaussian_process.predictions import explain as explain
 from balal.kernels.gaussian_process.predictions import utility as utility
@@ -22,3 +21,4 @@ from balal.kernels.gaussian_process.process import GaussianProcess as GaussianPr
 from balal.kernels.gaussian_process.process import begin as begin
 from balal.kernels.gaussian_process.process import restrict as restrict
 from balal.kernels.gaussian_process.process import update as update
+from balal.kernels.gaussian_process.with_landmarks import Landmarks as Landmarks

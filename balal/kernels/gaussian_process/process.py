@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from balal import xla
 from balal.kernels.distances import directions, mean
-from balal.kernels.gaussian_process import bounded, exact
-from balal.kernels.gaussian_process.bounded import Landmarks
+from balal.kernels.gaussian_process import exact, with_landmarks
 from balal.kernels.gaussian_process.columns import take
 from balal.kernels.gaussian_process.exact import Exact
+from balal.kernels.gaussian_process.with_landmarks import Landmarks
 from balal.types import askable
 
 # The class means are updated in so many groups.
@@ -103,7 +103,7 @@ def begin(
     if landmarks is None:
         relation, known = exact.begin(units, bandwidth, capacity), bandwidth
     else:
-        relation = bounded.begin(units, bandwidth, candidates, min(landmarks, num_rows))
+        relation = with_landmarks.begin(units, bandwidth, candidates, min(landmarks, num_rows))
         known = jnp.max(jnp.square(relation.columns[0]))
     return GaussianProcess(
         # Only once the relation is known: until then copies of the features need the memory.
@@ -197,7 +197,7 @@ def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProces
 
 def _form_of(process: GaussianProcess) -> Any:
     """The module with the functions for its relation."""
-    return exact if isinstance(process.relation, Exact) else bounded
+    return exact if isinstance(process.relation, Exact) else with_landmarks
 
 
 def _whitener(covariance: Float[Array, "p p"], noise: Float[Array, ""]) -> Float[Array, "p p"]:

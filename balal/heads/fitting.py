@@ -1,5 +1,5 @@
-"""What the heads share: checks of their input, folds, sizes to compile for, and the temperature of
-held-out logits."""
+"""What fitting any head takes: checks of the input, folds, sizes to compile for, and the
+temperature of held-out logits."""
 
 from collections.abc import Sequence
 from typing import Any
