@@ -124,6 +124,7 @@ def test_one_that_was_stopped_resumes_to_the_same_end(params, pictures, tmp_path
         )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_source_or_of_arrays_of_another_form_is_refused(
     params, pictures, tmp_path
 ):

@@ -311,6 +311,7 @@ def clustered(rows, size, clusters=20):
 
 
 @pytest.mark.parametrize("offset", some([0, 1_000], kept=[1_000]))
+@pytest.mark.slow
 def test_a_pool_of_many_blocks_is_searched_exactly(offset):
     features = clustered(12_000, 48) + np.float32(offset)
     found = lazily(jnp.asarray(features), 400, start=7, sizes=lazy.SIZES)

@@ -44,6 +44,7 @@ def assert_same(first, second):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_simulation_without_labelled_rows_reads_the_features_once(monkeypatch):
     read, (pool, labels) = [], small_pool()
     monkeypatch.setattr(balal.check, "features", lambda *_, **__: read.append(1))
