@@ -76,7 +76,7 @@ def extract(
     columns: dict[str, Any] = dict(features=((example[0].shape[1],), dtype))
     columns |= {name: ((), "int32" if name == "predicted" else "float32") for name in _SCORES}
     # Before the folder is made, as wrong weights would leave it behind.
-    params = sources.load(network, model.weights)
+    params = model.load()
     done = feature_cache.begin(
         folder,
         made_from,
@@ -115,7 +115,12 @@ def _manifest(images: Images, model: Pretrained) -> dict[str, Any]:
     """What features depend on, as JSON values."""
     return dict(
         source=model.name,
-        weights=dict(file=model.weights.name, sha256=weight_files.sha256(model.weights)),
+        weights=dict(
+            file=model.weights.name,
+            sha256=weight_files.sha256(model.weights),
+            # Absent without one, so that features kept by earlier versions are found.
+            **({} if model.entry is None else dict(entry=model.entry)),
+        ),
         preprocessing={name: getattr(model.source, name) for name in _PREPROCESSING},
         images=dict(name=images.name, fingerprint=images.fingerprint),
     )

@@ -60,7 +60,7 @@ def label(path: Path, files: list[str]) -> None:
     lines = lines_of(path)
     for line in lines:
         if line["file"] in files:
-            line["label"] = "cat" if int(line["file"][:3]) % 2 else "dog"
+            line["label"] = "dog" if line["file"][2:3] in "02468" else "cat"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
@@ -708,3 +708,36 @@ def test_a_process_ends_in_one_sentence_where_something_is_missing(tmp_path):
         assert done.returncode == 2
         assert told in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_a_pipe_that_nobody_reads_is_no_error():
+    for arguments in (["--help"], ["pick", "--help"], ["doctor"], ["--version"]):
+        reads, writes = os.pipe()
+        os.close(reads)
+        command = [sys.executable, "-m", "balal", *arguments]
+        done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, cwd=ROOT, timeout=300)
+        os.close(writes)
+        assert (done.returncode, done.stderr) == (0, b""), arguments
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names in any bytes")
+def test_file_names_reach_a_terminal_as_text(network, tmp_path, capsys):
+    """Escape bytes, bytes that are no UTF-8, and formulas; and they come back as answers."""
+    names = ["red\x1b[31m.png", "line\nbreak.png", os.fsdecode(b"latin-\xe4.png"), "=1+1.png"]
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    photographs(folder, 5)
+    for number, name in enumerate(names):
+        (folder / f"{number:03}.png").rename(folder / name)
+    arguments = (f"--data_dir={folder}", f"--cache={tmp_path / 'features'}")
+    run("pick", network, out, *arguments, "--budget=5")
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "red\\x1b[31m.png" in printed
+    printed.encode()
+    lines = lines_of(out / "picks.csv")
+    assert "'=1+1.png" in {line["file"] for line in lines}
+    asked = [line["file"] for line in lines if line["file"] != "004.png"]
+    label(out / "picks.csv", asked)
+    run("pick", network, out, *arguments, "--budget=1", f"--answers={out / 'picks.csv'}")
+    answers = json.loads((out / "results.json").read_text())["answers"]
+    assert set(answers) == {*names[:2], "latin-\\xe4.png", names[3]}

@@ -554,7 +554,7 @@ def test_a_compact_file_brings_its_test_file(tmp_path):
     np.testing.assert_array_equal(mine.test_features, embedded.test_features)
     assert mine.origin == embedded.origin
     (tmp_path / "mine_test.npz").rename(tmp_path / "other.npz")
-    with pytest.raises(FileNotFoundError, match="name one with --test_features"):
+    with pytest.raises(FileNotFoundError, match="or pass test_features=FILE"):
         datasets.load(str(tmp_path / "mine_pool.npz"))
     named = datasets.load(
         str(tmp_path / "mine_pool.npz"), test_features=str(tmp_path / "other.npz")

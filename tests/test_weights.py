@@ -403,13 +403,14 @@ def test_of_several_state_dicts_one_must_be_named(tmp_path):
     assert_refused(
         tmp_path,
         content,
-        "any of several entries: pass as entry one of 3: the top level, '', 'generator', "
-        "'nets/judge'",
+        "any of several entries: name one with entry=NAME, of these 3: the top level, '', "
+        "'generator', 'nets/judge'",
     )
     assert list(read(tmp_path, content, entry="nets/judge")) == ["v"]
     assert list(read(tmp_path, content, entry="")) == ["loss"]
     with pytest.raises(
-        ValueError, match="its entry 'judge' has no named tensors: pass as entry one of 3"
+        ValueError,
+        match="its entry 'judge' has no named tensors: name one with entry=NAME, of these 3",
     ):
         read(tmp_path, content, entry="judge")
 

@@ -1,12 +1,16 @@
 """What all programs have in common: help with examples, and one sentence and exit code 2 for what
 the user got wrong."""
 
+import io
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from absl import flags
+
+from balal.wording import printable
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -54,8 +58,17 @@ def user_errors(
 
     Anything else is a bug and shows its traceback, as everything does under `--traceback`.
     """
+    # Names of files may be in any bytes, and terminals in any encoding.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads on, as after `| head`: what was to be done is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         print("stopped; the same command continues with what is finished", file=sys.stderr)
         sys.exit(130)
@@ -64,7 +77,7 @@ def user_errors(
             raise
         here = {name: f"--{name}" for name in flag_values}
         sentence = with_flags(" ".join(str(error).split()), {**(instead or {}), **here})
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {printable(sentence)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -31,6 +31,7 @@ class ImageOptions:
       skip_damaged: leave out files that cannot be read.
       source: the name of the source model.
       weights: the file of its weights; None: that of an installed package.
+      entry: which entry of that file holds them; None: the only one that can.
       crop: share of the shorter side that it sees; None: as in its training, or all of CIFAR.
       cache: the folder in which each set of images has a feature cache of its own.
       batch_size: images on each device at a time.
@@ -43,6 +44,7 @@ class ImageOptions:
     skip_damaged: bool
     source: str
     weights: Path | None
+    entry: str | None
     crop: float | None
     cache: Path
     batch_size: int
@@ -83,6 +85,12 @@ def define_flags(flag_values: flags.FlagValues, *, tests: bool = True) -> None:
         "weights",
         None,
         "Its weights, .safetensors or .pth. Default: those of an installed package.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "entry",
+        None,
+        "The entry of a training checkpoint that holds the weights, with / between levels.",
         **own,
     )
     flags.DEFINE_float(
@@ -130,6 +138,7 @@ def read_options(flag_values: flags.FlagValues, *, words: Sequence[str] = ()) ->
         skip_damaged=flag_values.skip_damaged,
         source=flag_values.source,
         weights=path("weights"),
+        entry=flag_values.entry,
         crop=flag_values.crop,
         cache=Path(flag_values.cache).expanduser(),
         batch_size=flag_values.batch_size,
@@ -193,7 +202,9 @@ def pretrained(options: ImageOptions) -> Any:
     crop = options.crop
     if crop is None and options.dataset in paper_datasets.NAMES:
         crop = 1.0 if data.info(options.dataset).crop == "whole" else None
-    return sources.pretrained(options.source, weights=options.weights, crop=crop)
+    return sources.pretrained(
+        options.source, weights=options.weights, entry=options.entry, crop=crop
+    )
 
 
 def extract(

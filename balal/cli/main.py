@@ -33,14 +33,14 @@ def run(words: Sequence[str]) -> None:
     Args:
       words: what follows `balal` on the command line.
     """
-    if not words or command_line.asks_for_help(words[:1]) or list(words) == ["help"]:
-        print(str(__doc__).strip())
-        return
-    if words[0] == "--version":
-        print(f"balal {balal.__version__}")
-        return
     flag_values = flags.FlagValues()
     with command_line.user_errors(flag_values):
+        if not words or command_line.asks_for_help(words[:1]) or list(words) == ["help"]:
+            print(str(__doc__).strip())
+            return
+        if words[0] == "--version":
+            print(f"balal {balal.__version__}")
+            return
         command = COMMANDS.get(words[0])
         if command is None:
             near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.3) or COMMANDS

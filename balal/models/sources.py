@@ -134,21 +134,32 @@ class Pretrained:
       name: recorded with the features that it extracts.
       source: the network.
       weights: the file of its weights.
+      entry: which entry of the file holds them, as `load` takes it.
     """
 
     name: str
     source: Source
     weights: Path
+    entry: str | None = None
+
+    def load(self) -> Params:
+        """The parameters."""
+        return load(self.source, self.weights, entry=self.entry)
 
 
 def pretrained(
-    name: str, *, weights: Path | str | None = None, crop: float | None = None
+    name: str,
+    *,
+    weights: Path | str | None = None,
+    entry: str | None = None,
+    crop: float | None = None,
 ) -> Pretrained:
     """A source model of `SOURCES` with its weights, from a file or an installed package.
 
     Args:
       name: a key of `SOURCES`.
       weights: the file; None: the one in the package that an extra of balal installs.
+      entry: which entry of the file holds them, as `load` takes it.
       crop: replaces the model's own, above 0 and at most 1; 1 is right for images that the object
         fills.
 
@@ -166,10 +177,10 @@ def pretrained(
             f"weights=PATH, or choose among {', '.join(weight_files.INSTALLABLE)}"
         )
     found = weight_files.installed(name) if weights is None else Path(weights)
-    return Pretrained(name, source, found)
+    return Pretrained(name, source, found, entry)
 
 
-def load(source: Source, path: Path | str) -> Params:
+def load(source: Source, path: Path | str, *, entry: str | None = None) -> Params:
     """The parameters of a source model from a weights file: a state dict with the names of
     torchvision, timm or efficientnet_pytorch.
 
@@ -177,11 +188,12 @@ def load(source: Source, path: Path | str) -> Params:
       source: whose network it must fit.
       path: a `.safetensors`, `.pth` or `.pt` file; read without PyTorch, and nothing in it is
         executed (`balal.models.weights`).
+      entry: which entry of a training checkpoint holds the state dict, as `weights.read` takes it.
 
     Raises: ValueError for a file that is not one of weights, or does not fit: then it lists the
       tensors that are missing, unexpected or of another shape; FileNotFoundError.
     """
-    tensors = weight_files.read(path)
+    tensors = weight_files.read(path, entry=entry)
     layout = next(
         (layout for layout, name in LAYOUTS.items() if f"{name}.weight" in tensors), "torchvision"
     )

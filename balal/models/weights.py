@@ -223,7 +223,7 @@ def _state_dict(root: Any, entry: str | None) -> dict[str, Tensor]:
             if entry is None
             else f"its entry {quoted(entry)} has no named tensors"
         )
-        raise ValueError(f"{asked}: pass as entry one of {len(tables)}: {listed}")
+        raise ValueError(f"{asked}: name one with entry=NAME, of these {len(tables)}: {listed}")
     return tables[entry]
 
 

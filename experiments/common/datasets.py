@@ -131,7 +131,8 @@ def load(
             test_path = embedded("cifar100_lite0_compact_test.npz")
         elif test_path == path or not test_path.exists():
             raise FileNotFoundError(
-                f"{path} has no test set and there is none beside it: name one with --test_features"
+                f"{path} has no test set and there is none beside it: put it there, with test "
+                f"instead of pool in its name, or pass test_features=FILE"
             )
         test = _arrays(test_path)
         files[test_path.name] = weights.sha256(test_path)

@@ -65,8 +65,7 @@ def dataset(options: ImageOptions, *, seed: int, test_share: float) -> Dataset:
             for part, cache in (("pool", seen), ("test", tested))
         },
         network=networks.Network(
-            model.source,
-            model.weights,
+            model,
             data.select(pool, rows),
             data.select(pool if tests is None else tests, aside),
         ),

@@ -23,16 +23,14 @@ class Network:
     """A network and the images to train and test it on.
 
     Attributes:
-      source: the architecture, and the size of images that it sees.
-      weights: the file with its parameters.
+      model: the architecture, the size of images that it sees, and the file with its parameters.
       pool: the images of the pool, in the rows of a `Dataset`.
       tests: the images of its test set.
       recipe: how the network is fine-tuned.
       folder: where an unfinished training is stored, so that a killed run resumes it.
     """
 
-    source: sources.Source
-    weights: Path
+    model: sources.Pretrained
     pool: data.Images
     tests: data.Images
     recipe: finetune.Recipe = field(default_factory=finetune.Recipe)
@@ -69,7 +67,7 @@ class Network:
                 checkpoint=checkpoint,
                 progress=tell,
             )
-            head = finetune.fit(self.source, self._params, images, labels, **options, **rules)
+            head = finetune.fit(self.model.source, self._params, images, labels, **options, **rules)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
         return head
@@ -87,11 +85,14 @@ class Network:
 
     @cached_property
     def _params(self) -> sources.Params:
-        return sources.load(self.source, self.weights)
+        return self.model.load()
 
     def _prepared(self, images: data.Images, rows: np.ndarray):
         return data.batches(
-            images, _TOGETHER, rows=rows, prepare=partial(preprocessing.prepare, source=self.source)
+            images,
+            _TOGETHER,
+            rows=rows,
+            prepare=partial(preprocessing.prepare, source=self.model.source),
         )
 
 
