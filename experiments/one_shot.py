@@ -374,8 +374,9 @@ def tuned_network(settings: Settings, dataset: datasets.Dataset) -> "networks.Ne
         # Only accelerators are faster in mixed precision.
         bfloat16=jax.default_backend() != "cpu",
     )
-    size = settings.tuned_size or network.source.image_size
-    return replace(network, recipe=recipe, source=replace(network.source, image_size=size))
+    size = settings.tuned_size or network.model.source.image_size
+    model = replace(network.model, source=replace(network.model.source, image_size=size))
+    return replace(network, recipe=recipe, model=model)
 
 
 def what_cells_depend_on(
@@ -394,7 +395,9 @@ def what_cells_depend_on(
         **report.made_with(),
     )
     if network:
-        configuration |= dict(recipe=asdict(network.recipe), tuned_size=network.source.image_size)
+        configuration |= dict(
+            recipe=asdict(network.recipe), tuned_size=network.model.source.image_size
+        )
     return configuration
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -695,7 +696,7 @@ def test_a_missing_package_is_reported_with_the_one_command_for_photographs(tmp_
 
 
 def test_a_process_ends_in_one_sentence_where_something_is_missing(tmp_path):
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.jpg").write_text("no picture")
     for arguments, told in (
         ((), "--data_dir is missing"),
         ((f"--data_dir={tmp_path / 'nowhere'}",), "there is no folder"),
@@ -741,3 +742,44 @@ def test_file_names_reach_a_terminal_as_text(network, tmp_path, capsys):
     run("pick", network, out, *arguments, "--budget=1", f"--answers={out / 'picks.csv'}")
     answers = json.loads((out / "results.json").read_text())["answers"]
     assert set(answers) == {*names[:2], "latin-\\xe4.png", names[3]}
+
+
+def test_what_lies_beside_photographs_is_passed_over_and_counted(network, tmp_path, capsys):
+    """System files, tables, and what the command itself wrote inside the folder."""
+    folder = photographs(tmp_path / "photos", 6)
+    out = folder / "results"
+    (folder / "@eaDir").mkdir()
+    (folder / "@eaDir" / "000.png").write_bytes(b"a thumbnail")
+    for name in ("Thumbs.db", ".DS_Store", "labels.csv"):
+        (folder / name).write_bytes(b"?")
+    arguments = (f"--data_dir={folder}", "--budget=2", f"--cache={out / 'kept'}")
+    run("pick", network, out, *arguments)
+    printed = capsys.readouterr().out
+    assert "2 of 6 images" in printed
+    assert "Passed over, as no images (4): .DS_Store, @eaDir, Thumbs.db, labels.csv." in printed
+    before = (out / "picks.csv").read_bytes()
+    run("pick", network, out, *arguments)
+    assert (out / "picks.csv").read_bytes() == before
+    assert "2 of 6 images" in capsys.readouterr().out
+
+
+def test_copies_of_a_photograph_are_asked_once(network, tmp_path, capsys):
+    folder, out = photographs(tmp_path / "photos", 4), tmp_path / "out"
+    for number in range(4, 9):
+        shutil.copy(folder / "002.png", folder / f"{number:03}.png")
+    arguments = (f"--data_dir={folder}", f"--cache={tmp_path / 'features'}")
+    with pytest.raises(ValueError, match="only 4 of photos are not labelled, each photograph"):
+        run("pick", network, out, *arguments, "--budget=5")
+    run("pick", network, out, *arguments, "--budget=4")
+    assert "Copies, which are not asked again (5): 004.png of 002.png, " in capsys.readouterr().out
+    asked = [line["file"] for line in lines_of(out / "picks.csv")]
+    assert sorted(asked) == ["000.png", "001.png", "002.png", "003.png"]
+    # An answer for one of them is an answer for all.
+    answers = tmp_path / "answers.csv"
+    answers.write_text("file,label\n005.png,cat\n000.png,dog\n")
+    run("pick", network, tmp_path / "o", *arguments, "--budget=2", f"--answers={answers}")
+    asked = [line["file"] for line in lines_of(tmp_path / "o" / "picks.csv") if not line["label"]]
+    assert sorted(asked) == ["001.png", "003.png"]
+    answers.write_text("file,label\n005.png,cat\n002.png,dog\n")
+    with pytest.raises(ValueError, match="are the same photograph and have different labels"):
+        run("pick", network, tmp_path / "p", *arguments, "--budget=2", f"--answers={answers}")

@@ -420,5 +420,5 @@ def test_the_fingerprint_changes_with_the_content_and_with_nothing_else(pets, tm
 @pytest.mark.data
 def test_a_folder_of_photographs_is_read_as_it_is(shared):
     found = data.folder(shared / "data" / "imagenet_sample", skip_damaged=True)
-    assert (len(found), found.skipped) == (100, ("labels.csv",))
+    assert (len(found), found.ignored) == (100, ("labels.csv",))
     assert sum(len(batch.images) for batch in data.batches(found, 16, rows=range(4, 100))) == 96

@@ -76,10 +76,10 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
         )
 
     # A file beside the classes is listed, and may be left out.
-    (tmp_path / "photos" / "Thumbs.db").write_bytes(b"?")
+    (tmp_path / "photos" / "stray.bin").write_bytes(b"?")
     with pytest.raises(
         ValueError,
-        match=r"Thumbs\.db \(it is not in the directory of a class\); .* leave them out with "
+        match=r"stray\.bin \(it is not in the directory of a class\); .* leave them out with "
         r"skip_damaged=True",
     ):
         run(network, tmp_path / "out", f"--data_dir={tmp_path / 'photos'}", *arguments)
@@ -91,7 +91,7 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
         "--skip_damaged",
         *arguments,
     )
-    assert "Left out as damaged or not an image (1): Thumbs.db." in capsys.readouterr().out
+    assert "Left out as damaged or not an image (1): stray.bin." in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -232,17 +232,26 @@ def test_neither_scale_nor_offset_of_the_features_changes_a_pick(drawn, scale, o
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("picks of everything")
-def test_another_process_device_hash_seed_and_number_of_threads_change_no_pick(drawn):
-    threads = "1" if len(os.sched_getaffinity(0)) > 1 else "4"
+@pytest.mark.parametrize(
+    "environment",
+    [
+        dict(
+            NPROC="1" if len(os.sched_getaffinity(0)) > 1 else "4",
+            PYTHONHASHSEED="12345",
+        ),
+        dict(JAX_ENABLE_X64="1"),
+    ],
+    ids=["other threads and hashes", "double precision enabled"],
+)
+def test_another_process_device_and_environment_change_no_pick(drawn, environment):
     program = os.path.join(os.path.dirname(__file__), "pick_anywhere.py")
-    environment = os.environ | dict(NPROC=threads, PYTHONHASHSEED="12345")
     run = subprocess.run(
         [sys.executable, program],
         capture_output=True,
         text=True,
         check=True,
         timeout=300,
-        env=environment,
+        env=os.environ | environment,
     )
     found, expected = json.loads(run.stdout), drawn[-1]
     assert [name for name in expected if found[name] != expected[name]] == []

@@ -72,5 +72,5 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         f"predicted; weights {weights['file']}, sha256 {weights['sha256'][:12]}. Everything is in "
         f"{folder}."
     )
-    if chosen.skipped:
+    if images.left_out(chosen):
         print(images.left_out(chosen))

@@ -15,7 +15,7 @@ from balal.cli import progress
 from balal.data import paper_datasets
 from balal.extras import Extra
 from balal.feature_cache import Cache
-from balal.wording import first_few
+from balal.wording import first_few, printable
 
 KINDS = ("folder", "arrays", *paper_datasets.NAMES)
 
@@ -234,11 +234,17 @@ def extract(
 
 
 def left_out(images: data.Images) -> str:
-    """A line on the files that were left out, empty where none was."""
-    if not images.skipped:
-        return ""
-    count, names = len(images.skipped), ", ".join(images.skipped)
-    return f"\nLeft out as damaged or not an image ({count}): {names}."
+    """Lines on the files that were left out, and on those that are no images by their name; empty
+    where there are none."""
+    text = ""
+    if images.skipped:
+        text += (
+            f"\nLeft out as damaged or not an image ({len(images.skipped)}): "
+            f"{', '.join(map(printable, images.skipped))}."
+        )
+    if images.ignored:
+        text += f"\nPassed over, as no images ({len(images.ignored)}): {first_few(images.ignored)}."
+    return text
 
 
 def _read(options: ImageOptions, path: Path, *, labelled: bool | None) -> data.Images:

@@ -1,14 +1,16 @@
 """What `balal pick` chooses from: photographs, features, or the features of photographs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import balal
 from balal import data
 from balal.cli import feature_files, images
-from balal.wording import first_few
+from balal.wording import first_few, quoted
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,19 @@ class Choice:
     ids: Sequence[str]
     photographs: data.Images | None
     features: feature_files.FeatureFile | None
+
+    @property
+    def copies(self) -> dict[str, str]:
+        """Each photograph that is a copy of an earlier one, byte for byte, with that one."""
+        if self.photographs is None:
+            return {}
+        first: dict[bytes, str] = {}
+        content = dict(zip(self.photographs.ids, self.photographs.contents, strict=False))
+        return {
+            file: first[content[file]]
+            for file in self.ids
+            if file in content and first.setdefault(content[file], file) != file
+        }
 
     @property
     def rows(self) -> dict[str, int]:
@@ -91,22 +106,52 @@ def read(
     return Choice(photographs.name, given.ids, photographs, given)
 
 
-def look(choice: Choice, options: images.ImageOptions) -> Seen:
-    """The pool of a choice: as it was given, or as a network sees the photographs."""
+def look(choice: Choice, options: images.ImageOptions, *, left: np.ndarray) -> Seen:
+    """The pool of a choice: as it was given, or as a network sees the photographs.
+
+    Args:
+      left: bool [N], the rows that may be asked or are answered.
+    """
     if choice.features is not None:
         given = choice.features
-        return Seen(given.pool, f"the features in {given.name}", given.files)
+        pool = given.pool
+        if not left.all():
+            pool = replace(pool, candidates=pool.candidates & left)
+        return Seen(pool, f"the features in {given.name}", given.files)
     assert choice.photographs is not None
     kept, cache = images.extract(choice.photographs, options)
-    pool = balal.pool(cache.features, scores=cache.scores)
+    pool = balal.pool(cache.features, scores=cache.scores, candidates=left)
     return Seen(pool, f"what {cache.manifest['source']} saw", cache.manifest, kept)
 
 
-def check_budget(choice: Choice, budget: int, *, labelled: int) -> None:
+def asked_once(choice: Choice, labels: Mapping[str, str]) -> np.ndarray:
+    """Which rows may be asked or are answered: bool [N]. Of the copies of a photograph that is one
+    of them, or those that are answered.
+
+    Raises: ValueError where copies have different labels.
+    """
+    copies = choice.copies
+    answered: dict[str, str] = {}
+    for file, label in labels.items():
+        first = copies.get(file, file)
+        if labels.get(answered.setdefault(first, file)) != label:
+            raise ValueError(
+                f"{quoted(answered[first])} and {quoted(file)} are the same photograph and have "
+                f"different labels, {quoted(labels[answered[first]])} and {quoted(label)}: keep "
+                f"the right one"
+            )
+    return np.array(
+        [
+            file in labels or (file not in copies and copies.get(file, file) not in answered)
+            for file in choice.ids
+        ]
+    )
+
+
+def check_budget(choice: Choice, budget: int, *, left: int) -> None:
     """Raises ValueError unless as many images are left."""
-    left = len(choice.ids) - labelled
     if budget > left:
         raise ValueError(
             f"--budget asks for {budget} images, but only {left} of {choice.name} are not "
-            f"labelled: ask for fewer"
+            f"labelled, each photograph counted once: ask for fewer"
         )

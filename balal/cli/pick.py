@@ -39,7 +39,7 @@ from balal.array_file import atomic_write
 from balal.cli import answers as answer_files
 from balal.cli import images, inputs, output, table
 from balal.cli.contact_sheet import contact_sheet
-from balal.wording import printable
+from balal.wording import first_few, printable
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -114,8 +114,9 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         options, flag_values.features, logits=flag_values.logits, ids=flag_values.ids
     )
     answers = answer_files.by_file(Path(flag_values.answers or ""), lines, choice.ids, choice.name)
-    inputs.check_budget(choice, budget, labelled=len(answers))
-    seen, row_of = inputs.look(choice, options), choice.rows
+    left = inputs.asked_once(choice, answers)
+    inputs.check_budget(choice, budget, left=int(left.sum()) - len(answers))
+    seen, row_of = inputs.look(choice, options, left=left), choice.rows
     default = "ent_inv_div" if seen.pool.scores is not None and not answers else "posterior"
     strategy = flag_values.strategy or default
     source_classes = name_source_classes(seen.pool, class_names)
@@ -293,6 +294,9 @@ def summary(
     if len(picked) > 10:
         lines.append(f"       and {len(picked) - 10} more")
     look = "" if choice.photographs is None else f"Look at them in {out / 'contact_sheet.html'}. "
-    if choice.photographs is not None and choice.photographs.skipped:
+    if choice.photographs is not None and images.left_out(choice.photographs):
         lines.append(images.left_out(choice.photographs))
+    copies = [f"{file} of {first}" for file, first in choice.copies.items()]
+    if copies:
+        lines.append(f"\nCopies, which are not asked again ({len(copies)}): {first_few(copies)}.")
     return "\n".join([*lines, "", f"{look}Label them in {out / 'picks.csv'}."])

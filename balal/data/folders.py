@@ -14,6 +14,16 @@ from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
 from balal.wording import first_few
 
+# What systems and network drives leave in folders, in lower case, and what people and programs lay
+# beside photographs. Names that begin with a dot are passed over, too.
+_SYSTEM = frozenset(
+    {
+        *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    }
+)
+_BESIDE = (".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".npy", ".npz")
+
 # Far above any photograph; files are read into memory whole.
 _LARGEST_FILE = 512 * 2**20
 
@@ -30,7 +40,9 @@ def folder(
     r"""The images under a folder, in the order of their names, as `Images`.
 
     Ids are paths below the folder with `/` between the parts; bytes of a name that are not UTF-8
-    are written `\xe9` there. Names that begin with a dot are ignored; links are followed.
+    are written `\xe9` there. Links are followed. Names that begin with a dot, what operating
+    systems leave in folders, and tables, texts and arrays are passed over and listed in
+    `Images.ignored`.
 
     Args:
       path: the folder.
@@ -67,7 +79,7 @@ def folder(
         raise FileNotFoundError(f"there is no folder {root}")
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is a file: give the folder that holds the images")
-    files, directories, faults = _walk(root)
+    files, directories, faults, ignored = _walk(root)
     outside = [name for name in files if "/" not in name]
     if labelled is None and outside and directories:
         raise ValueError(
@@ -96,6 +108,10 @@ def folder(
             f"{len(faults)} of the files in {root} cannot be used: {first_few(named)}; "
             f"repair or remove them, or leave them out with skip_damaged=True"
         )
+    if not contents and ignored and not faults:
+        raise ValueError(
+            f"there are no images in {root}, only what is passed over: {first_few(ignored)}"
+        )
     classes = {name: number for number, name in enumerate(directories)} if labelled else {}
     ids = tuple(contents)
     labels = np.array([classes[name.split("/")[0]] if labelled else -1 for name in ids], np.int32)
@@ -108,21 +124,23 @@ def folder(
         fingerprint=("contents-" if check else "sizes-")
         + fingerprint(ids, labels, tuple(classes), contents.values()),
         skipped=tuple(sorted(faults)),
+        ignored=tuple(ignored),
+        contents=tuple(contents.values()) if check else (),
     )
 
 
-def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
-    """Regular files by id, sorted; the names of directories directly in the root, sorted; and what
-    is wrong with anything else."""
+def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str], list[str]]:
+    """Regular files by id, sorted; the names of directories directly in the root, sorted; what is
+    wrong with anything else; and what is no image by its name, sorted."""
     files: dict[tuple[str, ...], str] = {}
-    directories, faults = [], {}
+    directories, faults, ignored = [], {}, []
     left: list[tuple[str, tuple[str, ...], frozenset]] = [
         (os.fspath(root), (), frozenset([_identity(os.stat(root))]))
     ]
     while left:
         path, above, holders = left.pop()
         try:
-            names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+            names = sorted(os.listdir(path))
         except OSError as error:
             faults["/".join(above) or "."] = f"it cannot be opened: {error.strerror}"
             continue
@@ -130,6 +148,9 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
         for name in names:
             parts, full = (*above, _written(name)), os.path.join(path, name)
             fault = None
+            if name.startswith(".") or name.lower() in _SYSTEM:
+                ignored.append("/".join(parts))
+                continue
             try:
                 status = os.stat(full)
             except OSError as error:
@@ -143,14 +164,18 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str]]:
                     left.append((full, parts, holders | {_identity(status)}))
                     directories += [parts[0]] if not above else []
             elif status and stat.S_ISREG(status.st_mode):
-                files[parts] = full
+                if name.lower().endswith(_BESIDE):
+                    ignored.append("/".join(parts))
+                else:
+                    files[parts] = full
             elif status:
                 fault = "it is neither a file nor a folder"
             taken.add(parts)
             if fault:
                 faults["/".join(parts)] = fault
     # Sorted by parts, so that the files of one directory stay together whatever its name.
-    return {"/".join(parts): files[parts] for parts in sorted(files)}, sorted(directories), faults
+    found = {"/".join(parts): files[parts] for parts in sorted(files)}
+    return found, sorted(directories), faults, sorted(ignored)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -27,6 +27,8 @@ class Images:
       read: takes a row, returns uint8 [h, w, 3]; may be called from several threads at once.
       fingerprint: equal for equal content; the function that made the set says what it covers.
       skipped: names of files that were left out as damaged.
+      ignored: names of what was passed over as no image at all, such as `Thumbs.db`.
+      contents: a digest of the file of each image, by which copies are found; empty: not known.
 
     Raises: ValueError unless there are images, as many labels as ids, distinct ids and a name for
     every label.
@@ -45,6 +47,8 @@ class Images:
     read: Callable[[int], np.ndarray]
     fingerprint: str
     skipped: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    contents: tuple[bytes, ...] = ()
 
     def __post_init__(self):
         if not self.ids:
@@ -103,6 +107,8 @@ def select(images: Images, rows: Sequence[int] | Integer[Array | np.ndarray, " b
         partial(_read_chosen, images.read, chosen),
         mark,
         images.skipped,
+        images.ignored,
+        tuple(images.contents[row] for row in chosen) if images.contents else (),
     )
 
 

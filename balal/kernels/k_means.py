@@ -153,7 +153,7 @@ def k_means_plus_plus(
         nearest, rows = carry
         # An exponential race: each row's clock runs at a rate equal to its distance, and the first
         # to ring is drawn. It takes all 32 bits, as the first of many clocks rings very early.
-        bits = jax.random.bits(jax.random.fold_in(key, number), nearest.shape)
+        bits = jax.random.bits(jax.random.fold_in(key, number), nearest.shape, jnp.uint32)
         waiting = -jnp.log1p(-(bits.astype(jnp.float32) + 0.5) * 2.0**-32)
         row = argmax(nearest / waiting, candidates)
         point, length = sharding.fetch(points, row), sharding.fetch(lengths, row)

@@ -16,4 +16,6 @@ def random_bits(key: Key[Array, ""], num_rows: int) -> UInt32[Array, " num_rows"
     >>> bool((random_bits(key, 5) == random_bits(key, 9)[:5]).all())
     True
     """
-    return jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(key, row)))(jnp.arange(num_rows))
+    return jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(key, row), dtype=jnp.uint32))(
+        jnp.arange(num_rows)
+    )

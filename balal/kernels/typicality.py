@@ -43,7 +43,8 @@ def typicality_ranks(
     # Rounded, so that rows which differ only in the last digits of float32 are equally typical.
     typical = jnp.round(relative_typicality(found), 3)
     rising = jnp.sort(jnp.where(candidates, typical, jnp.inf))
-    return jnp.searchsorted(rising, typical, side="right") / jnp.maximum(jnp.sum(candidates), 1)
+    rank = jnp.searchsorted(rising, typical, side="right").astype(jnp.float32)
+    return rank / jnp.maximum(jnp.sum(candidates), 1).astype(jnp.float32)
 
 
 def relative_typicality(found: Neighbours) -> Float[Array, " N"]:

@@ -43,7 +43,7 @@ def dataset(options: ImageOptions, *, seed: int, test_share: float) -> Dataset:
             f"not a single image: raise --test_share, or name test images with --test_dir"
         )
     for chosen in (pool, tests):
-        if chosen is not None and chosen.skipped:
+        if chosen is not None and images.left_out(chosen):
             print(images.left_out(chosen))
     _, seen = images.extract(pool, options)
     tested = seen if tests is None else images.extract(tests, options)[1]

@@ -38,7 +38,7 @@ def covariance(
     landmarks, of which there are none."""
     cosines = jnp.matmul(relation.units[:, rows].T, relation.units, precision="highest")
     prior = jnp.exp((cosines - 1) / relation.bandwidth)
-    return unexplained(prior, relation.columns, count, rows), jnp.zeros((len(rows), 0))
+    return unexplained(prior, relation.columns, count, rows), jnp.zeros((len(rows), 0), jnp.float32)
 
 
 def learn(relation: Exact, count: Int[Array, ""], steps: Float[Array, "p N"], weights) -> Exact:

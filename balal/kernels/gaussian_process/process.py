@@ -148,7 +148,9 @@ def update(
         covariance, weights = form.covariance(process.relation, process.count, rows)
         among = jnp.where(present[:, None] & present[None, :], covariance[:, rows], 0)
         whitener = _whitener(among, process.noise)
-        surprise = jax.nn.one_hot(labels, len(process.counts)) - process.mean[:, rows].T
+        surprise = (
+            jax.nn.one_hot(labels, len(process.counts), dtype=jnp.float32) - process.mean[:, rows].T
+        )
         return tuple(
             jnp.matmul(whitener, table, precision="highest")
             for table in (covariance, weights, surprise)
@@ -158,7 +160,7 @@ def update(
     # each of its uses.
     nothing = partial(jax.tree.map, jnp.zeros_like, jax.eval_shape(learn))
     steps, weights, surprise = jax.lax.cond(jnp.any(present), learn, nothing)
-    explained = jnp.matmul(jnp.ones(len(rows)), jnp.square(steps))
+    explained = jnp.matmul(jnp.ones(len(rows), jnp.float32), jnp.square(steps))
     return replace(
         process,
         mean=_move(process.mean, surprise, steps),
