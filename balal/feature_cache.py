@@ -14,6 +14,7 @@ again; the finished folder is byte for byte what an uninterrupted run leaves.
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -120,9 +121,11 @@ def begin(
         _write(folder / _PROGRESS, progress)
         _write(folder / _ROWS, json.dumps(rows))
         for name, (shape, dtype) in columns.items():
+            path = folder / f"{name}.npy"
             np.lib.format.open_memmap(
-                folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(len(ids), *shape)
+                path, mode="w+", dtype=dtype, shape=(len(ids), *shape)
             ).flush()
+            _reserve(path)
         _write(folder / _MANIFEST, json.dumps(manifest))
         return 0
     for path in folder.glob(f".*{UNFINISHED}"):
@@ -275,6 +278,22 @@ def _columns(
             raise ValueError(f"{path} is not what the extraction wrote: {_AGAIN}")
         columns[name] = column if mode == "r" else np.lib.format.open_memmap(path, mode=mode)
     return columns
+
+
+def _reserve(path: Path) -> None:
+    """Takes the room on the disk for the whole file: a full disk would end the process once pages
+    of a file with holes are written."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise ValueError(
+                f"{path} needs {size} bytes of disk, which cannot be had ({error.strerror}): make "
+                f"room, or name a folder on another disk"
+            ) from error
 
 
 def _compare_finished(folder: Path, columns: dict[str, Any], progress: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from balal import feature_cache, sharding
+from balal import feature_cache, folder_lock, sharding
 from balal.data.batching import batches
 from balal.data.images import Images
 from balal.feature_cache import Cache
@@ -55,7 +55,7 @@ def extract(
     progress: Progress | None = None,
 ) -> Cache:
     """The features and scores of all images, as a feature cache at `folder`, which is first made or
-    finished if necessary.
+    finished if necessary; meanwhile no other process can write there.
 
     Args:
       images: from `balal.data`.
@@ -77,24 +77,25 @@ def extract(
     columns |= {name: ((), "int32" if name == "predicted" else "float32") for name in _SCORES}
     # Before the folder is made, as wrong weights would leave it behind.
     params = model.load()
-    done = feature_cache.begin(
-        folder,
-        made_from,
-        columns,
-        ids=images.ids,
-        labels=images.labels,
-        class_names=images.class_names,
-    )
-    if done < total:
-        seen = _see(network, params, images, done, batch_size, progress or _silent)
-        for first, shard in _shards(seen, done):
-            fits = (np.abs(shard["features"]) <= np.finfo(dtype).max).all(axis=1)
-            if not fits.all():
-                named = [images.ids[first + row] for row in np.flatnonzero(~fits)]
-                raise ValueError(
-                    f"{dtype} cannot hold the features of {first_few(named)}: use dtype=float32"
-                )
-            feature_cache.write(folder, first, shard)
+    with folder_lock.locked(Path(folder)):
+        done = feature_cache.begin(
+            folder,
+            made_from,
+            columns,
+            ids=images.ids,
+            labels=images.labels,
+            class_names=images.class_names,
+        )
+        if done < total:
+            seen = _see(network, params, images, done, batch_size, progress or _silent)
+            for first, shard in _shards(seen, done):
+                fits = (np.abs(shard["features"]) <= np.finfo(dtype).max).all(axis=1)
+                if not fits.all():
+                    named = [images.ids[first + row] for row in np.flatnonzero(~fits)]
+                    raise ValueError(
+                        f"{dtype} cannot hold the features of {first_few(named)}: use dtype=float32"
+                    )
+                feature_cache.write(folder, first, shard)
     return feature_cache.read(folder, manifest=made_from, verify=done == total)
 
 

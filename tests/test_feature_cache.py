@@ -1,5 +1,6 @@
 """Feature caches: whole or going on, of one origin, and refused with the reason otherwise."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -257,3 +258,23 @@ def test_what_a_kill_left_beside_the_files_goes(tmp_path):
     begin(tmp_path / "cache")
     write(tmp_path / "cache", 4, 10)
     assert content(tmp_path / "cache") == content(filled(tmp_path / "whole"))
+
+
+def test_the_disk_is_taken_beforehand_and_a_full_one_is_told(tmp_path, monkeypatch):
+    columns = dict(features=((4096,), "float32"))
+    options = dict(ids=tuple("abcd"), labels=np.full(4, -1))
+    cache.begin(tmp_path / "kept", dict(source="none"), columns, **options)
+    status = (tmp_path / "kept" / "features.npy").stat()
+    assert status.st_blocks * 512 >= 4 * 4096 * 4
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(
+        ValueError, match=r"features\.npy needs \d+ bytes of disk, .*\(No space left"
+    ):
+        cache.begin(tmp_path / "full", dict(source="none"), columns, **options)
+    monkeypatch.undo()
+    # Once there is room it begins anew.
+    assert cache.begin(tmp_path / "full", dict(source="none"), columns, **options) == 0
