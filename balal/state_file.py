@@ -2,6 +2,7 @@
 
 import ast
 import os
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -57,19 +58,16 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
     """
     path = Path(path)
     check.strategy(strategy)
-    arrays = array_file.read(path, kind="saved state")
+    members = [f"{record}_{column}" for record in _RECORDS for column in _COLUMNS]
+    members += ["format", "key", "key_kind", "withdrawn", "pool", "budget", "num_classes"]
+    arrays = array_file.read(path, kind="a saved state", names=[*members, "strategy"])
     try:
-        found = int(arrays["format"])
+        found = _whole(arrays, "format")
         if found not in (1, _FORMAT):
             raise ValueError(f"it has format {found}, and this version reads up to {_FORMAT}")
-        budget, num_classes = int(arrays["budget"]), int(arrays["num_classes"])
+        budget, num_classes = _whole(arrays, "budget"), _whole(arrays, "num_classes")
         check.budget(budget, num_classes=num_classes)
-        records = {
-            record: Labelled(
-                **{column: jnp.asarray(arrays[f"{record}_{column}"]) for column in _COLUMNS}
-            )
-            for record in _RECORDS
-        }
+        records = {name: _record(arrays, name) for name in _RECORDS}
         withdrawn = np.asarray(arrays["withdrawn"]) if found > 1 else np.zeros(pool.num_rows, bool)
         if withdrawn.dtype != bool or withdrawn.ndim != 1:
             raise ValueError("its withdrawn rows are not a boolean mask")
@@ -86,6 +84,7 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
             rows = np.asarray(records[record].indices)
             rows = rows[(rows >= 0) & (rows < len(withdrawn))]
             check.among(rows, np.flatnonzero(~withdrawn), f"withdrawn and {record} at once")
+        _fit_together(records["labelled"], records["pending"], budget)
         saved_with = str(arrays["strategy"])
         fingerprint = jnp.asarray(arrays["pool"], jnp.uint32)
     except (KeyError, ValueError, TypeError, IndexError) as error:
@@ -107,6 +106,36 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
         **records,
     )
     return loop.catch_up(strategy, pool, state)[1]
+
+
+def _whole(arrays: Mapping[str, np.ndarray], name: str) -> int:
+    if arrays[name].shape or arrays[name].dtype.kind not in "iu":
+        raise ValueError(f"its {name} is not one whole number")
+    return int(arrays[name])
+
+
+def _record(arrays: Mapping[str, np.ndarray], name: str) -> Labelled:
+    for column in ("indices", "labels", "wanted"):
+        if arrays[f"{name}_{column}"].dtype.kind not in "iu":
+            raise ValueError(f"its {name} {column} are not whole numbers")
+    _whole(arrays, f"{name}_count")
+    return Labelled(**{column: jnp.asarray(arrays[f"{name}_{column}"]) for column in _COLUMNS})
+
+
+def _fit_together(labelled: Labelled, pending: Labelled, budget: int) -> None:
+    """ValueError where rows are labelled and pending at once, or where more was bought and asked
+    than the budget allows."""
+    answered, asked = (
+        rows[rows >= 0] for rows in (np.asarray(labelled.indices), np.asarray(pending.indices))
+    )
+    check.among(asked, np.setdiff1d(asked, answered), "labelled and pending at once")
+    room = labelled.indices.shape[0]
+    left = room - len(answered) - len(asked)
+    if room < budget or not 0 <= left <= budget:
+        raise ValueError(
+            f"its budget of {budget} does not fit its {len(answered)} labelled and {len(asked)} "
+            f"pending rows in {room} places"
+        )
 
 
 def _written_as(strategy: Any, text: str) -> bool:

@@ -525,7 +525,7 @@ def test_the_program_ends_in_one_sentence_and_exit_code_2():
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",
-        "error: there is no file nowhere.npz\n",
+        "error: there is no file nowhere.npz: name an npz file of plain arrays\n",
     )
 
 

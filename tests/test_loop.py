@@ -408,7 +408,7 @@ def test_every_truncation_of_a_saved_state_is_refused(tmp_path):
 
 def test_a_file_that_is_something_else_is_refused(tmp_path):
     pool, _ = small_pool()
-    with pytest.raises(FileNotFoundError, match="no saved state"):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*: name a saved state"):
         balal.load(STRATEGY, pool, tmp_path / "absent.npz")
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     np.savez(tmp_path / "objects.npz", format=np.array([{"a": 1}], object))
@@ -440,6 +440,37 @@ def test_a_state_of_another_strategy_or_with_damaged_records_is_refused(tmp_path
         np.savez(path, **damaged)
         with pytest.raises(ValueError, match=r"state\.npz"):
             balal.load(STRATEGY, pool, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("budget", lambda found: found - 10, "its budget of .* does not fit"),
+        ("budget", lambda found: found + 0.5, "its budget is not one whole number"),
+        ("budget", lambda found: np.bool_(True), "its budget is not one whole number"),
+        ("num_classes", lambda found: found[None], "its num_classes is not one whole number"),
+        (
+            "pending_indices",
+            lambda found: np.where(found >= 0, np.arange(len(found)), -1),
+            "labelled and pending at once",
+        ),
+        ("labelled_labels", lambda found: found.astype(float), "are not whole numbers"),
+        ("key_kind", lambda found: np.str_("unknown"), "unknown"),
+        ("key", lambda found: found[:1], "key"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(name, change, said, tmp_path):
+    pool, labels = small_pool()
+    path, start = tmp_path / "state.npz", (np.arange(3), labels[:3])
+    state = balal.init(
+        STRATEGY, pool, budget=12, num_classes=CLASSES, key=jax.random.key(0), labelled=start
+    )
+    balal.save(balal.ask(STRATEGY, pool, state, size=2)[1], path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **(arrays | {name: change(arrays[name])}))
+    with pytest.raises(ValueError, match=f"state.npz is not a saved state.*{said}"):
+        balal.load(STRATEGY, pool, path)
 
 
 def test_a_failed_save_leaves_the_older_file(tmp_path, monkeypatch):

@@ -146,10 +146,11 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path, more, told):
 def test_objects_are_never_unpickled(tmp_path):
     things = np.array([print, None], dtype=object)
     np.save(tmp_path / "set.npy", things, allow_pickle=True)
-    with pytest.raises(ValueError, match=r"set\.npy holds Python objects"):
+    with pytest.raises(ValueError, match=r"set\.npy .* it holds Python objects"):
         data.arrays(tmp_path / "set.npy")
     with pytest.raises(
-        ValueError, match=r"labels\.npy holds Python objects; save it again as an array of numbers"
+        ValueError,
+        match="array 'labels': it holds Python objects: save it again as an array of numbers",
     ):
         data.arrays(saved(tmp_path, images=PIXELS, labels=things))
 
@@ -167,18 +168,10 @@ def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path):
     assert (tmp_path / "bomb.npz").stat().st_size < 100_000
     with pytest.raises(
         ValueError,
-        match=r"claims 67108992 bytes, more than 16777216; if that is right, .* in Python pass a "
+        match=r"claims 67108864 bytes, more than 16777216; if that is right, .* in Python pass a "
         r"larger largest=",
     ):
         data.arrays(tmp_path / "bomb.npz", largest=2**24)
-    with zipfile.ZipFile(tmp_path / "many.npz", "w") as file:
-        for number in range(100):
-            file.writestr(f"{number}.npy", b"")
-    with pytest.raises(
-        ValueError,
-        match="claims 100 arrays, more than the 64 that are allowed; save images, labels",
-    ):
-        data.arrays(tmp_path / "many.npz")
 
 
 @pytest.mark.parametrize(
@@ -194,10 +187,10 @@ def test_a_header_that_claims_more_than_there_is_reserves_nothing(tmp_path, shap
     content = header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}") + bytes(100)
     with zipfile.ZipFile(tmp_path / "set.npz", "w") as file:
         file.writestr("images.npy", content)
-    with pytest.raises(ValueError, match=r"images\.npy has 228 bytes, but its header says"):
+    with pytest.raises(ValueError, match="array 'images': it has 228 bytes, but its header says"):
         data.arrays(tmp_path / "set.npz")
     (tmp_path / "set.npy").write_bytes(content)
-    with pytest.raises(ValueError, match=r"set\.npy has 228 bytes, but its header says"):
+    with pytest.raises(ValueError, match=r"set\.npy .* it has 228 bytes, but its header says"):
         data.arrays(tmp_path / "set.npy")
 
 
@@ -209,7 +202,7 @@ def test_every_cut_of_a_file_is_reported_in_one_sentence(tmp_path):
     ):
         for kept in {*range(0, 140), *range(140, len(whole), 11)}:
             (tmp_path / "cut").write_bytes(whole[:kept])
-            with pytest.raises(ValueError, match=r"cut(: \w+\.npy)? (is|has|cannot)"):
+            with pytest.raises(ValueError, match=r"cut is not an \.npy or \.npz file of images"):
                 data.arrays(tmp_path / "cut")
 
 
@@ -217,13 +210,13 @@ def test_damage_within_a_zip_is_found(tmp_path):
     broken = bytearray(saved(tmp_path, images=PIXELS).read_bytes())
     broken[len(broken) // 2] ^= 255
     (tmp_path / "set.npz").write_bytes(broken)
-    with pytest.raises(ValueError, match=r"set\.npz (cannot be read|is not a complete)"):
+    with pytest.raises(ValueError, match=r"set\.npz is not .*, or is damaged"):
         data.arrays(tmp_path / "set.npz")
 
 
 def test_other_files_are_refused_by_their_beginning(tmp_path):
     (tmp_path / "set.npz").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(ValueError, match=r"is neither an \.npy nor an \.npz file"):
+    with pytest.raises(ValueError, match=r"it is neither an \.npy nor an \.npz file"):
         data.arrays(tmp_path / "set.npz")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         data.arrays(tmp_path / "none.npz")

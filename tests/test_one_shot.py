@@ -453,7 +453,10 @@ def test_wrong_numbers_and_unknown_flags_are_absls_to_refuse(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--features=nowhere.npz"], "error: there is no file nowhere.npz\n"),
+        (
+            ["--features=nowhere.npz"],
+            "error: there is no file nowhere.npz: name an npz file of plain arrays\n",
+        ),
         pytest.param(
             ["--budget=500"],
             "error: Unknown command line flag 'budget'. Did you mean: budgets ?\n",

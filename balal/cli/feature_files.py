@@ -1,6 +1,5 @@
 """Features that somebody already has: an array file, or a folder of `balal extract`."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
-from balal import feature_cache
+from balal import array_file, feature_cache
 from balal.cli import table
 from balal.wording import first_few
 
+_KIND = "an .npy or .npz file of plain arrays"
 _SCORES = ("entropy", "margin", "least_confidence", "predicted")
 
 
@@ -96,25 +96,15 @@ def read(
 
 
 def _arrays(path: Path, wanted: str) -> dict[str, Any]:
-    """The arrays of a file by name, the wanted one among them; nothing is unpickled. An .npy file
-    is mapped, not loaded."""
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with path.open("rb") as file:
-            start = file.read(6)
-        if start == b"\x93NUMPY":
-            arrays = {wanted: np.load(path, mmap_mode="r", allow_pickle=False)}
-        elif start[:4] != b"PK\x03\x04":
-            raise ValueError("it starts like neither")
-        else:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not an .npy or .npz file of plain arrays: {error}") from error
+    """The arrays of a file by name, the wanted one among them."""
+    names = ("features", "logits", "ids", "scale", *_SCORES)
+    arrays = array_file.read(path, kind=_KIND, names=names)
+    if "" in arrays:
+        arrays = {wanted: arrays[""]}
     if wanted not in arrays:
+        there = list(array_file.headers(path, kind=_KIND))
         raise ValueError(
-            f"{path} has no array {wanted!r}; it has {first_few(list(arrays))}: save it under "
+            f"{path} has no array {wanted!r}; it has {first_few(there) or 'none'}: save it under "
             f"that name"
         )
     if arrays[wanted].ndim != 2:

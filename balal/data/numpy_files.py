@@ -3,16 +3,16 @@
 import hashlib
 import math
 import os
-import zipfile
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from balal import array_file
 from balal.data.images import Images, fingerprint
 
-_MOST_ENTRIES = 64
+_KIND = "an .npy or .npz file of images"
+_SHOWN = 20
 _IDS = "ids"
 _CLASS_NAMES = "class_names"
 
@@ -54,19 +54,19 @@ def arrays(
     (('0', '1', '2'), [1, 0, 1], (8, 8, 3))
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    with path.open("rb") as file:
-        start = file.read(6)
-    if start == b"\x93NUMPY":
-        pixels, rest = (
-            _mapped(path),
-            {"labels": _mapped(Path(labels).expanduser())} if labels else {},
-        )
-    elif start[:4] == b"PK\x03\x04":
-        pixels, rest = _unpacked(path, images, labels, largest)
+    found = array_file.headers(path, kind=_KIND)
+    shapes = {name: shape for name, (shape, _) in found.items()}
+    if "" in shapes:
+        pixels = array_file.read(path, kind=_KIND)[""]
+        rest = {"labels": _npy(Path(labels).expanduser())} if labels else {}
     else:
-        raise ValueError(f"{path} is neither an .npy nor an .npz file")
+        claimed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in found.values())
+        if claimed > largest:
+            raise ValueError(
+                f"{path} claims {claimed} bytes, more than {largest}; if that is right, save the "
+                f"images as an .npy file, or in Python pass a larger largest="
+            )
+        pixels, rest = _unpacked(path, shapes, images, labels)
     pixels = _checked(path, pixels)
     ids = _texts(path, _IDS, rest.get(_IDS, np.arange(len(pixels))), len(pixels))
     answers = _labels(path, rest.get("labels"), len(pixels))
@@ -86,21 +86,18 @@ def arrays(
     )
 
 
-def _mapped(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        _shape(str(path), path.stat().st_size, file)
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+def _npy(path: Path) -> np.ndarray:
+    arrays = array_file.read(path, kind=_KIND)
+    if "" not in arrays:
+        raise ValueError(f"{path} must be an .npy file, as that of the images is")
+    return arrays[""]
 
 
 def _unpacked(
-    path: Path, images: str | None, labels: str | None, largest: int
+    path: Path, shapes: dict[str, tuple[int, ...]], images: str | None, labels: str | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The images of an .npz file, and its labels, ids and class names as far as it has them."""
-    shapes = _shapes(path, largest)
-    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    listed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:_SHOWN])
     if images is None:
         several = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
         images = "images" if "images" in shapes else several[0] if len(several) == 1 else None
@@ -113,67 +110,8 @@ def _unpacked(
         if name is not None and name not in shapes:
             raise ValueError(f"{path} has no array {name!r}; it has {listed}")
     wanted = {"labels": labels or "labels", _IDS: _IDS, _CLASS_NAMES: _CLASS_NAMES}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return file[images], {
-                role: file[name] for role, name in wanted.items() if name in shapes
-            }
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def _shapes(path: Path, largest: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every array in an .npz file. Nothing is unpacked but headers; ValueError where
-    the file claims more than it may."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            entries = file.infolist()
-            size = sum(entry.file_size for entry in entries)
-            if len(entries) > _MOST_ENTRIES:
-                raise ValueError(
-                    f"{path} claims {len(entries)} arrays, more than the {_MOST_ENTRIES} that are "
-                    f"allowed; save images, labels, ids and class_names in a file of their own"
-                )
-            if size > largest:
-                raise ValueError(
-                    f"{path} claims {size} bytes, more than {largest}; if that is right, save the "
-                    f"images as an .npy file, or in Python pass a larger largest="
-                )
-            shapes = {}
-            for entry in entries:
-                with file.open(entry) as member:
-                    shapes[entry.filename.removesuffix(".npy")] = _shape(
-                        f"{path}: {entry.filename}", entry.file_size, member
-                    )
-            return shapes
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path} is not a complete .npz file: {error}") from error
-
-
-def _shape(name: str, size: int, file: Any) -> tuple[int, ...]:
-    """What the header of an .npy file of `size` bytes says its shape is; ValueError where its bytes
-    cannot hold that."""
-    try:
-        version = np.lib.format.read_magic(file)
-        read: Any = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(file)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array: {error}") from error
-    if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects; save it again as an array of numbers")
-    # In Python's integers, which do not overflow. NumPy would allocate what the header says before
-    # it reads anything.
-    needed = math.prod(shape) * dtype.itemsize
-    if needed > size or min(shape, default=0) < 0:
-        raise ValueError(
-            f"{name} has {size} bytes, but its header says {needed} for the shape {shape}; check "
-            f"that it is complete"
-        )
-    return shape
+    found = array_file.read(path, kind=_KIND, names=[images, *wanted.values()])
+    return found[images], {role: found[name] for role, name in wanted.items() if name in found}
 
 
 def _checked(path: Path, pixels: np.ndarray) -> np.ndarray:

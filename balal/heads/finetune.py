@@ -6,7 +6,6 @@ learning rate of its first training.
 """
 
 import hashlib
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Key, Real
 
+from balal import array_file
 from balal.array_file import atomic_write
 from balal.extras import Extra
 from balal.heads import fitting
@@ -314,10 +314,10 @@ def _resumed(
         return state, []
     leaves, form = jax.tree.flatten(state)
     try:
-        with np.load(checkpoint, allow_pickle=False) as file:
-            found, losses = str(file["training"]), file["losses"].tolist()
-            kept = [jnp.asarray(file[f"leaf{number}"]) for number in range(len(leaves))]
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        file = array_file.read(Path(checkpoint), kind="a checkpoint")
+        found, losses = str(file["training"]), file["losses"].tolist()
+        kept = [jnp.asarray(file[f"leaf{number}"]) for number in range(len(leaves))]
+    except (ValueError, KeyError) as error:
         raise ValueError(
             f"{checkpoint} is not a checkpoint, or is damaged ({error}): delete it to start over"
         ) from error

@@ -9,7 +9,6 @@ floating-point `features`), `labels`, and in the pool file the source model's `e
 
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
+from balal import array_file
 from balal.data import select
 from balal.heads import scaling
 from balal.models import weights
@@ -207,13 +207,10 @@ def _json(name: str) -> dict[str, Any]:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of an npz file; nothing is unpickled."""
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not an npz file of plain arrays ({error})") from error
+    arrays = array_file.read(path, kind="an npz file of plain arrays")
+    if "" in arrays:
+        raise ValueError(f"{path} is an .npy file: save its arrays by name, with np.savez")
+    return arrays
 
 
 def _take(path: Path, arrays: dict[str, np.ndarray], *names: str) -> list[np.ndarray]:
