@@ -17,7 +17,7 @@ _NAME = ".lock"
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds a folder, which is made if need be, until the block ends or the process does, in
-    whatever way.
+    whatever way. A folder that is read-only is not held.
 
     Raises: ValueError at once where another process holds it, with its number.
 
@@ -29,10 +29,8 @@ def locked(folder: Path) -> Iterator[None]:
     ValueError: ... wait until it has ended, or name another folder
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        # Kept when the block ends: a file that is deleted can be locked twice.
-        file = (folder / _NAME).open("a+b")
-    except OSError:  # Nobody writes to a folder that is read-only.
+    file = _open(folder / _NAME)
+    if file is None:
         yield
         return
     with file:
@@ -44,6 +42,15 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _open(path: Path) -> BinaryIO | None:
+    """The file that is locked; None where it cannot be written, as nobody writes there then. It is
+    kept afterwards: a file that is deleted can be locked twice."""
+    try:
+        return path.open("a+b")
+    except OSError:
+        return None
 
 
 def _lock(file: BinaryIO, folder: Path) -> None:

@@ -66,7 +66,7 @@ def test_names_of_the_library_exist(page):
 def test_python_examples_are_python(page):
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         if not block.startswith(">>>"):
-            ast.parse(block)
+            assert ast.parse(block).body
 
 
 def test_every_strategy_and_rule_is_described():

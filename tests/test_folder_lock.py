@@ -37,6 +37,6 @@ def test_another_process_is_refused_with_its_number_until_it_is_killed(tmp_path)
 
 
 def test_a_folder_that_is_read_only_needs_no_lock(tmp_path):
-    (tmp_path / ".lock").mkdir()
-    with locked(tmp_path):
-        pass
+    (tmp_path / ".lock").mkdir()  # As where it cannot be written, for root too.
+    with locked(tmp_path), locked(tmp_path):
+        assert (tmp_path / ".lock").is_dir()

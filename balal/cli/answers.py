@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from balal.wording import first_few, quoted
 
 # What `balal pick` writes; a person's own columns have other names.
 COLUMNS = ("rank", "file", "label", "reason", "source_class")
-_CONTROL = ("Cc", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Answer:
     Attributes:
       number: of the line, from 1.
       file: the file name as it is written there.
-      label: without white space around it; empty: not answered yet.
+      label: nothing but white space: not answered yet.
       cells: the other cells by the name of their column.
     """
 
@@ -62,7 +61,7 @@ def read(
             f"place: rename or delete one of them"
         )
     for line in lines:
-        if any(unicodedata.category(each) in _CONTROL for each in line.cells[label_column].strip()):
+        if table.unprinted(line.cells[label_column].strip()):
             raise ValueError(
                 f"line {line.number} of {path} has a label that is more than one line of text, "
                 f"{quoted(line.cells[label_column])}: a label is a word or a few"
@@ -119,7 +118,7 @@ def by_file(path: Path, answers: Iterable[Answer], ids: Sequence[str], name: str
     return labels
 
 
-def finder(ids: Sequence[str]):
+def finder(ids: Sequence[str]) -> Callable[[str], str | None]:
     """A function from a file name as it is written in a table to that of `ids`, or None."""
     known, forms = set(ids), defaultdict(list)
     for file in ids:
@@ -145,13 +144,12 @@ def refuse_to_lose(path: Path, answers: Iterable[Answer]) -> None:
 
     def content(lines: Iterable[Answer]) -> set:
         return {
-            (table.unescape(line.file), line.label, frozenset(line.own.items()))
+            (table.unescape(line.file), line.label.strip(), frozenset(line.own.items()))
             for line in lines
             if line.label.strip() or line.own
         }
 
-    there = read(path, distinct_labels=True)
-    lost = content(there) - content(answers) - content([_stripped(each) for each in answers])
+    lost = content(read(path, distinct_labels=True)) - content(answers)
     if lost:
         files = first_few(sorted(file for file, *_ in lost))
         raise ValueError(
@@ -160,20 +158,15 @@ def refuse_to_lose(path: Path, answers: Iterable[Answer]) -> None:
         )
 
 
-def _stripped(answer: Answer) -> Answer:
-    return Answer(answer.number, answer.file, answer.label.strip(), answer.cells)
-
-
 def _refuse_alike(path: Path, labels: Counter[str]) -> None:
     """Labels of which people would say that they are the same."""
     groups = defaultdict(list)
     for label in labels:
-        shown = "".join(each for each in label if unicodedata.category(each) != "Cf")
-        groups[" ".join(unicodedata.normalize("NFC", shown).casefold().split())].append(label)
+        groups[" ".join(_as_shown(label).casefold().split())].append(label)
     alike = [group for group in groups.values() if len(group) > 1]
     if alike:
         listed = "; ".join(
-            " and ".join(f"{_told_apart(label, group)} ({labels[label]})" for label in group)
+            " and ".join(f"{_told(label, group)} ({labels[label]})" for label in group)
             for group in alike[:5]
         )
         raise ValueError(
@@ -183,12 +176,13 @@ def _refuse_alike(path: Path, labels: Counter[str]) -> None:
         )
 
 
-def _told_apart(label: str, group: Sequence[str]) -> str:
-    """The label as it is, or with all that is not ASCII written out where others look the same."""
-    same = [unicodedata.normalize("NFC", other).casefold() for other in group]
-    hidden = len(set(same)) < len(same) and any(
-        unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", label)
-        for other in group
-        if other != label
-    )
-    return ascii(label) if hidden else quoted(label)
+def _as_shown(label: str) -> str:
+    """What a screen shows of it: composed, and without invisible characters."""
+    visible = "".join(each for each in label if unicodedata.category(each) != "Cf")
+    return unicodedata.normalize("NFC", visible)
+
+
+def _told(label: str, group: Sequence[str]) -> str:
+    """The label as it is, or with all that is not ASCII written out where some look the same."""
+    look_the_same = len(set(map(_as_shown, group))) < len(group)
+    return ascii(label) if look_the_same else quoted(label)

@@ -141,10 +141,7 @@ def asked_once(choice: Choice, labels: Mapping[str, str]) -> np.ndarray:
                 f"the right one"
             )
     return np.array(
-        [
-            file in labels or (file not in copies and copies.get(file, file) not in answered)
-            for file in choice.ids
-        ]
+        [file in labels or (file not in copies and file not in answered) for file in choice.ids]
     )
 
 

@@ -211,11 +211,10 @@ def carried_over(
 
 def write_picks(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Writes picks.csv; the one before, if it was another, is kept beside it."""
-    before = path.read_bytes() if path.exists() else b""
-    table.write(path, lines)
-    if before not in (b"", path.read_bytes()):
+    if path.exists() and path.read_bytes() != table.text(lines).encode():
         with atomic_write(path.with_name("picks.before.csv")) as file:
-            file.write(before)
+            file.write(path.read_bytes())
+    table.write(path, lines)
 
 
 def read_class_names(path: str | None) -> list[str]:

@@ -1,7 +1,7 @@
 """Tables in CSV files, as people and spreadsheets save them.
 
-What is ambiguous is refused with the number of its line, so that no cell is ever cut, moved or
-swallowed; what is written reads back equal.
+What is ambiguous is refused with the number of its line, rather than cut, moved or swallowed; what
+is written reads back equal.
 """
 
 import csv
@@ -17,6 +17,8 @@ from balal.wording import first_few, quoted
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# Unicode's categories of control characters, halves of characters, and line breaks.
+_UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,26 @@ def read(path: Path, *, columns: Sequence[str]) -> list[Line]:
 
 
 def write(path: Path, lines: Sequence[Mapping[str, object]]) -> None:
-    """Writes a CSV file, whole or not at all, with the columns of all lines in the order in which
-    they are met; a cell that is missing or None is empty."""
+    """Writes a CSV file, whole or not at all, from what `text` makes of the lines."""
+    with atomic_write(path) as file:
+        file.write(text(lines).encode())
+
+
+def text(lines: Sequence[Mapping[str, object]]) -> str:
+    """A CSV file with the columns of all lines in the order in which they are met; a cell that is
+    missing or None is empty.
+
+    >>> print(text([dict(file="a.jpg", label=None), dict(file="b.jpg", label="dog, black")]))
+    file,label
+    a.jpg,
+    b.jpg,"dog, black"
+    <BLANKLINE>
+    """
     names = list(dict.fromkeys(name for line in lines for name in line))
     rows = [names, *([line.get(name) for name in names] for line in lines)]
-    text = "".join(
+    return "".join(
         ",".join(_cell("" if value is None else str(value)) for value in row) + "\n" for row in rows
     )
-    with atomic_write(path) as file:
-        file.write(text.encode())
 
 
 def read_text(path: Path) -> str:
@@ -110,18 +123,16 @@ def escape(name: str) -> str:
     >>> escape("cat.jpg"), escape("=cat.jpg"), escape("a\rb.jpg")
     ('cat.jpg', "'=cat.jpg", "'a\\rb.jpg")
     """
-    hidden = any(unicodedata.category(each) in _UNPRINTED for each in name)
-    if not hidden and not name.startswith(("=", "+", "-", "@", "'")) and name == name.strip():
+    if (
+        not unprinted(name)
+        and not name.startswith(("=", "+", "-", "@", "'"))
+        and name == name.strip()
+    ):
         return name
     return "'" + "".join(
-        each.encode("unicode_escape").decode()
-        if each == "\\" or unicodedata.category(each) in _UNPRINTED
-        else each
+        each.encode("unicode_escape").decode() if each == "\\" or unprinted(each) else each
         for each in name
     )
-
-
-_UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
 
 
 def unescape(cell: str) -> str:
@@ -137,6 +148,11 @@ def unescape(cell: str) -> str:
         lambda match: match[0].encode().decode("unicode_escape"),
         cell[1:],
     )
+
+
+def unprinted(text: str) -> bool:
+    """Whether it holds control characters or line breaks."""
+    return any(unicodedata.category(each) in _UNPRINTED for each in text)
 
 
 def _cell(text: str) -> str:
