@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all; and arrays in files, of which whatever is wrong is told in
+"""Files that are written whole or not at all; and arrays in files: what is wrong with one ends in
 one sentence, before anything is allocated."""
 
 import struct
