@@ -66,7 +66,7 @@ def user_errors(
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        # Nobody reads on, as after `| head`: what was to be done is done.
+        # Nobody reads on, as after `| head`. Otherwise Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
