@@ -254,6 +254,7 @@ def test_what_somebody_wrote_beside_the_labels_is_carried_over(network, folder, 
     assert (out / "picks.before.csv").read_bytes() == labelled != before
 
 
+@pytest.mark.slow
 def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folder, tmp_path):
     start = balal.strategy("random+posterior").start
     for answers, told in (
@@ -531,6 +532,7 @@ def test_a_folder_of_files_and_directories_is_extracted_once_it_is_said_what_the
     assert "11 images of photos" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_estimate_is_a_line_for_each_strategy(network, capsys):
     flag_values = flags.FlagValues()
     estimate.define_flags(flag_values)
@@ -711,6 +713,7 @@ def test_a_process_ends_in_one_sentence_where_something_is_missing(tmp_path):
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads_is_no_error():
     for arguments in (["--help"], ["pick", "--help"], ["doctor"], ["--version"]):
         reads, writes = os.pipe()

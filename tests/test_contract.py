@@ -79,7 +79,7 @@ def twin(name):
         pytest.param(
             name,
             marks=[pytest.mark.quick] * ("posterior" not in name)
-            + [pytest.mark.slow] * ("balance" not in name),
+            + [pytest.mark.slow] * (name != "lc_inv_div"),
         )
         for name in FULL
     ],
@@ -274,6 +274,7 @@ def test_a_strategy_that_breaks_a_contract_is_told_which(fault, contract, said):
         check_strategy(Broken(fault), examples=4)
 
 
+@pytest.mark.slow
 def test_a_strategy_without_that_fault_passes():
     check_strategy(Broken("none"), examples=3)
 

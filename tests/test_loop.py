@@ -174,6 +174,7 @@ Histories.TestCase.settings = settings(
 test_any_history_keeps_the_books = Histories.TestCase
 
 
+@pytest.mark.slow
 def test_pending_rows_are_taken_for_the_class_they_were_asked_for():
     pool, labels = small_pool(3, 60)
     state = balal.init(STRATEGY, pool, budget=30, num_classes=CLASSES, key=jax.random.key(0))
@@ -578,6 +579,7 @@ def test_a_budget_may_be_extended_while_rows_are_pending():
     assert int(state.labelled.count) == 7
 
 
+@pytest.mark.slow
 def test_every_pending_row_has_its_reason_after_saving_too(tmp_path):
     strategy = balal.strategy("random+posterior")
     pool, labels = small_pool(1, 60)

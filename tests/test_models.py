@@ -47,7 +47,7 @@ RESNETS = {
 @pytest.mark.parametrize(
     ("plan", "size"),
     [
-        pytest.param(*plan, id=name, marks=[pytest.mark.slow] * (name in ("resnet34", "resnet50")))
+        pytest.param(*plan, id=name, marks=[pytest.mark.slow] * name.startswith("resnet"))
         for name, plan in RESNETS.items()
     ],
 )

@@ -450,6 +450,7 @@ def test_wrong_numbers_and_unknown_flags_are_absls_to_refuse(tmp_path):
             run(tmp_path, argument)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -517,6 +518,7 @@ def test_pseudo_labels_are_taken_from_the_rest_of_the_pool(tmp_path):
     assert found["accuracy"] == pytest.approx(accuracy, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_help_teaches_by_example():
     done = program("--help")
     assert done.returncode == 0

@@ -541,6 +541,7 @@ def test_a_target_is_aimed_at():
     assert int(counts[0]) > 2 * int(np.max(counts[1:]))
 
 
+@pytest.mark.slow
 def test_a_batch_does_not_ask_the_same_question_twice():
     """Three heaps of duplicates: while nothing has been answered, three picks come from three
     heaps."""

@@ -113,6 +113,7 @@ def test_core_set_is_greedy_k_center_from_a_random_row():
     assert len({picks_of("core_set", pool, labels, seed=seed)[0] for seed in range(8)}) > 2
 
 
+@pytest.mark.slow
 def test_a_balanced_strategy_begins_like_its_first():
     pool, labels = small_pool(2)
     for first in ("random", "core_set"):
