@@ -5,7 +5,7 @@ A whole budget of labels is bought from a long-tailed pool, a linear SVM is trai
 tested on a balanced test set: before and after balancing, as in Tables 2 to 5 of Aggarwal, Popescu,
 Hudelot, WACV 2020, beside the figures printed there for CIFAR-100.
 
-    python -m experiments.one_shot           the embedded CIFAR-100, under three minutes on two cores
+    python -m experiments.one_shot           the embedded CIFAR-100, three minutes on two cores
     python -m experiments.one_shot --strategies=all --rules=none,balance,balance_printed \
         --out=results/all
     python -m experiments.one_shot --strategies=ent_inv_div --budgets=250 --seeds=1 \
