@@ -1,52 +1,18 @@
-"""Files that are written whole or not at all (`atomic_write`), and arrays in files: named ones in
-plain `.npz`, with nothing pickled (`write`, `read`, `headers`)."""
+"""Arrays in files: named ones in plain `.npz`, with nothing pickled."""
 
 import math
 import os
 import struct
-import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from balal.atomic_files import atomic_write, settle
 from balal.wording import quoted
-
-# Files that an interruption may leave behind end with this, and begin with a dot.
-UNFINISHED = ".unfinished"
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which replaces `path` when the block ends: readers and interrupted runs
-    see either the old file or the new one.
-
-    If the block raises, `path` stays as it was.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "answers.txt")
-    ...     with atomic_write(path) as file:
-    ...         _ = file.write(b"cat")
-    ...     path.read_text()
-    'cat'
-    """
-    # No two writers share a name.
-    mark = f"{os.getpid()}-{threading.get_ident()}"
-    unfinished = path.with_name(f".{path.name}.{mark}{UNFINISHED}")
-    try:
-        with unfinished.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def write(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -54,6 +20,7 @@ def write(path: Path, arrays: Mapping[str, Any]) -> None:
     older one. Raises OSError if it cannot be written."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in")
+    settle(path.parent)
     with atomic_write(path) as file:
         np.savez_compressed(file, **arrays)
 

@@ -19,13 +19,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Num
 
-from balal.array_file import UNFINISHED, atomic_write
+from balal.atomic_files import atomic_write, naming, settle
 from balal.types import Scores
 from balal.wording import first_few
 
@@ -122,14 +122,14 @@ def begin(
         _write(folder / _ROWS, json.dumps(rows))
         for name, (shape, dtype) in columns.items():
             path = folder / f"{name}.npy"
-            np.lib.format.open_memmap(
-                path, mode="w+", dtype=dtype, shape=(len(ids), *shape)
-            ).flush()
+            with naming(path):
+                np.lib.format.open_memmap(
+                    path, mode="w+", dtype=dtype, shape=(len(ids), *shape)
+                ).flush()
             _reserve(path)
         _write(folder / _MANIFEST, json.dumps(manifest))
         return 0
-    for path in folder.glob(f".*{UNFINISHED}"):
-        path.unlink()
+    settle(folder)
     _compare(folder, _json(folder / _MANIFEST, columns=dict), manifest)
     if _json(folder / _ROWS) != rows:
         raise ValueError(
@@ -162,10 +162,9 @@ def write(folder: Path | str, first: int, shard: Mapping[str, Num[np.ndarray, "n
             f"{', '.join(manifest['columns'])}, and a shard of {size} rows from {first} on with "
             f"{', '.join(shard)} does not continue it"
         )
-    columns, last = _columns(folder, manifest, total, mode="r+"), first + size
+    columns, last = _columns(folder, manifest, total), first + size
     for name, column in columns.items():
-        column[first:last] = shard[name]
-        column.flush()
+        _overwrite(folder / f"{name}.npy", column, first, np.asarray(shard[name], column.dtype))
     sums = {
         name: zlib.crc32(column[first:last].data, progress["crc32"][name])
         for name, column in columns.items()
@@ -255,11 +254,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _columns(
-    folder: Path, manifest: Mapping[str, Any], total: int, *, mode: Literal["r", "r+"] = "r"
-) -> dict[str, Any]:
-    """The columns, memory-mapped, after checking header and size: if a file is too short, mode r+
-    would fill it up with zeros."""
+def _columns(folder: Path, manifest: Mapping[str, Any], total: int) -> dict[str, Any]:
+    """The columns, memory-mapped, after checking header and size."""
     columns = {}
     for name, (shape, dtype) in manifest["columns"].items():
         path = folder / f"{name}.npy"
@@ -276,13 +272,23 @@ def _columns(
         )
         if not like or path.stat().st_size != column.offset + column.nbytes:
             raise ValueError(f"{path} is not what the extraction wrote: {_AGAIN}")
-        columns[name] = column if mode == "r" else np.lib.format.open_memmap(path, mode=mode)
+        columns[name] = column
     return columns
 
 
+def _overwrite(path: Path, column: Any, first: int, values: np.ndarray) -> None:
+    """Writes rows of a column where they belong, on the disk before this returns. Through the file:
+    what goes wrong while mapped memory is written ends the process."""
+    with naming(path), path.open("r+b") as file:
+        file.seek(column.offset + first * column.strides[0])
+        file.write(np.ascontiguousarray(values).data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _reserve(path: Path) -> None:
-    """Takes the room on the disk for the whole file: a full disk would end the process once pages
-    of a file with holes are written."""
+    """Takes the room on the disk for the whole file, so that a full disk is known before anything
+    is computed."""
     if not hasattr(os, "posix_fallocate"):
         return
     with path.open("r+b") as file:

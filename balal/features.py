@@ -77,7 +77,7 @@ def extract(
     columns |= {name: ((), "int32" if name == "predicted" else "float32") for name in _SCORES}
     # Before the folder is made, as wrong weights would leave it behind.
     params = model.load()
-    with folder_lock.locked(Path(folder)):
+    with folder_lock.locked(Path(folder), read_only=True):
         done = feature_cache.begin(
             folder,
             made_from,

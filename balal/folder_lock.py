@@ -1,25 +1,38 @@
 """One program at a time in a folder."""
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
+
+from balal.atomic_files import settle
 
 try:
     import fcntl
 except ImportError:  # Windows has none, and nothing is locked there.
     fcntl = None
 
-_NAME = ".lock"
+# The file by which a folder is held, while it is.
+NAME = ".lock"
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder, which is made if need be, until the block ends or the process does, in
-    whatever way. A folder that is read-only is not held.
+def locked(folder: Path, *, first: str | None = None, read_only: bool = False) -> Iterator[None]:
+    """Holds a folder until the block ends or the process does, in whatever way.
 
-    Raises: ValueError at once where another process holds it, with its number.
+    The folder is made if need be, and goes again if nothing is written there. What a process that
+    was killed left unfinished in it is settled first.
+
+    Args:
+      folder: to hold.
+      first: as in `atomic_files.settle`.
+      read_only: a folder that cannot be written need not be held, as nobody else writes there.
+
+    Raises: ValueError at once where another process holds it, with its number; OSError where the
+      folder cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as name, locked(Path(name)):
@@ -28,42 +41,54 @@ def locked(folder: Path) -> Iterator[None]:
     Traceback (most recent call last):
     ValueError: ... wait until it has ended, or name another folder
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = _open(folder / _NAME)
-    if file is None:
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _held(folder)
+    except OSError as error:
+        if not (read_only and error.errno in _READ_ONLY):
+            raise
         yield
         return
-    with file:
-        _lock(file, folder)
-        file.truncate(0)
-        file.write(f"process {os.getpid()}".encode())
-        file.flush()
-        try:
-            yield
-        finally:
+    try:
+        with suppress(OSError):  # On a full disk the others are refused without its number.
             file.truncate(0)
+            file.write(f"process {os.getpid()}".encode())
+        settle(folder, first=first)
+        yield
+    finally:
+        # While it is held, so that nobody holds a file that is gone.
+        with suppress(OSError):
+            (folder / NAME).unlink()
+        file.close()
+        for path in made:
+            with suppress(OSError):  # It is not empty.
+                path.rmdir()
 
 
-def _open(path: Path) -> BinaryIO | None:
-    """The file that is locked; None where it cannot be written, as nobody writes there then. It is
-    kept afterwards: a file that is deleted can be locked twice."""
-    try:
-        return path.open("a+b")
-    except OSError:
-        return None
-
-
-def _lock(file: BinaryIO, folder: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read(100).decode("ascii", "replace")
-        raise ValueError(
-            f"{folder} is in use by {holder or 'another process'}: wait until it has ended, or "
-            f"name another folder"
-        ) from None
-    except OSError:
-        pass  # Some network drives have no locks.
+def _held(folder: Path) -> Any:
+    """The file that is locked."""
+    path = folder / NAME
+    while True:
+        file = path.open("a+b", buffering=0)
+        if fcntl is None:
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(100).decode("ascii", "replace")
+            file.close()
+            raise ValueError(
+                f"{folder} is in use by {holder or 'another process'}: wait until it has ended, or "
+                f"name another folder"
+            ) from None
+        except OSError:
+            return file  # Some network drives have no locks.
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        # The one before deleted it between the two calls.
+        file.close()

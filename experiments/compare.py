@@ -39,6 +39,8 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
+from balal import folder_lock
+from balal.atomic_files import together
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
     buying,
@@ -241,7 +243,8 @@ def main(flag_values: flags.FlagValues) -> None:
         fresh=flag_values.fresh,
         processes=program.processes(flag_values),
     )
-    carry_out(settings)
+    with folder_lock.locked(settings.out, first="results.json"):
+        carry_out(settings)
 
 
 def class_ids(values: Sequence[str] | None) -> list[int] | None:
@@ -303,7 +306,12 @@ def carry_out(settings: Settings) -> None:
 
     result = gather(settings, contests, runs)
     text = contrast_tables.tables(result)
-    write_results(settings.out, result, text, contests)
+    with together(settings.out, first="results.json") as staged:
+        write_results(staged, result, text, contests)
+        drawn = (staged / "gain.png").exists()
+    if not drawn:
+        # A plot that an earlier run left here would not belong to these tables.
+        (settings.out / "gain.png").unlink(missing_ok=True)
     print(text)
     clock.append(time.perf_counter())
     tell_times(settings, clock, selecting, seconds_of_fitting)
@@ -634,9 +642,6 @@ def draw_plots(out: Path, result: dict[str, Any], contests: Sequence[Contest]) -
     plots.rule_accuracy(out / "accuracy.png", curves, rows=rows, columns=columns)
     if gains:
         plots.rule_gains(out / "gain.png", gains, rows=rows, columns=columns)
-    else:
-        # A plot that an earlier run left here would not belong to these tables.
-        (out / "gain.png").unlink(missing_ok=True)
 
 
 def tell_times(

@@ -29,6 +29,8 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
+from balal import folder_lock
+from balal.atomic_files import together
 from balal.cli import images
 from balal.strategies import member
 from experiments.common import (
@@ -107,7 +109,8 @@ def main(flag_values: flags.FlagValues) -> None:
         out=Path(flag_values.out),
         fresh=flag_values.fresh,
     )
-    carry_out(settings)
+    with folder_lock.locked(settings.out, first="results.json"):
+        carry_out(settings)
 
 
 def carry_out(settings: Settings) -> None:
@@ -126,12 +129,13 @@ def carry_out(settings: Settings) -> None:
     folder = cells.folder(out / "cells", configuration, fresh=settings.fresh)
     runs = fit_all(settings, dataset, folder)
     text = table(runs, settings.heads, settings.strategies, settings.budgets)
-    report.write_json(
-        out / "results.json",
-        dict(experiment="heads", configuration=configuration, commit=report.commit(), runs=runs),
+    result = dict(
+        experiment="heads", configuration=configuration, commit=report.commit(), runs=runs
     )
-    report.write_csv(out / "results.csv", runs)
-    report.write_text(out / "table.md", text + "\n")
+    with together(out, first="results.json") as staged:
+        report.write_json(staged / "results.json", result)
+        report.write_csv(staged / "results.csv", runs)
+        report.write_text(staged / "table.md", text + "\n")
     print(
         f"Balanced test accuracy in percent, mean ± standard deviation over {settings.seeds} seeds "
         f"for strategies that use chance, one run for the others. Pool: "

@@ -45,6 +45,8 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
+from balal import folder_lock
+from balal.atomic_files import together
 from balal.cli import images
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
@@ -258,7 +260,8 @@ def main(flag_values: flags.FlagValues) -> None:
         fresh=flag_values.fresh,
         processes=program.processes(flag_values),
     )
-    carry_out(settings)
+    with folder_lock.locked(settings.out, first="results.json"):
+        carry_out(settings)
 
 
 def head_name(head: str, rule: str, *, thresholding: bool) -> str:
@@ -328,7 +331,8 @@ def carry_out(settings: Settings) -> None:
     configuration |= dict(budgets=settings.budgets, seeds=settings.seeds)
     result = gather(configuration, dataset, runs, reached)
     text = tables(result)
-    write_results(settings.out, result, text, dataset)
+    with together(settings.out, first="results.json") as staged:
+        write_results(staged, result, text, dataset)
     print(text)
     clock.append(time.perf_counter())
     tell_times(settings.out, clock, seconds_of_fitting, processes)

@@ -18,7 +18,7 @@ import balal
 PACKAGE = Path(balal.__file__).parent
 # Each imports from itself and from those above it only.
 LAYERS = [
-    {"array_file", "extras", "folder_lock", "machine", "wording", "xla"},
+    {"array_file", "atomic_files", "extras", "folder_lock", "machine", "wording", "xla"},
     {"types"},
     {"sharding"},
     {"check"},
@@ -52,7 +52,7 @@ KERNELS = [
 ]
 # What stands beside the kernels, and what each may import beside itself. `import balal` and all but
 # the command line do without them.
-COMMON = {"array_file", "folder_lock", "extras", "wording", "types", "check"}
+COMMON = {"array_file", "atomic_files", "folder_lock", "extras", "wording", "types", "check"}
 BESIDE = {
     "heads": COMMON,
     "models": COMMON,

@@ -1,11 +1,17 @@
 """One program at a time in a folder, and what a kill leaves."""
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from absl import flags
 
+from balal.cli import pick
 from balal.folder_lock import locked
+from experiments import compare, heads, one_shot
 
 HOLD = """
 import sys, time
@@ -32,11 +38,34 @@ def test_another_process_is_refused_with_its_number_until_it_is_killed(tmp_path)
         process.wait()
         process.stdout.close()
     with locked(tmp_path):
-        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-    assert (tmp_path / ".lock").read_bytes() == b""
+        assert (tmp_path / ".lock").read_text() == f"process {os.getpid()}"
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_read_only_needs_no_lock(tmp_path):
-    (tmp_path / ".lock").mkdir()  # As where it cannot be written, for root too.
-    with locked(tmp_path), locked(tmp_path):
-        assert (tmp_path / ".lock").is_dir()
+@pytest.mark.parametrize("program", ["pick", "one_shot", "compare", "heads"])
+def test_a_program_is_refused_before_it_reads_or_writes_anything(program, tmp_path):
+    main = dict(pick=pick, one_shot=one_shot, compare=compare, heads=heads)[program]
+    values = flags.FlagValues()
+    main.define_flags(values)
+    values(["program", f"--out={tmp_path / 'out'}", "--features=missing.npy"])
+    with locked(tmp_path / "out"):
+        with pytest.raises(ValueError, match=f"out is in use by process {os.getpid()}: wait"):
+            main.main(values, []) if program == "pick" else main.main(values)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def test_a_folder_that_is_read_only_is_held_only_by_those_who_write(tmp_path, monkeypatch):
+    def refused(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with locked(tmp_path, read_only=True), locked(tmp_path, read_only=True):
+        pass
+    with pytest.raises(PermissionError), locked(tmp_path):
+        raise AssertionError("held")
+
+
+def test_folders_that_were_made_in_vain_go_again(tmp_path):
+    with locked(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from balal import data
+from balal.folder_lock import locked
 
 
 def photo(width: int = 40, height: int = 24) -> Image.Image:
@@ -422,3 +423,10 @@ def test_a_folder_of_photographs_is_read_as_it_is(shared):
     found = data.folder(shared / "data" / "imagenet_sample", skip_damaged=True)
     assert (len(found), found.ignored) == (100, ("labels.csv",))
     assert sum(len(batch.images) for batch in data.batches(found, 16, rows=range(4, 100))) == 96
+
+
+def test_where_a_program_is_writing_are_no_images(pets):
+    with locked(pets), locked(pets / "results"):
+        (pets / "results" / "plot.png").write_bytes(b"half")
+        images = data.folder(pets)
+    assert (images.class_names, images.ignored, len(images)) == (("cat", "dog"), (), 4)

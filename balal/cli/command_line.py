@@ -76,7 +76,10 @@ def user_errors(
         if flag_values.is_parsed() and flag_values.traceback:
             raise
         here = {name: f"--{name}" for name in flag_values}
-        sentence = with_flags(" ".join(str(error).split()), {**(instead or {}), **here})
+        said = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            said = f"{os.fsdecode(error.filename)} cannot be read or written: {error.strerror}"
+        sentence = with_flags(" ".join(said.split()), {**(instead or {}), **here})
         print(f"error: {printable(sentence)}", file=sys.stderr)
         sys.exit(2)
 

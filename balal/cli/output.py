@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from balal.array_file import atomic_write
+from balal.atomic_files import atomic_write
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -35,7 +35,8 @@ import numpy as np
 from absl import flags
 
 import balal
-from balal.array_file import atomic_write
+from balal import folder_lock
+from balal.atomic_files import atomic_write, together
 from balal.cli import answers as answer_files
 from balal.cli import images, inputs, output, table
 from balal.cli.contact_sheet import contact_sheet
@@ -98,9 +99,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     """Runs the command. words: the arguments that are not flags."""
-    out, budget, seed = Path(flag_values.out), flag_values.budget, flag_values.seed
     if flag_values.strategy is not None:
         balal.strategy(flag_values.strategy)  # before anything is read
+    with folder_lock.locked(Path(flag_values.out), first="picks.csv"):
+        carry_out(flag_values, words)
+
+
+def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
+    """Reads, picks and writes."""
+    out, budget, seed = Path(flag_values.out), flag_values.budget, flag_values.seed
     lines = read_answers(
         flag_values.answers,
         file_column=flag_values.file_column,
@@ -139,13 +146,6 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         )
         for rank, (row, reason) in enumerate(zip(rows, reasons, strict=True), start=1)
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    # Once more: somebody may have gone on labelling while the images were looked at.
-    answer_files.refuse_to_lose(out / "picks.csv", lines)
-    write_picks(out / "picks.csv", carried_over(lines, choice.ids, picked))
-    if choice.photographs is not None:
-        page = contact_sheet(choice.photographs, picked, f"{strategy} on {seen.by}")
-        output.write_text(out / "contact_sheet.html", page)
     results = dict(
         experiment="pick",
         configuration=dict(strategy=strategy, budget=budget, seed=seed, versions=versions()),
@@ -154,7 +154,17 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         answers=answers,
         picks=picked,
     )
-    output.write_json(out / "results.json", results)
+    page = None
+    if choice.photographs is not None:
+        page = contact_sheet(choice.photographs, picked, f"{strategy} on {seen.by}")
+    # Once more: somebody may have gone on labelling while the images were looked at.
+    answer_files.refuse_to_lose(out / "picks.csv", lines)
+    keep_previous(out / "picks.csv", new := carried_over(lines, choice.ids, picked))
+    with together(out, first="picks.csv") as staged:
+        table.write(staged / "picks.csv", new)
+        output.write_json(staged / "results.json", results)
+        if page is not None:
+            output.write_text(staged / "contact_sheet.html", page)
     print(summary(choice, picked, strategy, answers=len(answers), out=out))
     if seen.kept is not None:
         print(f"What the network saw is kept in {seen.kept}.")
@@ -209,12 +219,11 @@ def carried_over(
     ]
 
 
-def write_picks(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Writes picks.csv; the one before, if it was another, is kept beside it."""
+def keep_previous(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Copies picks.csv to picks.before.csv, unless its lines stay the same."""
     if path.exists() and path.read_bytes() != table.text(lines).encode():
         with atomic_write(path.with_name("picks.before.csv")) as file:
             file.write(path.read_bytes())
-    table.write(path, lines)
 
 
 def read_class_names(path: str | None) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from balal.array_file import atomic_write
+from balal.atomic_files import atomic_write
 from balal.wording import first_few, quoted
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from balal import folder_lock
 from balal.data.batching import map_ahead, thread_count
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
@@ -144,10 +145,16 @@ def _walk(root: Path) -> tuple[dict[str, str], list[str], dict[str, str], list[s
         except OSError as error:
             faults["/".join(above) or "."] = f"it cannot be opened: {error.strerror}"
             continue
+        if above and folder_lock.NAME in names:  # A program is writing its results there.
+            if len(above) == 1:
+                directories.remove(above[0])
+            continue
         taken = set()
         for name in names:
             parts, full = (*above, _written(name)), os.path.join(path, name)
             fault = None
+            if name == folder_lock.NAME:
+                continue
             if name.startswith(".") or name.lower() in _SYSTEM:
                 ignored.append("/".join(parts))
                 continue

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Key, Real
 
 from balal import array_file
-from balal.array_file import atomic_write
+from balal.atomic_files import atomic_write
 from balal.extras import Extra
 from balal.heads import fitting
 

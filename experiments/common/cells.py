@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from balal.atomic_files import settle
 from balal.cli.output import write_text
 
 _CONFIGURATION = "configuration"
@@ -26,6 +27,7 @@ def folder(path: Path, configuration: dict[str, Any], *, fresh: bool = False) ->
     if fresh:
         shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True, exist_ok=True)
+    settle(path)
     wanted = json.loads(json.dumps(configuration))
     found = read(path, _CONFIGURATION)
     if found is None:
