@@ -25,7 +25,9 @@ def write(path: Path, arrays: Mapping[str, Any]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def read(path: Path, *, kind: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+def read(
+    path: Path, *, kind: str, names: Iterable[str] | None = None, most: int | None = None
+) -> dict[str, np.ndarray]:
     """Arrays of an `.npz` file, or the one of an `.npy` file under the name "", which is mapped and
     not loaded.
 
@@ -36,6 +38,7 @@ def read(path: Path, *, kind: str, names: Iterable[str] | None = None) -> dict[s
       path: of the file.
       kind: what it should be, for messages: "a saved state".
       names: of the arrays that are wanted, as far as there are any; None: all.
+      most: bytes that these may take together; None: any number.
 
     Raises: FileNotFoundError; ValueError for a file that is not one of plain arrays, or is damaged.
     """
@@ -45,6 +48,9 @@ def read(path: Path, *, kind: str, names: Iterable[str] | None = None) -> dict[s
             return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
         with np.load(path, allow_pickle=False) as file:
             wanted = found if names is None else [name for name in names if name in found]
+            claimed = sum(math.prod(found[name][0]) * found[name][1].itemsize for name in wanted)
+            if most is not None and claimed > most:
+                raise ValueError(f"its arrays take {claimed} bytes, more than {most}")
             return {name: file[name] for name in wanted}
     except MemoryError as error:
         raise ValueError(f"{path} does not fit into memory ({error})") from None

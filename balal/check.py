@@ -342,9 +342,9 @@ def labelled(
     return found, answers
 
 
-def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int, answered: bool) -> None:
-    """ValueError unless a record read from a file is whole: distinct rows of the pool, labels in
-    range, padding only at the end.
+def record(name: str, rows: Labelled, *, size: int, num_classes: int, answered: bool) -> None:
+    """ValueError unless a record read from a file is whole: distinct rows of a pool of `size`,
+    labels in range, padding only at the end.
 
     answered: whether every row must have its label.
     """
@@ -357,7 +357,7 @@ def record(name: str, rows: Labelled, *, pool: Pool, num_classes: int, answered:
         raise ValueError(
             f"{name} is damaged: count says {int(rows.count)} rows, but its indices do not"
         )
-    indices(f"{name} indices", filled, size=rows_in(pool))
+    indices(f"{name} indices", filled, size=size)
     for column in (rows.labels, rows.wanted):
         values = np.asarray(column)
         if values.shape != rows.indices.shape or np.any((values < -1) | (values >= num_classes)):

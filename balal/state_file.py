@@ -1,24 +1,30 @@
 """A state in one safe file: plain arrays in `.npz`, nothing pickled, written in one step."""
 
 import ast
+import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from balal import array_file, check, loop
+from balal.pools import checksums
 from balal.strategies.base import Strategy, describe, is_default
 from balal.types import Labelled, Pool, State
+from balal.wording import plural
 
 # Format 1 had the `repr` of the strategy, with every setting, and no withdrawn rows.
 _FORMAT = 2
 _RECORDS = ("labelled", "pending", "start")
 _COLUMNS = ("indices", "labels", "count", "wanted")
+# Three records of three columns for each row and its place in the budget, and which are withdrawn.
+_ROW_BYTES = 100
 
 
 def save(state: State, path: str | os.PathLike[str]) -> None:
@@ -45,23 +51,46 @@ def save(state: State, path: str | os.PathLike[str]) -> None:
         num_classes=np.int64(state.num_classes),
         strategy=np.str_(state.strategy),
     )
-    array_file.write(Path(path), records | others)
+    arrays = {name: np.asarray(value) for name, value in (records | others).items()}
+    array_file.write(Path(path), arrays | dict(sha256=np.str_(_sha256(arrays))))
 
 
-def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
+def load(
+    strategy: Strategy,
+    pool: Pool,
+    path: str | os.PathLike[str],
+    *,
+    rows: Int[Array, " N"] | Any = None,
+) -> State:
     """The state that `save` wrote; it continues as if nothing had happened.
 
-    The memory is rebuilt from the given pool by telling the strategy every answer again.
+    The memory is rebuilt from the given pool by telling the strategy every answer again. Since the
+    state was saved, rows may have been added at the end of the pool, and candidates and scores may
+    have changed.
+
+    Args:
+      strategy: with which it was saved.
+      pool: with which it was saved.
+      path: of the file.
+      rows: for a pool whose rows are others now, as in `remap`: int [N], the new row of every old
+        one, -1 where it is gone. `np.arange(N)` says that they are the same images, with other
+        features.
 
     Raises: FileNotFoundError; ValueError for a file that is not a saved state, is damaged, or
-    belongs to another strategy.
+    belongs to another strategy, and for a pool of other features unless `rows` is given.
     """
     path = Path(path)
     check.strategy(strategy)
+    check.rows_in(pool)
     members = [f"{record}_{column}" for record in _RECORDS for column in _COLUMNS]
     members += ["format", "key", "key_kind", "withdrawn", "pool", "budget", "num_classes"]
-    arrays = array_file.read(path, kind="a saved state", names=[*members, "strategy"])
+    most = _ROW_BYTES * (pool.num_rows + 1_000_000)
+    names = [*members, "strategy", "sha256"]
+    arrays = array_file.read(path, kind="a saved state", names=names, most=most)
     try:
+        written = arrays.pop("sha256", None)  # Earlier versions wrote none.
+        if written is not None and str(written) != _sha256(arrays):
+            raise ValueError("its contents are not those that were saved")
         found = _whole(arrays, "format")
         if found not in (1, _FORMAT):
             raise ValueError(f"it has format {found}, and this version reads up to {_FORMAT}")
@@ -71,22 +100,24 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
         withdrawn = np.asarray(arrays["withdrawn"]) if found > 1 else np.zeros(pool.num_rows, bool)
         if withdrawn.dtype != bool or withdrawn.ndim != 1:
             raise ValueError("its withdrawn rows are not a boolean mask")
+        fingerprint = arrays["pool"]
+        if fingerprint.dtype != np.uint32 or fingerprint.ndim != 1:
+            raise ValueError("its pool is not a list of checksums")
         key = jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl=str(arrays["key_kind"]))
-        for record, rows in records.items():
+        for name, record in records.items():
             check.record(
+                name,
                 record,
-                rows,
-                pool=pool,
+                size=len(withdrawn),
                 num_classes=num_classes,
-                answered=record == "labelled",
+                answered=name == "labelled",
             )
         for record in ("labelled", "pending"):
-            rows = np.asarray(records[record].indices)
-            rows = rows[(rows >= 0) & (rows < len(withdrawn))]
-            check.among(rows, np.flatnonzero(~withdrawn), f"withdrawn and {record} at once")
-        _fit_together(records["labelled"], records["pending"], budget)
+            taken = np.asarray(records[record].indices)
+            allowed = np.flatnonzero(~withdrawn)
+            check.among(taken[taken >= 0], allowed, f"withdrawn and {record} at once")
+        _fit_together(**records, budget=budget)
         saved_with = str(arrays["strategy"])
-        fingerprint = jnp.asarray(arrays["pool"], jnp.uint32)
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise ValueError(
             f"{path} is not a saved state, is damaged, or belongs to another pool: {error}"
@@ -99,13 +130,25 @@ def load(strategy: Strategy, pool: Pool, path: str | os.PathLike[str]) -> State:
         key=key,
         withdrawn=jnp.asarray(withdrawn),
         prepared={},
-        pool=fingerprint,
+        pool=jnp.asarray(fingerprint),
         budget=budget,
         num_classes=num_classes,
         strategy=describe(strategy),
         **records,
     )
+    if rows is None:
+        _refuse_other_rows(path, pool, state)
+    else:
+        state = loop.remap(state, rows, num_rows=pool.num_rows)
     return loop.catch_up(strategy, pool, state)[1]
+
+
+def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def _whole(arrays: Mapping[str, np.ndarray], name: str) -> int:
@@ -122,9 +165,28 @@ def _record(arrays: Mapping[str, np.ndarray], name: str) -> Labelled:
     return Labelled(**{column: jnp.asarray(arrays[f"{name}_{column}"]) for column in _COLUMNS})
 
 
-def _fit_together(labelled: Labelled, pending: Labelled, budget: int) -> None:
-    """ValueError where rows are labelled and pending at once, or where more was bought and asked
-    than the budget allows."""
+def _refuse_other_rows(path: Path, pool: Pool, state: State) -> None:
+    """ValueError unless the rows of the saved pool are the first of this one."""
+    old = len(state.withdrawn)
+    how = f"say with rows= where each of the {old} old rows is now, as for balal.remap"
+    if pool.num_rows < old:
+        raise ValueError(
+            f"{path} belongs to a pool of {plural(old, 'row')}, and this one has "
+            f"{pool.num_rows}: {how}"
+        )
+    # The first checksum is that of the features, or of the first scores where there are none.
+    name = "scores" if pool.features is None else "features"
+    values = jax.tree.leaves(replace(pool, prepared={}))[0][:old]
+    if state.pool.size and int(checksums(values)[0]) != int(state.pool[0]):
+        raise ValueError(
+            f"{path} belongs to a pool of other {name}: {how}; if they are the same images in the "
+            f"same order, with other {name}, rows=np.arange({old})"
+        )
+
+
+def _fit_together(labelled: Labelled, pending: Labelled, start: Labelled, budget: int) -> None:
+    """ValueError where rows are labelled and pending at once, where more was bought and asked than
+    the budget allows, or where the labels that it started from are not the first ones."""
     answered, asked = (
         rows[rows >= 0] for rows in (np.asarray(labelled.indices), np.asarray(pending.indices))
     )
@@ -136,6 +198,10 @@ def _fit_together(labelled: Labelled, pending: Labelled, budget: int) -> None:
             f"its budget of {budget} does not fit its {len(answered)} labelled and {len(asked)} "
             f"pending rows in {room} places"
         )
+    begun = int(np.sum(np.asarray(start.labels) >= 0))
+    for first, all_of_them in ((start.indices, labelled.indices), (start.labels, labelled.labels)):
+        if not np.array_equal(first[:begun], all_of_them[:begun]):
+            raise ValueError("the rows that it started from are not the first labelled ones")
 
 
 def _written_as(strategy: Any, text: str) -> bool:
