@@ -1,6 +1,7 @@
 """The console script `balal`: picks, features and what the user is told."""
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -316,9 +317,8 @@ def test_answers_may_come_from_a_spreadsheet_and_twice(tmp_path):
         "\ufefffile,label\r\n000.png, Käfer \r\n001.png\r\n000.png, Käfer \r\n".encode()
     )
     lines = answer_files.read(path)
-    assert answer_files.by_file(path, lines, ["000.png", "001.png"], "photos") == {
-        "000.png": "Käfer"
-    }
+    found = answer_files.match(path, lines, ["000.png", "001.png"], "photos")
+    assert found.labels == {"000.png": "Käfer"}
 
 
 def test_labels_that_look_alike_are_listed_with_a_question(tmp_path):
@@ -453,7 +453,8 @@ def test_what_extract_kept_is_picked_among_with_and_without_the_photographs(
     direct, both, alone = (
         lines_of(tmp_path / name / "picks.csv") for name in ("direct", "both", "alone")
     )
-    assert direct == both == alone
+    assert direct == both
+    assert [{**line, "sha256": both[rank]["sha256"]} for rank, line in enumerate(alone)] == both
     page = (tmp_path / "both" / "contact_sheet.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 5
     assert not (tmp_path / "alone" / "contact_sheet.html").exists()
@@ -786,3 +787,123 @@ def test_copies_of_a_photograph_are_asked_once(network, tmp_path, capsys):
     answers.write_text("file,label\n005.png,cat\n002.png,dog\n")
     with pytest.raises(ValueError, match="are the same photograph and have different labels"):
         run("pick", network, tmp_path / "p", *arguments, "--budget=2", f"--answers={answers}")
+
+
+def found(text: str, contents: dict[str, str], tmp_path: Path, **options) -> answer_files.Match:
+    """What a table with the columns file, label and sha256 is about, among files with contents."""
+    (tmp_path / "answers.csv").write_text("file,label,sha256\n" + text)
+    path = tmp_path / "answers.csv"
+    lines = answer_files.read(path)
+    return answer_files.match(path, lines, list(contents), "photos", contents=contents, **options)
+
+
+A, B, C, D = (letter * 64 for letter in "abcd")
+WAS_A, WAS_B, WAS_C = (answer_files.digest(content) for content in (A, B, C))
+
+
+def test_a_renamed_photograph_is_found_by_its_content(tmp_path):
+    match = found(f"a.jpg,cat,{WAS_A}\nb.jpg,dog,{WAS_B}\n", {"new/a.jpg": A, "b.jpg": B}, tmp_path)
+    assert match.labels == {"new/a.jpg": "cat", "b.jpg": "dog"}
+    assert (match.moved, match.changed, match.gone) == ({"a.jpg": "new/a.jpg"}, [], [])
+
+
+def test_content_decides_where_a_name_belongs_to_another_photograph_now(tmp_path):
+    text = f"1.jpg,cat,{WAS_A}\n2.jpg,dog,{WAS_B}\n3.jpg,ape,{WAS_C}\n"
+    match = found(text, {"2.jpg": A, "3.jpg": B, "1.jpg": C}, tmp_path)
+    assert match.labels == {"2.jpg": "cat", "3.jpg": "dog", "1.jpg": "ape"}
+    assert len(match.moved) == 3
+
+
+def test_a_photograph_that_was_edited_keeps_its_label_and_is_named(tmp_path):
+    match = found(f"a.jpg,cat,{WAS_A}\nb.jpg,dog,{WAS_B}\n", {"a.jpg": D, "b.jpg": B}, tmp_path)
+    assert match.labels == {"a.jpg": "cat", "b.jpg": "dog"}
+    assert (match.moved, match.changed) == ({}, ["a.jpg"])
+
+
+def test_a_photograph_that_is_gone_is_named_and_the_others_count(tmp_path):
+    match = found(f"a.jpg,cat,{WAS_A}\nb.jpg,dog,{WAS_B}\n", {"b.jpg": B}, tmp_path)
+    assert (match.labels, match.gone) == ({"b.jpg": "dog"}, ["a.jpg"])
+    assert match.files == {2: "a.jpg", 3: "b.jpg"}
+
+
+def test_a_damaged_photograph_is_gone_even_where_its_content_was_not_known(tmp_path):
+    match = found("a.jpg,cat,\nb.jpg,dog,\n", {"b.jpg": B}, tmp_path, damaged=["a.jpg"])
+    assert match.gone == ["a.jpg"]
+
+
+def test_a_name_that_nothing_says_was_there_is_refused_with_its_line(tmp_path):
+    with pytest.raises(ValueError, match=r"not in photos: a\.jpgg \(line 3\); correct"):
+        found(f"b.jpg,dog,{WAS_B}\na.jpgg,cat,\n", {"a.jpg": A, "b.jpg": B}, tmp_path)
+
+
+def test_another_folder_is_not_one_from_which_everything_has_gone(tmp_path):
+    text = f"a.jpg,cat,{WAS_A}\nb.jpg,dog,{WAS_B}\n"
+    with pytest.raises(ValueError, match=r"none of the 2 files .* a\.jpg, b\.jpg; is it the right"):
+        found(text, {"c.jpg": C}, tmp_path)
+
+
+def test_of_copies_the_one_that_is_known_by_name_is_not_taken_for_a_moved_one(tmp_path):
+    text = f"a.jpg,cat,{WAS_A}\nb.jpg,cat,{WAS_A}\n"
+    match = found(text, {"b.jpg": A, "c.jpg": A}, tmp_path)
+    assert match.moved == {"a.jpg": "c.jpg"}
+    assert match.labels == {"c.jpg": "cat", "b.jpg": "cat"}
+    # Where there are fewer files than lines, they share one, and their labels must be the same.
+    assert found(text, {"d.jpg": A}, tmp_path).labels == {"d.jpg": "cat"}
+    with pytest.raises(ValueError, match=r"different labels for 'd\.jpg': 'cat' in line 2 "):
+        found(text.replace("b.jpg,cat", "b.jpg,dog"), {"d.jpg": A}, tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["1.23E+15", "abc", "#NAME?", "aaaaaaaaaaaaaaag..."])
+def test_a_cell_that_is_no_sha256_is_refused_with_its_line(cell, tmp_path):
+    with pytest.raises(ValueError, match=r"line 2 of .* in its column sha256, which is not 16 to"):
+        found(f"a.jpg,cat,{cell}\n", {"a.jpg": A}, tmp_path)
+
+
+def test_a_whole_sha256_in_capitals_is_one_too(tmp_path):
+    assert found(f"a.jpg,cat,{A.upper()}\n", {"z.jpg": A}, tmp_path).labels == {"z.jpg": "cat"}
+
+
+def test_photographs_may_be_moved_edited_and_deleted_between_rounds(
+    network, folder, tmp_path, capsys
+):
+    now, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(folder, now)
+    (now / "class").mkdir()
+    (now / "000.png").rename(now / "class" / "x.png")
+    shutil.copy(folder / "069.png", now / "001.png")
+    (now / "069.png").unlink()
+    (now / "002.png").unlink()
+    digests = [
+        answer_files.digest(hashlib.sha256((folder / f"00{row}.png").read_bytes()).hexdigest())
+        for row in range(4)
+    ]
+    answers = tmp_path / "answers.csv"
+    answers.write_text(
+        "file,label,sha256,notes\n"
+        + "".join(f"00{row}.png,cat,{digest},so\n" for row, digest in enumerate(digests))
+    )
+    arguments = (f"--data_dir={now}", "--budget=3", "--strategy=random")
+    arguments += (f"--cache={tmp_path / 'features'}",)
+    run("pick", network, out, *arguments, f"--answers={answers}")
+    told = capsys.readouterr().out
+    assert "after 3 answers" in told
+    assert "Found by their content under another name (1): class/x.png (was 000.png)." in told
+    assert "Changed since they were picked (1): 001.png. Their labels still count" in told
+    assert "Labelled, but no longer there (1): 002.png. Their lines are kept" in told
+    lines = lines_of(out / "picks.csv")
+    carried, asked = lines[:4], lines[4:]
+    assert [line["file"] for line in carried] == ["class/x.png", "001.png", "002.png", "003.png"]
+    assert {line["notes"] for line in carried} == {"so"}
+    assert [line["sha256"] for line in carried[::2]] == digests[::2]
+    assert len(asked) == 3
+    assert not {line["file"] for line in asked} & {line["file"] for line in carried}
+    # What was told once is not told again, except for what is gone.
+    seen, path = data.folder(now, labelled=False), out / "picks.csv"
+    match = answer_files.match(
+        path,
+        answer_files.read(path),
+        seen.ids,
+        "photos",
+        contents={file: each.hex() for file, each in zip(seen.ids, seen.contents, strict=True)},
+    )
+    assert (match.moved, match.changed, match.gone) == ({}, [], ["002.png"])

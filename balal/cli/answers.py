@@ -1,8 +1,9 @@
 """Answers in a picks.csv, as a person or a spreadsheet saved it."""
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from balal.cli import table
 from balal.wording import first_few, quoted
 
 # What `balal pick` writes; a person's own columns have other names.
-COLUMNS = ("rank", "file", "label", "reason", "source_class")
+COLUMNS = ("rank", "file", "label", "reason", "source_class", "sha256")
+# As many digits tell photographs apart. The dots keep a spreadsheet from reading a number.
+_DIGITS = 16
+_DIGEST = re.compile(rf"([0-9a-f]{{{_DIGITS},64}})(?:\.\.\.)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,40 @@ class Answer:
       file: the file name as it is written there.
       label: nothing but white space: not answered yet.
       cells: the other cells by the name of their column.
+      sha256: the first hexadecimal digits, at least 16, of that of the file when it was picked;
+        empty: not known.
     """
 
     number: int
     file: str
     label: str
     cells: Mapping[str, str]
+    sha256: str = ""
 
     @property
     def own(self) -> dict[str, str]:
         """What the person wrote in columns of their own."""
         return {name: cell for name, cell in self.cells.items() if name not in COLUMNS and cell}
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which files the lines of a picks.csv are about.
+
+    Attributes:
+      labels: by file name, in the order of the lines.
+      files: the file of each line with a label or a note, by the number of the line; for one that
+        is not there, the name as it is written in the line.
+      moved: the name now of each file that was found by its content, by the name in the line.
+      changed: files that have another content than when they were picked.
+      gone: files that have a label and are no longer there.
+    """
+
+    labels: Mapping[str, str]
+    files: Mapping[int, str]
+    moved: Mapping[str, str]
+    changed: Sequence[str]
+    gone: Sequence[str]
 
 
 def read(
@@ -66,6 +93,13 @@ def read(
                 f"line {line.number} of {path} has a label that is more than one line of text, "
                 f"{quoted(line.cells[label_column])}: a label is a word or a few"
             )
+        digest = line.cells.get("sha256", "").strip()
+        if digest and not _DIGEST.fullmatch(digest):
+            raise ValueError(
+                f"line {line.number} of {path} has {quoted(digest)} in its column sha256, which is "
+                f"not {_DIGITS} to 64 hexadecimal digits: empty the cell, or rename the column if "
+                f"it is one of your own"
+            )
     if not distinct_labels:
         _refuse_alike(
             path, Counter(filter(str.strip, (line.cells[label_column] for line in lines)))
@@ -76,32 +110,49 @@ def read(
             line.cells[file_column],
             line.cells[label_column] if distinct_labels else line.cells[label_column].strip(),
             {name: cell for name, cell in line.cells.items() if name not in columns},
+            line.cells.get("sha256", "").strip().removesuffix("...").lower(),
         )
         for line in lines
     ]
 
 
-def by_file(path: Path, answers: Iterable[Answer], ids: Sequence[str], name: str) -> dict[str, str]:
-    """The labels by file name, in the order of the lines.
+def match(
+    path: Path,
+    answers: Iterable[Answer],
+    ids: Sequence[str],
+    name: str,
+    *,
+    contents: Mapping[str, str] | None = None,
+    damaged: Collection[str] = (),
+) -> Match:
+    """The files that the lines are about, and their labels.
 
-    A file is found whatever Unicode form its name is written in, as long as it is the only one.
+    A file is found by its name, in whatever Unicode form that is written, as long as it is the only
+    one. Where its content is not that of the line, it is looked for by content: under another name
+    it has been moved, and of several copies one stands for all.
 
     Args:
       path: of the answers, for messages.
-      answers: the lines, of which those without a label are skipped.
+      answers: the lines.
       ids: the file names that there are.
       name: of the folder or file that has them.
+      contents: the sha256 of the files, in hexadecimal digits; None: not known.
+      damaged: the names of files that were left out.
 
-    Raises: ValueError for files that are not there, and for files with more than one label.
+    Raises: ValueError for labels of files that are not there and of which nothing says that they
+      once were, where no labelled file is there, and for files with more than one label.
     """
-    find, labels, lines = finder(ids), {}, {}
-    unknown = []
-    for answer in answers:
+    about = [answer for answer in answers if answer.label.strip() or answer.own]
+    found, moved, changed = _find(about, ids, contents or {})
+    files, labels, lines, gone, unknown = {}, {}, {}, [], []
+    for answer in about:
+        file, written = found[answer.number], table.unescape(answer.file)
+        files[answer.number] = written if file is None else file
         if not answer.label.strip():
             continue
-        file = find(answer.file)
         if file is None:
-            unknown.append(f"{answer.file} (line {answer.number})")
+            was_there = answer.sha256 or written in damaged
+            (gone if was_there else unknown).append((written, answer.number))
             continue
         if labels.setdefault(file, answer.label) != answer.label:
             raise ValueError(
@@ -111,11 +162,60 @@ def by_file(path: Path, answers: Iterable[Answer], ids: Sequence[str], name: str
             )
         lines.setdefault(file, answer.number)
     if unknown:
+        listed = [f"{file} (line {number})" for file, number in unknown]
         raise ValueError(
-            f"{path} has labels for files that are not in {name}: {first_few(unknown)}; correct "
+            f"{path} has labels for files that are not in {name}: {first_few(listed)}; correct "
             f"their names, or delete these lines"
         )
-    return labels
+    if gone and not labels:
+        raise ValueError(
+            f"none of the {len(gone)} files that have a label in {path} is in {name}, under any "
+            f"name: {first_few([file for file, _ in gone])}; is it the right folder?"
+        )
+    changed = [file for file in changed if file in labels]
+    return Match(labels, files, moved, changed, [file for file, _ in gone])
+
+
+def digest(sha256: str) -> str:
+    """A sha256 as a cell: short, and no spreadsheet takes it for a number.
+
+    >>> digest("0123456789e123456789")
+    '0123456789e12345...'
+    """
+    return f"{sha256[:_DIGITS]}..."
+
+
+def _find(
+    answers: Sequence[Answer], ids: Sequence[str], contents: Mapping[str, str]
+) -> tuple[dict[int, str | None], dict[str, str], list[str]]:
+    """The file of each line, by its number; the new names of those that were moved; and those whose
+    content is another."""
+    find, holders = finder(ids), defaultdict(list)
+    for file, content in contents.items():
+        holders[content[:_DIGITS]].append(file)
+    found = {answer.number: find(answer.file) for answer in answers}
+
+    def agrees(answer: Answer, file: str | None) -> bool:
+        return file is not None and contents[file].startswith(answer.sha256)
+
+    doubtful = [
+        answer
+        for answer in answers
+        if answer.sha256 and contents and not agrees(answer, found[answer.number])
+    ]
+    # The content decides, as the name may be another photograph's by now. A copy that is known by
+    # its name is not taken for one that was moved.
+    taken = {found[answer.number] for answer in answers if answer not in doubtful}
+    moved, changed = {}, []
+    for answer in doubtful:
+        same = [file for file in holders[answer.sha256[:_DIGITS]] if agrees(answer, file)]
+        file = next((file for file in same if file not in taken), same[0] if same else None)
+        if file is not None:
+            moved[table.unescape(answer.file)] = found[answer.number] = file
+            taken.add(file)
+        elif found[answer.number] is not None:
+            changed.append(found[answer.number])
+    return found, moved, changed
 
 
 def finder(ids: Sequence[str]) -> Callable[[str], str | None]:

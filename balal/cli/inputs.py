@@ -30,16 +30,21 @@ class Choice:
     features: feature_files.FeatureFile | None
 
     @property
-    def copies(self) -> dict[str, str]:
-        """Each photograph that is a copy of an earlier one, byte for byte, with that one."""
+    def contents(self) -> dict[str, str]:
+        """The sha256 of each photograph, in hexadecimal digits; empty where it is not known."""
         if self.photographs is None:
             return {}
-        first: dict[bytes, str] = {}
-        content = dict(zip(self.photographs.ids, self.photographs.contents, strict=False))
+        found = dict(zip(self.photographs.ids, self.photographs.contents, strict=False))
+        return {file: found[file].hex() for file in self.ids if file in found}
+
+    @property
+    def copies(self) -> dict[str, str]:
+        """Each photograph that is a copy of an earlier one, byte for byte, with that one."""
+        first: dict[str, str] = {}
         return {
-            file: first[content[file]]
-            for file in self.ids
-            if file in content and first.setdefault(content[file], file) != file
+            file: first[content]
+            for file, content in self.contents.items()
+            if first.setdefault(content, file) != file
         }
 
     @property

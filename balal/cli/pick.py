@@ -19,6 +19,9 @@ command works round after round; columns of your own, such as notes, are carried
 with labels or notes that were not passed is never overwritten, and the one before is kept as
 picks.before.csv. Commas, semicolons or tabs may separate the columns.
 
+A photograph that was renamed or moved since is found by its content, which the column `sha256`
+tells. One that is gone is reported, its line is kept, and the rest goes on.
+
 Files that are damaged or not images are listed, and left out under --skip_damaged. What the network
 saw is kept below --cache, so that a second run takes seconds; a run that was stopped continues
 where it left off.
@@ -120,7 +123,15 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     choice = inputs.read(
         options, flag_values.features, logits=flag_values.logits, ids=flag_values.ids
     )
-    answers = answer_files.by_file(Path(flag_values.answers or ""), lines, choice.ids, choice.name)
+    match = answer_files.match(
+        Path(flag_values.answers or ""),
+        lines,
+        choice.ids,
+        choice.name,
+        contents=choice.contents,
+        damaged=choice.photographs.skipped if choice.photographs else (),
+    )
+    answers = match.labels
     left = inputs.asked_once(choice, answers)
     inputs.check_budget(choice, budget, left=int(left.sum()) - len(answers))
     seen, row_of = inputs.look(choice, options, left=left), choice.rows
@@ -152,6 +163,9 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         features=seen.made_from,
         skipped=list(choice.photographs.skipped) if choice.photographs else [],
         answers=answers,
+        moved=match.moved,
+        changed=match.changed,
+        gone=match.gone,
         picks=picked,
     )
     page = None
@@ -159,13 +173,15 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         page = contact_sheet(choice.photographs, picked, f"{strategy} on {seen.by}")
     # Once more: somebody may have gone on labelling while the images were looked at.
     answer_files.refuse_to_lose(out / "picks.csv", lines)
-    keep_previous(out / "picks.csv", new := carried_over(lines, choice.ids, picked))
+    keep_previous(
+        out / "picks.csv", new := carried_over(lines, match.files, picked, choice.contents)
+    )
     with together(out, first="picks.csv") as staged:
         table.write(staged / "picks.csv", new)
         output.write_json(staged / "results.json", results)
         if page is not None:
             output.write_text(staged / "contact_sheet.html", page)
-    print(summary(choice, picked, strategy, answers=len(answers), out=out))
+    print(summary(choice, picked, strategy, match=match, out=out))
     if seen.kept is not None:
         print(f"What the network saw is kept in {seen.kept}.")
 
@@ -191,29 +207,51 @@ def read_answers(
 
 
 def carried_over(
-    lines: Sequence[answer_files.Answer], ids: Sequence[str], picked: Sequence[Mapping[str, Any]]
+    lines: Sequence[answer_files.Answer],
+    files: Mapping[int, str],
+    picked: Sequence[Mapping[str, Any]],
+    contents: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """The lines of the new picks.csv: those with an answer as they were but without a rank, those
-    with a note alone too unless they are picked again, then what is picked, with its notes."""
-    find, again = answer_files.finder(ids), {line["file"] for line in picked}
+    with a note alone too unless they are picked again, then what is picked, with its notes.
+
+    Args:
+      lines: of the answers.
+      files: the name now of the file of each, by the number of the line.
+      picked: the new picks.
+      contents: the sha256 of the files, by which a photograph is found that was moved.
+    """
+    again = {line["file"] for line in picked}
+
+    def digest(file: str) -> dict[str, str]:
+        return dict(sha256=answer_files.digest(contents[file])) if file in contents else {}
+
     notes: dict[str, dict[str, str]] = {}
     kept = []
     for line in lines:
-        file = find(line.file) or table.unescape(line.file)
-        if line.label.strip() or (line.own and file not in again):
+        if not line.label.strip() and not line.own:
+            continue
+        file = files[line.number]
+        if line.label.strip() or file not in again:
             said = {
                 name: cell
                 for name, cell in line.cells.items()
                 if name != "rank" or not cell.isdecimal()
             }
             first = dict(rank="", file=table.escape(file), label=line.label)
-            kept.append({**first, "reason": "", "source_class": "", **said})
-        elif line.own:
+            first |= dict(reason="", source_class="", **digest(file))
+            kept.append({**first, **said, **digest(file)})
+        else:
             notes.setdefault(file, {}).update(line.own)
     return [
         *kept,
         *(
-            {**line, "file": table.escape(line["file"]), **notes.get(line["file"], {})}
+            {
+                **line,
+                "file": table.escape(line["file"]),
+                **digest(line["file"]),
+                **notes.get(line["file"], {}),
+            }
             for line in picked
         ),
     ]
@@ -290,11 +328,12 @@ def summary(
     picked: Sequence[Mapping[str, Any]],
     name: str,
     *,
-    answers: int,
+    match: answer_files.Match,
     out: Path,
 ) -> str:
-    """What is printed at the end: the first picks with their reasons, and where everything is."""
-    after = f", after {answers} answers" if answers else ""
+    """What is printed at the end: the first picks with their reasons, what became of the answers
+    and of the files, and where everything is."""
+    after = f", after {len(match.labels)} answers" if match.labels else ""
     lines = [f"{len(picked)} of {len(choice.ids)} images of {choice.name}, by {name}{after}:", ""]
     files = [printable(line["file"]) for line in picked[:10]]
     for line, file in zip(picked[:10], files, strict=True):
@@ -307,4 +346,19 @@ def summary(
     copies = [f"{file} of {first}" for file, first in choice.copies.items()]
     if copies:
         lines.append(f"\nCopies, which are not asked again ({len(copies)}): {first_few(copies)}.")
+    moved = [f"{file} (was {before})" for before, file in match.moved.items()]
+    if moved:
+        lines.append(
+            f"\nFound by their content under another name ({len(moved)}): {first_few(moved)}."
+        )
+    if match.changed:
+        lines.append(
+            f"\nChanged since they were picked ({len(match.changed)}): {first_few(match.changed)}. "
+            f"Their labels still count: delete those that are wrong now."
+        )
+    if match.gone:
+        lines.append(
+            f"\nLabelled, but no longer there ({len(match.gone)}): {first_few(match.gone)}. Their "
+            f"lines are kept, and nothing is learnt from them."
+        )
     return "\n".join([*lines, "", f"{look}Label them in {out / 'picks.csv'}."])
