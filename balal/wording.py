@@ -1,6 +1,8 @@
-"""Words for messages: lists that may be long, and numbers of things."""
+"""Words for messages: lists that may be long, numbers of things, and names that look alike."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -45,3 +47,33 @@ def quoted(text: str) -> str:
     'a\tb'
     """
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def look_alike(names: Iterable[str]) -> list[list[str]]:
+    """The groups of names of which people would say that they are the same: they differ by case,
+    white space, invisible characters or Unicode form alone.
+
+    >>> look_alike(["cat", "dog", "Cat"])
+    [['cat', 'Cat']]
+    """
+    groups = defaultdict(list)
+    for name in dict.fromkeys(names):
+        groups[" ".join(_as_shown(name).casefold().split())].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def told_apart(group: Sequence[str]) -> list[str]:
+    """Such names in quotation marks, with all that is not ASCII written out where some look the
+    same.
+
+    >>> print(*told_apart(["cat", "ca\\u200bt"]))
+    'cat' 'ca\\u200bt'
+    """
+    look_the_same = len(set(map(_as_shown, group))) < len(group)
+    return [ascii(name) if look_the_same else quoted(name) for name in group]
+
+
+def _as_shown(name: str) -> str:
+    """What a screen shows of it: composed, and without invisible characters."""
+    visible = "".join(each for each in name if unicodedata.category(each) != "Cf")
+    return unicodedata.normalize("NFC", visible)

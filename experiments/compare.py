@@ -336,6 +336,8 @@ def prepare(settings: Settings) -> list[Contest]:
                 f"two pools are called {Path(path).stem!r}: rename {path}, or leave one of them out"
             )
         found[Path(path).stem] = datasets.load(path)
+        if absent := datasets.absent_classes(found[Path(path).stem]):
+            _note(f"{path}: {' '.join(absent.splitlines())}")
     if not found:
         raise ValueError("there is no pool to compare on: name some with --pools or --features")
     return [_contest(settings, name, dataset) for name, dataset in found.items()]

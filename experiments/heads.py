@@ -70,6 +70,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "features", None, "As for experiments.one_shot. Default: embedded CIFAR-100.", **own
     )
+    image_datasets.define_flags(flag_values)
     program.define_output_flags(flag_values, out="results/heads")
 
 
@@ -82,6 +83,7 @@ class Settings:
     budgets: list[int]
     C: list[float]
     images: images.ImageOptions
+    held_out: image_datasets.HeldOut
     features: str | None
     seeds: int
     seed: int
@@ -102,6 +104,7 @@ def main(flag_values: flags.FlagValues) -> None:
         budgets=program.numbers("budgets", flag_values.budgets, int),
         C=program.numbers("C", flag_values.C, float),
         images=images.read_options(flag_values),
+        held_out=image_datasets.read_options(flag_values),
         features=flag_values.features,
         seeds=flag_values.seeds,
         seed=flag_values.seed,
@@ -150,9 +153,11 @@ def read_dataset(settings: Settings) -> datasets.Dataset:
     dataset = (
         datasets.load(settings.features)
         if settings.images.data_dir is None
-        else image_datasets.dataset(settings.images, seed=settings.seed, test_share=0.2)
+        else image_datasets.dataset(settings.images, seed=settings.seed, held_out=settings.held_out)
     )
     buying.check_budgets(settings.budgets, len(dataset.labels))
+    if absent := datasets.absent_classes(dataset):
+        print(absent)
     return dataset
 
 

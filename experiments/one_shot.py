@@ -141,14 +141,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "The source classifier's weight [K, D] and bias [K] (npz, safetensors or PyTorch).",
         **own,
     )
-    flags.DEFINE_float(
-        "test_share",
-        0.2,
-        "For images without a test set: the share of every class that is held out for one.",
-        0,
-        0.9,
-        **own,
-    )
+    image_datasets.define_flags(flag_values)
     flags.DEFINE_integer(
         "pool_rows",
         None,
@@ -219,7 +212,7 @@ class Settings:
     seed: int
     images: images.ImageOptions
     files: dict[str, str | None]
-    test_share: float
+    held_out: image_datasets.HeldOut
     pool_rows: int | None
     head: str
     C: tuple[float, ...]
@@ -244,7 +237,7 @@ def main(flag_values: flags.FlagValues) -> None:
         seed=flag_values.seed,
         images=images.read_options(flag_values),
         files={name: flag_values[name].value for name in FILES},
-        test_share=flag_values.test_share,
+        held_out=image_datasets.read_options(flag_values),
         pool_rows=flag_values.pool_rows,
         C=tuple(program.numbers("C", flag_values.C, float)),
         head=head_name(
@@ -349,9 +342,7 @@ def read_dataset(settings: Settings) -> datasets.Dataset:
         dataset = datasets.load(**settings.files, pool_rows=rows)
     else:
         image_datasets.refuse_both(options, **settings.files)
-        dataset = image_datasets.dataset(
-            options, seed=settings.seed, test_share=settings.test_share
-        )
+        dataset = image_datasets.dataset(options, seed=settings.seed, held_out=settings.held_out)
         dataset = dataset if rows is None else datasets.first_rows(dataset, rows)
     for name in settings.strategies:
         if dataset.scores is None and "scores" in balal.strategy(name).needs:
@@ -360,6 +351,8 @@ def read_dataset(settings: Settings) -> datasets.Dataset:
                 f"none: give --scores or --classifier"
             )
     buying.check_budgets(settings.budgets, len(dataset.labels))
+    if absent := datasets.absent_classes(dataset):
+        print(absent)
     return dataset
 
 

@@ -13,7 +13,11 @@ import pytest
 from PIL import Image
 
 from balal import data
+<<<<<<< HEAD
 from balal.folder_lock import locked
+=======
+from balal.cli import images
+>>>>>>> ab2d253 (Classes without images and copies across pool and test set are told)
 
 
 def photo(width: int = 40, height: int = 24) -> Image.Image:
@@ -119,6 +123,42 @@ def test_a_directory_may_be_called_like_an_image(tmp_path):
     (tmp_path / "x.jpg" / "one.jpg").write_bytes(JPEG)
     found = data.folder(tmp_path)
     assert (found.ids, found.class_names) == (("x.jpg/one.jpg",), ("x.jpg",))
+
+
+def test_classes_without_images_are_known_whether_empty_or_all_damaged(pets):
+    (pets / "ape").mkdir()
+    (pets / "bat").mkdir()
+    (pets / "bat" / "Thumbs.db").write_bytes(b"?")
+    (pets / "cow").mkdir()
+    (pets / "cow" / "a.jpg").write_bytes(b"")
+    found = data.folder(pets, skip_damaged=True)
+    assert found.empty_classes == ("ape", "bat", "cow")
+    told = images.without_images(found)
+    assert told == "\nClasses without images (3): ape, bat, cow (all damaged)."
+    assert images.without_images(data.folder(pets / "dog")) == ""
+
+
+def test_classes_with_names_that_look_alike_are_told(pets):
+    (pets / "Cat").mkdir()
+    (pets / "Cat" / "a.jpg").write_bytes(JPEG)
+    assert "look alike (1): 'Cat' and 'cat'." in images.left_out(data.folder(pets))
+
+
+def test_only_what_is_chosen_is_opened(pets):
+    (pets / "cat" / "a.jpg").write_bytes(b"damaged")
+    asked = []
+
+    def choose(ids, labels):
+        asked.append((ids, labels.tolist()))
+        return [4, 1]
+
+    found = data.folder(pets, choose=choose)
+    assert asked == [
+        (("cat/a.jpg", "cat/y.jpg", "cat/z.png", "dog/a.jpg", "dog/b.jpg"), [0, 0, 0, 1, 1])
+    ]
+    assert (found.ids, found.labels.tolist()) == (("cat/y.jpg", "dog/b.jpg"), [0, 1])
+    with pytest.raises(ValueError, match=r"cat/a\.jpg \(it is not an image"):
+        data.folder(pets, choose=lambda ids, _: range(len(ids)))
 
 
 def test_what_lies_in_one_directory_stays_together(tmp_path):

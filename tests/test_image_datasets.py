@@ -4,11 +4,16 @@ the user is told."""
 import json
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from absl import flags
 from small_network import photographs
 
-from experiments import one_shot
+from balal import data
+from balal.cli import images
+from experiments import heads, one_shot
+from experiments.common import datasets, image_datasets
 
 pytestmark = pytest.mark.xdist_group("photographs")
 
@@ -155,7 +160,7 @@ def test_images_to_test_on_may_be_named(network, tmp_path):
     ]
     with pytest.raises(
         ValueError,
-        match="must have the classes of --data_dir, but only one of them has class2",
+        match="must have the classes of --data_dir, but only --data_dir has class2",
     ):
         run(network, tmp_path / "out", f"--test_dir={tmp_path / 'others'}", *arguments)
 
@@ -172,3 +177,81 @@ def test_photographs_without_labels_are_no_experiment(network, folder, tmp_path)
             f"--data_dir={folder}",
             f"--cache={tmp_path / 'features'}",
         )
+
+
+def named(classes: tuple[str, ...], files: dict[str, str]) -> data.Images:
+    """Images with a class and a content for each file, in directories of the classes."""
+    labels = np.array([classes.index(file.split("/")[0]) for file in files], np.int32)
+    contents = tuple(content.encode() for content in files.values())
+    return data.Images(
+        "photos", tuple(files), labels, classes, lambda row: row, "made up", contents=contents
+    )
+
+
+def test_copies_of_a_photograph_in_pool_and_test_set_are_reported():
+    pool = named(("cat", "dog"), {"cat/1": "A", "cat/2": "B", "dog/1": "C", "dog/2": "C"})
+    tests = named(("cat", "dog"), {"cat/9": "A", "dog/8": "B", "dog/9": "D"})
+    told = image_datasets.repeated(pool, tests)
+    assert "copies of images in the pool (2): cat/9 of cat/1, dog/8 of cat/2." in told
+    assert "Photographs that are in several classes (1): cat/2 and dog/8." in told
+    assert image_datasets.repeated(pool, named(("cat", "dog"), {"dog/9": "D"})) == ""
+
+
+def test_so_many_test_images_of_each_class_or_none():
+    files = {f"cat/{row}": str(row) for row in range(5)} | {f"dog/{row}": f"d{row}" for row in "01"}
+    photos, key = named(("cat", "dog"), files), jax.random.key(0)
+    held_out = image_datasets.HeldOut(0.2, per_class=1)
+    rows, aside = image_datasets._divide(key, photos, held_out)
+    assert photos.labels[aside].tolist() == [0, 1]
+    assert sorted([*rows, *aside]) == list(range(7))
+    with pytest.raises(
+        ValueError,
+        match=r"--test_per_class=2 needs 3 images of each class of photos, .* but dog has 2: lower",
+    ):
+        image_datasets._divide(key, photos, image_datasets.HeldOut(0.2, per_class=2))
+
+
+@pytest.mark.parametrize("program", [one_shot, heads])
+def test_a_test_set_is_asked_for_in_one_way(program, tmp_path):
+    for arguments, told in (
+        (["--test_per_class=3", "--test_share=0.1"], "give only one of them"),
+        (["--test_per_class=3", "--data_dir=a", "--test_dir=b"], "there are test images already"),
+        (["--test_per_class=3", "--data_dir=a", "--dataset=food101"], "test images already"),
+    ):
+        flag_values = flags.FlagValues()
+        program.define_flags(flag_values)
+        flag_values(["program", f"--out={tmp_path}", *arguments])
+        with pytest.raises(ValueError, match=told):
+            program.main(flag_values)
+
+
+def test_classes_without_rows_are_reported_with_what_follows():
+    features = np.eye(4, dtype=np.float32)
+    dataset = datasets.Dataset(
+        features, np.array([1, 1, 2, 4]), features, np.array([1, 3, 4, 4]), None, 6, False, {}
+    )
+    told = datasets.absent_classes(dataset).splitlines()
+    assert told[0].endswith("still count as classes in the imbalance ratio (2): 0, 5.")
+    assert told[1].endswith("where all of them will be wrong (1): 3.")
+    assert told[2].endswith("do not count in the accuracy (1): 2.")
+    assert told[3] == "Labels count from 0: subtract 1 if yours count from 1."
+    whole = datasets.Dataset(features, np.arange(4), features, np.arange(4), None, 4, False, {})
+    assert datasets.absent_classes(whole) == ""
+
+
+def test_names_of_classes_that_differ_by_case_alone_are_told_as_that(tmp_path):
+    for folder, names in (("pool", ("Cat", "dog", "ape")), ("tests", ("cat", "dog "))):
+        for name in names:
+            photographs(tmp_path / folder / name, 1)
+    flag_values = flags.FlagValues()
+    images.define_flags(flag_values)
+    flag_values(["program", f"--data_dir={tmp_path / 'pool'}", f"--test_dir={tmp_path / 'tests'}"])
+    options = images.read_options(flag_values)
+    with pytest.raises(
+        ValueError,
+        match=r"only --data_dir has ape; and some differ by case, white space or Unicode form "
+        "alone: 'Cat' / 'cat', 'dog' / 'dog '; rename one of each",
+    ):
+        images.read_tests(options, class_names=images.read_pool(options).class_names)
+    composed = images._how_they_differ(("K\u00e4fer",), ("Ka\u0308fer",))
+    assert "alone: 'K\\xe4fer' / 'Ka\\u0308fer'; rename" in composed

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from balal import data
+from balal.cli import images
 
 CHANCE = np.random.default_rng(0)
 PIXELS = CHANCE.integers(0, 256, size=(5, 4, 6, 3), dtype=np.uint8)
@@ -243,3 +244,31 @@ def test_the_shared_cifar_pool_is_read_in_its_order(shared):
     assert len(found) == 17168
     assert found.read(0).shape == (32, 32, 3)
     assert np.bincount(found.labels).tolist() == list(data.info("cifar100").counts)
+
+
+def test_labels_that_count_from_one_are_told(tmp_path):
+    pixels = np.arange(4 * 12, dtype=np.uint8).reshape(4, 2, 2, 3)
+    content = dict(images=pixels, labels=np.array([1, 2, 2, 3]))
+    np.savez(tmp_path / "a.npz", **content)
+    found = data.arrays(tmp_path / "a.npz")
+    assert found.empty_classes == ("0",)
+    assert "(1): 0. Labels count from 0: subtract 1 if yours" in images.without_images(found)
+    np.savez(tmp_path / "b.npz", class_names=np.array(["a", "b", "c"]), **content)
+    with pytest.raises(
+        ValueError, match="are they counted from 1\\? Then subtract 1; look at rows"
+    ):
+        data.arrays(tmp_path / "b.npz")
+
+
+def test_a_number_that_is_no_class_id_is_refused_before_names_are_made(tmp_path):
+    pixels = np.zeros((2, 2, 2, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.array([7, 20_260_101]))
+    with pytest.raises(ValueError, match=r"or -1 for none, got 7 to 20260101: number the classes"):
+        data.arrays(tmp_path / "a.npz")
+
+
+def test_copies_are_known_by_their_pixels(tmp_path):
+    pixels = np.array([1, 2, 1], np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    first, second, third = data.arrays(tmp_path / "a.npy").contents
+    assert first == third != second

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from balal.cli import table
-from balal.wording import first_few, quoted
+from balal.wording import first_few, look_alike, quoted, told_apart
 
 # What `balal pick` writes; a person's own columns have other names.
 COLUMNS = ("rank", "file", "label", "reason", "source_class", "sha256")
@@ -260,13 +260,13 @@ def refuse_to_lose(path: Path, answers: Iterable[Answer]) -> None:
 
 def _refuse_alike(path: Path, labels: Counter[str]) -> None:
     """Labels of which people would say that they are the same."""
-    groups = defaultdict(list)
-    for label in labels:
-        groups[" ".join(_as_shown(label).casefold().split())].append(label)
-    alike = [group for group in groups.values() if len(group) > 1]
+    alike = look_alike(labels)
     if alike:
         listed = "; ".join(
-            " and ".join(f"{_told(label, group)} ({labels[label]})" for label in group)
+            " and ".join(
+                f"{told} ({labels[label]})"
+                for told, label in zip(told_apart(group), group, strict=True)
+            )
             for group in alike[:5]
         )
         raise ValueError(
@@ -274,15 +274,3 @@ def _refuse_alike(path: Path, labels: Counter[str]) -> None:
             f"these one class? Then write it in one way; if they are different, pass "
             f"--distinct_labels"
         )
-
-
-def _as_shown(label: str) -> str:
-    """What a screen shows of it: composed, and without invisible characters."""
-    visible = "".join(each for each in label if unicodedata.category(each) != "Cf")
-    return unicodedata.normalize("NFC", visible)
-
-
-def _told(label: str, group: Sequence[str]) -> str:
-    """The label as it is, or with all that is not ASCII written out where some look the same."""
-    look_the_same = len(set(map(_as_shown, group))) < len(group)
-    return ascii(label) if look_the_same else quoted(label)

@@ -72,5 +72,6 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         f"predicted; weights {weights['file']}, sha256 {weights['sha256'][:12]}. Everything is in "
         f"{folder}."
     )
-    if images.left_out(chosen):
-        print(images.left_out(chosen))
+    for told in (images.left_out(chosen), images.without_images(chosen)):
+        if told:
+            print(told)

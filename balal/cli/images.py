@@ -15,7 +15,7 @@ from balal.cli import progress
 from balal.data import paper_datasets
 from balal.extras import Extra
 from balal.feature_cache import Cache
-from balal.wording import first_few, printable
+from balal.wording import first_few, look_alike, printable, told_apart
 
 KINDS = ("folder", "arrays", *paper_datasets.NAMES)
 
@@ -167,6 +167,11 @@ def read_pool(
     )
 
 
+def has_tests(options: ImageOptions) -> bool:
+    """Whether there are test images: in a data set of the paper, or named."""
+    return options.dataset in paper_datasets.NAMES or options.test_dir is not None
+
+
 def read_tests(
     options: ImageOptions, *, class_names: tuple[str, ...] | None = None
 ) -> data.Images | None:
@@ -188,8 +193,7 @@ def read_tests(
         return None
     images = _read(options, options.test_dir, labelled=True)
     if class_names is not None and images.class_names != class_names:
-        differ = sorted(set(images.class_names) ^ set(class_names))
-        how = f"only one of them has {first_few(differ)}" if differ else "they are in another order"
+        how = _how_they_differ(class_names, images.class_names)
         raise ValueError(f"--test_dir must have the classes of --data_dir, but {how}")
     return images
 
@@ -234,8 +238,8 @@ def extract(
 
 
 def left_out(images: data.Images) -> str:
-    """Lines on the files that were left out, and on those that are no images by their name; empty
-    where there are none."""
+    """Lines on the files that were left out, on those that are no images by their name, and on
+    classes whose names look alike; empty where there are none."""
     text = ""
     if images.skipped:
         text += (
@@ -244,7 +248,42 @@ def left_out(images: data.Images) -> str:
         )
     if images.ignored:
         text += f"\nPassed over, as no images ({len(images.ignored)}): {first_few(images.ignored)}."
+    alike = [" and ".join(told_apart(group)) for group in look_alike(images.class_names)]
+    if alike:
+        text += f"\nClasses with names that look alike ({len(alike)}): {first_few(alike)}."
     return text
+
+
+def without_images(images: data.Images) -> str:
+    """A line on the classes that have no images; empty where there are none."""
+    empty = images.empty_classes
+    if not empty:
+        return ""
+    damaged = {name.split("/")[0] for name in images.skipped if "/" in name}
+    named = [f"{name} (all damaged)" if name in damaged else name for name in empty]
+    hint = " Labels count from 0: subtract 1 if yours count from 1." if empty[0] == "0" else ""
+    return f"\nClasses without images ({len(empty)}): {first_few(named)}.{hint}"
+
+
+def _how_they_differ(names: Sequence[str], test_names: Sequence[str]) -> str:
+    """How the classes of a test set differ from those of the pool."""
+    apart = set(names) ^ set(test_names)
+    alike = [group for group in look_alike([*names, *test_names]) if set(group) <= apart]
+    rest = apart - {name for group in alike for name in group}
+    parts = [
+        f"only {where} has {first_few(sorted(only))}"
+        for where, only in (
+            ("--data_dir", rest & set(names)),
+            ("--test_dir", rest & set(test_names)),
+        )
+        if only
+    ]
+    if alike:
+        groups = first_few([" / ".join(told_apart(group)) for group in alike])
+        parts.append(
+            f"some differ by case, white space or Unicode form alone: {groups}; rename one of each"
+        )
+    return "; and ".join(parts) or "they are in another order"
 
 
 def _read(options: ImageOptions, path: Path, *, labelled: bool | None) -> data.Images:

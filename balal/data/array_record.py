@@ -76,7 +76,13 @@ def tfds(
         digests.append(hashlib.sha256(record[image]).digest())
     mark = "contents-" + fingerprint(found, labels, classes, digests)
     return Images(
-        f"{name} {split}", tuple(found), labels, classes, partial(_read, records, image), mark
+        f"{name} {split}",
+        tuple(found),
+        labels,
+        classes,
+        partial(_read, records, image),
+        mark,
+        contents=tuple(digests),
     )
 
 

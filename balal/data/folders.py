@@ -3,13 +3,14 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from balal import folder_lock
+from balal.check import indices as check_rows
 from balal.data.batching import map_ahead, thread_count
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
@@ -28,11 +29,15 @@ _BESIDE = (".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".ht
 # Far above any photograph; files are read into memory whole.
 _LARGEST_FILE = 512 * 2**20
 
+Choose = Callable[[tuple[str, ...], np.ndarray], Sequence[int] | np.ndarray]
+"""From ids and labels, int32 [N], to the rows that are wanted."""
+
 
 def folder(
     path: str | os.PathLike[str],
     *,
     labelled: bool | None = None,
+    choose: Choose | None = None,
     check: bool = True,
     skip_damaged: bool = False,
     threads: int | None = None,
@@ -51,6 +56,9 @@ def folder(
         give class ids 0, 1, ..., and an empty directory is a class without images. False: all
         images below the folder, unlabelled. None: True where it holds only directories, False where
         it holds only files; a mixture is refused.
+      choose: takes the ids and the labels of all files, int32 [N], before one of them is opened,
+        and returns the rows that are wanted. The others are neither checked nor among the images.
+        None: all.
       check: True: open and decode every file once, now, on threads, so that damage is known before
         anything is computed; JPEG files take a fraction of their decoding time. False: open
         nothing; damaged files are found when they are read.
@@ -96,8 +104,18 @@ def folder(
     labelled = bool(directories) if labelled is None else labelled
     if labelled:
         faults |= dict.fromkeys(outside, "it is not in the directory of a class")
+    sound = [name for name in files if name not in faults]
+    classes = {name: number for number, name in enumerate(directories)} if labelled else {}
+
+    def labels_of(names: Sequence[str]) -> np.ndarray:
+        found = [classes[name.split("/")[0]] if labelled else -1 for name in names]
+        return np.array(found, np.int32)
+
+    if choose is not None:
+        rows = check_rows("rows", choose(tuple(sound), labels_of(sound)), size=len(sound))
+        sound = [sound[row] for row in np.sort(rows)]
     contents = _examine(
-        {name: path for name, path in files.items() if name not in faults},
+        {name: files[name] for name in sound},
         check,
         thread_count(threads),
         faults,
@@ -113,9 +131,8 @@ def folder(
         raise ValueError(
             f"there are no images in {root}, only what is passed over: {first_few(ignored)}"
         )
-    classes = {name: number for number, name in enumerate(directories)} if labelled else {}
     ids = tuple(contents)
-    labels = np.array([classes[name.split("/")[0]] if labelled else -1 for name in ids], np.int32)
+    labels = labels_of(ids)
     return Images(
         name=root.resolve().name,
         ids=ids,

@@ -72,14 +72,22 @@ class Images:
             )
         wrong = np.flatnonzero((self.labels < -1) | (self.labels >= len(self.class_names)))
         if wrong.size:
+            from_one = self.labels.max() == len(self.class_names) and 0 not in self.labels
             raise ValueError(
                 f"labels of {self.name} must lie between -1 and {len(self.class_names) - 1}, its "
-                f"last class, but {self.labels[wrong[0]]} does not; look at rows "
-                f"{first_few(wrong)}"
+                f"last class, but {self.labels[wrong[0]]} does not; "
+                + ("are they counted from 1? Then subtract 1; " if from_one else "")
+                + f"look at rows {first_few(wrong)}"
             )
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def empty_classes(self) -> tuple[str, ...]:
+        """The names of the classes without images."""
+        used = set(self.labels.tolist())
+        return tuple(name for label, name in enumerate(self.class_names) if label not in used)
 
 
 def select(images: Images, rows: Sequence[int] | Integer[Array | np.ndarray, " b"]) -> Images:

@@ -15,6 +15,8 @@ _KIND = "an .npy or .npz file of images"
 _SHOWN = 20
 _IDS = "ids"
 _CLASS_NAMES = "class_names"
+# Class ids above this are no class ids, and each class gets a name.
+_MOST_CLASSES = 1_000_000
 
 
 def arrays(
@@ -73,7 +75,7 @@ def arrays(
     classes = max(int(answers.max(initial=-1)) + 1, 0)
     names = _texts(path, _CLASS_NAMES, rest.get(_CLASS_NAMES, np.arange(classes)), None)
 
-    digests = (
+    digests = tuple(
         hashlib.sha256(image.tobytes()).digest() + str(image.shape).encode() for image in pixels
     )
     return Images(
@@ -83,6 +85,7 @@ def arrays(
         names,
         partial(_read, pixels),
         "contents-" + fingerprint(ids, answers, names, digests),
+        contents=digests,
     )
 
 
@@ -158,10 +161,10 @@ def _labels(path: Path, found: np.ndarray | None, size: int) -> np.ndarray:
             f"labels of {path} must be one whole number an image, [{size}], got {found.dtype} "
             f"{found.shape}"
         )
-    if found.min() < -1 or found.max() >= 2**31 - 1:
+    if found.min() < -1 or found.max() >= _MOST_CLASSES:
         raise ValueError(
-            f"labels of {path} must be class ids from 0, or -1 for none, got {found.min()} to "
-            f"{found.max()}"
+            f"labels of {path} must be class ids from 0, or -1 for none, "
+            f"got {found.min()} to {found.max()}: number the classes 0, 1, 2, ..."
         )
     return found.astype(np.int32)
 

@@ -177,6 +177,29 @@ def scaled(dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.nd
     )
 
 
+def absent_classes(dataset: Dataset) -> str:
+    """Lines on the classes that have no rows in the pool or the test set; empty where there are
+    none."""
+    names = np.arange(dataset.num_classes).astype(str)
+    if dataset.network is not None:
+        names = np.array(dataset.network.pool.class_names)
+    found = dataset.sizes > 0
+    tested = np.bincount(dataset.test_labels, minlength=dataset.num_classes) > 0
+    lines = []
+    for absent, what in (
+        (~found & ~tested, "at all, and still count as classes in the imbalance ratio"),
+        (~found & tested, "in the pool but in the test set, where all of them will be wrong"),
+        (found & ~tested, "in the test set, so that they do not count in the accuracy"),
+    ):
+        if absent.any():
+            lines.append(
+                f"Classes without rows {what} ({absent.sum()}): {first_few(names[absent])}."
+            )
+    if not found[0] and not tested[0] and dataset.network is None:
+        lines.append("Labels count from 0: subtract 1 if yours count from 1.")
+    return "\n".join(lines)
+
+
 def is_paper_pool(dataset: Dataset) -> bool:
     """Whether this is CIFAR-100 with the class sizes of the paper's Table 1, so that its printed
     figures are comparable."""

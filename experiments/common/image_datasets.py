@@ -1,12 +1,17 @@
 """Images as a data set for the experiments: labelled, as features of a source model, with a test
 set."""
 
+from collections import defaultdict
+from dataclasses import dataclass
+
 import jax
 import numpy as np
+from absl import flags
 
 from balal import data
 from balal.cli import images
 from balal.cli.images import ImageOptions
+from balal.wording import first_few
 from experiments.common.datasets import Dataset
 
 
@@ -21,30 +26,80 @@ def refuse_both(options: ImageOptions, **files: str | None) -> None:
         )
 
 
-def dataset(options: ImageOptions, *, seed: int, test_share: float) -> Dataset:
+@dataclass(frozen=True)
+class HeldOut:
+    """Which of the images are the test set, where they have none of their own.
+
+    Attributes:
+      share: of every class.
+      per_class: so many images of each class instead; None: that share.
+    """
+
+    share: float
+    per_class: int | None = None
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """The flags behind `HeldOut`."""
+    flags.DEFINE_float(
+        "test_share",
+        0.2,
+        "For images without a test set: the share of every class that is held out for one.",
+        0,
+        0.9,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "test_per_class",
+        None,
+        "Instead of --test_share: so many images of each class.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+
+
+def read_options(flag_values: flags.FlagValues) -> HeldOut:
+    """The values of the flags."""
+    number = flag_values.test_per_class
+    if number is not None and not flag_values["test_share"].using_default_value:
+        raise ValueError(
+            "--test_share and --test_per_class both say how many images are held out: give only "
+            "one of them"
+        )
+    return HeldOut(flag_values.test_share, number)
+
+
+def dataset(options: ImageOptions, *, seed: int, held_out: HeldOut) -> Dataset:
     """The images as a labelled pool and a test set of features.
 
-    A data set of the paper is as imbalanced as there and has its own test set. For other images,
-    `test_share` of every class is held out, unless `options` names test images.
+    A data set of the paper is as imbalanced as there and has its own test set. Other images are
+    divided as `held_out` says, unless `options` names test images. Prints what is odd about the
+    files.
 
-    Raises: ValueError where images have no labels, or where the test set would be empty.
+    Raises: ValueError where images have no labels, where the test set would be empty, or where a
+      class has too few images.
     """
+    if held_out.per_class is not None and images.has_tests(options):
+        raise ValueError(
+            "--test_per_class holds images out of the pool, but there are test images already: "
+            "leave it out"
+        )
     key = jax.random.key(seed)
-    pool = _labelled(options, key)
+    pool = images.read_pool(options, key=key, labelled=True)
+    _refuse_unlabelled(pool)
     tests = images.read_tests(options, class_names=pool.class_names)
+    if tests is not None:
+        _refuse_unlabelled(tests)
     rows, aside = (
-        held_out(key, pool.labels, share=test_share)
+        _divide(key, pool, held_out)
         if tests is None
         else (np.arange(len(pool)), np.arange(len(tests)))
     )
-    if not len(aside):
-        raise ValueError(
-            f"a test set is needed, but a share of {test_share:g} of each class of {pool.name} is "
-            f"not a single image: raise --test_share, or name test images with --test_dir"
-        )
-    for chosen in (pool, tests):
-        if chosen is not None and images.left_out(chosen):
-            print(images.left_out(chosen))
+    parts = data.select(pool, rows), data.select(pool if tests is None else tests, aside)
+    files = [images.left_out(chosen) for chosen in (pool, tests) if chosen is not None]
+    for told in (*files, repeated(*parts)):
+        if told:
+            print(told)
     _, seen = images.extract(pool, options)
     tested = seen if tests is None else images.extract(tests, options)[1]
     from experiments.common import networks  # needs Flax, as the features did
@@ -64,35 +119,76 @@ def dataset(options: ImageOptions, *, seed: int, test_share: float) -> Dataset:
             ): cache.sha256["features"]
             for part, cache in (("pool", seen), ("test", tested))
         },
-        network=networks.Network(
-            model,
-            data.select(pool, rows),
-            data.select(pool if tests is None else tests, aside),
-        ),
+        network=networks.Network(model, *parts),
     )
 
 
-def held_out(key: jax.Array, labels: np.ndarray, *, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a pool and of a test set with that share of every class, rounded; at least one of
-    each class stays in the pool.
+def divide(key: jax.Array, labels: np.ndarray, held_out: HeldOut) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a pool and of a test set with that share of every class, rounded, or that number of
+    each; at least one of each class stays in the pool.
 
-    >>> pool, test = held_out(jax.random.key(0), np.array([0, 0, 0, 0, 1]), share=0.5)
-    >>> len(pool), np.array([0, 0, 0, 0, 1])[test].tolist()
+    >>> labels = np.array([0, 0, 0, 0, 1])
+    >>> pool, test = divide(jax.random.key(0), labels, HeldOut(share=0.5))
+    >>> len(pool), labels[test].tolist()
     (3, [0, 0])
     """
     order, aside = np.asarray(jax.random.permutation(key, len(labels))), np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = order[labels[order] == label]
-        aside[rows[: min(round(share * len(rows)), len(rows) - 1)]] = True
+        number = held_out.per_class or round(held_out.share * len(rows))
+        aside[rows[: min(number, len(rows) - 1)]] = True
     return np.flatnonzero(~aside), np.flatnonzero(aside)
 
 
-def _labelled(options: ImageOptions, key: jax.Array) -> data.Images:
-    """The pool, every image with its label."""
-    pool = images.read_pool(options, key=key, labelled=True)
-    if not pool.class_names or pool.labels.min() < 0:
-        raise ValueError(
-            f"{pool.name} must have a label for every image: make a directory for each class, or "
-            f"use balal pick for images without labels"
+def repeated(pool: data.Images, tests: data.Images) -> str:
+    """Lines on photographs that are in the pool and in the test set, byte for byte, and on those
+    that are in two classes; empty where there are none, or where contents are not known."""
+    in_pool = dict(zip(pool.contents, pool.ids, strict=False))
+    leaks = [
+        f"{file} of {in_pool[content]}"
+        for file, content in zip(tests.ids, tests.contents, strict=False)
+        if content in in_pool
+    ]
+    classes: dict[bytes, dict[str, str]] = defaultdict(dict)
+    for part in (pool, tests):
+        for file, label, content in zip(part.ids, part.labels, part.contents, strict=False):
+            classes[content].setdefault(part.class_names[label], file)
+    torn = [" and ".join(files.values()) for files in classes.values() if len(files) > 1]
+    lines = []
+    if leaks:
+        lines.append(
+            f"Test images that are copies of images in the pool ({len(leaks)}): "
+            f"{first_few(leaks)}. The accuracy on them is not that on new images."
         )
-    return pool
+    if torn:
+        lines.append(f"Photographs that are in several classes ({len(torn)}): {first_few(torn)}.")
+    return "\n".join(lines)
+
+
+def _divide(key: jax.Array, pool: data.Images, held_out: HeldOut) -> tuple[np.ndarray, np.ndarray]:
+    """As `divide`; ValueError where nothing would be held out, or a class has too few images."""
+    sizes, number = np.bincount(pool.labels, minlength=len(pool.class_names)), held_out.per_class
+    if number is not None and sizes.min() <= number:
+        short = np.flatnonzero(sizes <= number)
+        few = [f"{pool.class_names[row]} has {sizes[row]}" for row in short]
+        raise ValueError(
+            f"--test_per_class={number} needs {number + 1} images of each class of {pool.name}, as "
+            f"one stays in the pool, but {first_few(few)}: lower it, or leave these classes out"
+        )
+    rows, aside = divide(key, pool.labels, held_out)
+    if not len(aside):
+        raise ValueError(
+            f"a test set is needed, but a share of {held_out.share:g} of each class of {pool.name} "
+            f"is not a single image: raise --test_share, or name test images with --test_dir"
+        )
+    return rows, aside
+
+
+def _refuse_unlabelled(found: data.Images) -> None:
+    unlabelled = [name for name, label in zip(found.ids, found.labels, strict=True) if label < 0]
+    if not found.class_names or unlabelled:
+        raise ValueError(
+            f"{found.name} must have a label for every image, but some have none "
+            f"({first_few(unlabelled)}): make a directory for each class, or use balal pick for "
+            f"images without labels"
+        )
