@@ -112,7 +112,7 @@ def test_test_images_are_seen_as_the_pool_is(network, folder, tmp_path, monkeypa
     monkeypatch.setattr(
         data,
         "load",
-        lambda known, place, *, part, skip_damaged: loaded.append((known.name, part)) or chosen,
+        lambda known, place, *, part, **_: loaded.append((known.name, part)) or chosen,
     )
     run(
         "extract",

@@ -4,6 +4,7 @@ folder.
     balal extract photos/ --out=features/photos
     balal extract pool.npz --dataset=arrays --source=mobilenet_v2 --weights=net.pth --crop=1
     balal extract ~/tensorflow_datasets --dataset=cifar100 --split=test --out=features/cifar100_test
+    balal extract downloads/ --dataset=food101 --out=features/food101
 
 Images go through the network once, threads decode while it computes, and memory stays bounded: 70
 to 100 images a second on a CPU core. Stop it when you like; the same command resumes after the last

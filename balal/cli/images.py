@@ -64,8 +64,8 @@ def define_flags(flag_values: flags.FlagValues, *, tests: bool = True) -> None:
     flags.DEFINE_string(
         "data_dir",
         None,
-        "The folder or file with the images; for cifar100 and food101, the data directory of "
-        "TensorFlow Datasets.",
+        "The folder or file with the images; for a data set of the paper, the folder with its "
+        "unpacked archive, with train/ and test/, or the data directory of TensorFlow Datasets.",
         **own,
     )
     if tests:
@@ -159,12 +159,14 @@ def read_pool(
     if options.dataset not in paper_datasets.NAMES:
         return _read(options, path, labelled=labelled)
     known = data.info(options.dataset)
-    images = data.load(known, path, part="pool", skip_damaged=options.skip_damaged)
-    if key is None or known.pool is None:  # such a pool comes imbalanced
-        return images
-    return data.select(
-        images, np.asarray(imbalance.subsample(key, images.labels, np.array(known.counts)))
-    )
+
+    def as_imbalanced(_: tuple[str, ...], labels: np.ndarray) -> np.ndarray:
+        assert key is not None
+        return imbalance.subsample(key, labels, np.array(known.counts))
+
+    # A pool without a name of its own comes imbalanced.
+    drawn = key is not None and known.pool is not None
+    return _load(options, path, part="pool", choose=as_imbalanced if drawn else None)
 
 
 def has_tests(options: ImageOptions) -> bool:
@@ -187,8 +189,7 @@ def read_tests(
     if options.dataset in paper_datasets.NAMES:
         if options.test_dir is not None:
             raise ValueError(f"{options.dataset} has test images of its own: leave out --test_dir")
-        info = data.info(options.dataset)
-        return data.load(info, path, part="test", skip_damaged=options.skip_damaged)
+        return _load(options, path, part="test")
     if options.test_dir is None:
         return None
     images = _read(options, options.test_dir, labelled=True)
@@ -292,6 +293,25 @@ def _read(options: ImageOptions, path: Path, *, labelled: bool | None) -> data.I
     with progress.bar(f"checking {path.name}", unit="file", leave=False) as tell:
         return data.folder(
             path, labelled=labelled, skip_damaged=options.skip_damaged, progress=tell
+        )
+
+
+def _load(
+    options: ImageOptions,
+    path: Path,
+    *,
+    part: paper_datasets.Part,
+    choose: data.Choose | None = None,
+) -> data.Images:
+    known = data.info(options.dataset)
+    with progress.bar(f"checking {known.name}", unit="file", leave=False) as tell:
+        return data.load(
+            known,
+            path,
+            part=part,
+            choose=choose,
+            skip_damaged=options.skip_damaged,
+            progress=tell,
         )
 
 

@@ -15,13 +15,14 @@ TensorFlow itself is never needed.
 from balal.data.array_record import tfds
 from balal.data.batching import Batch, Damage, batches
 from balal.data.decoding import decode
-from balal.data.folders import folder
+from balal.data.folders import Choose, folder
 from balal.data.images import Images, select
 from balal.data.numpy_files import arrays
 from balal.data.paper_datasets import DatasetInfo, info, load
 
 __all__ = [
     "Batch",
+    "Choose",
     "Damage",
     "DatasetInfo",
     "Images",
