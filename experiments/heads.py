@@ -153,7 +153,12 @@ def read_dataset(settings: Settings) -> datasets.Dataset:
     dataset = (
         datasets.load(settings.features)
         if settings.images.data_dir is None
-        else image_datasets.dataset(settings.images, seed=settings.seed, held_out=settings.held_out)
+        else image_datasets.dataset(
+            settings.images,
+            seed=settings.seed,
+            held_out=settings.held_out,
+            budgets=settings.budgets,
+        )
     )
     buying.check_budgets(settings.budgets, len(dataset.labels))
     if absent := datasets.absent_classes(dataset):

@@ -15,9 +15,11 @@ Hudelot, WACV 2020, beside the figures printed there for CIFAR-100.
     python -m experiments.one_shot --dataset=cifar100 --data_dir=~/tensorflow_datasets \
         --source=efficientnet_lite0 --out=results/cifar100
 
-With photographs in a directory for each class, and with the better of SVM and fine-tuning:
+With photographs in a directory for each class, or in one folder beside a table of labels, and with
+the better of SVM and fine-tuning:
 
     python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --full --out=results/photos
+    python -m experiments.one_shot --data_dir=images/ --labels=labels.csv --budgets=50,100
     python -m experiments.one_shot --data_dir=photos/ --budgets=50,100 --head=auto --epochs=20
 
 Expect, from the first: `ent` finds the fewest classes and is the least balanced; `ent_inv_div` is
@@ -342,7 +344,9 @@ def read_dataset(settings: Settings) -> datasets.Dataset:
         dataset = datasets.load(**settings.files, pool_rows=rows)
     else:
         image_datasets.refuse_both(options, **settings.files)
-        dataset = image_datasets.dataset(options, seed=settings.seed, held_out=settings.held_out)
+        dataset = image_datasets.dataset(
+            options, seed=settings.seed, held_out=settings.held_out, budgets=settings.budgets
+        )
         dataset = dataset if rows is None else datasets.first_rows(dataset, rows)
     for name in settings.strategies:
         if dataset.scores is None and "scores" in balal.strategy(name).needs:

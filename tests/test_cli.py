@@ -704,7 +704,7 @@ def test_a_process_ends_in_one_sentence_where_something_is_missing(tmp_path):
         ((), "--data_dir is missing"),
         ((f"--data_dir={tmp_path / 'nowhere'}",), "there is no folder"),
         (
-            (f"--data_dir={tmp_path}",),
+            (f"--data_dir={tmp_path}", f"--weights={tmp_path / 'notes.jpg'}"),
             "leave them out with skip_damaged=True (here: --skip_damaged)",
         ),
     ):
@@ -832,7 +832,7 @@ def test_a_damaged_photograph_is_gone_even_where_its_content_was_not_known(tmp_p
 
 
 def test_a_name_that_nothing_says_was_there_is_refused_with_its_line(tmp_path):
-    with pytest.raises(ValueError, match=r"not in photos: a\.jpgg \(line 3\); correct"):
+    with pytest.raises(ValueError, match=r"not in photos: a\.jpgg \(line 3; there is a"):
         found(f"b.jpg,dog,{WAS_B}\na.jpgg,cat,\n", {"a.jpg": A, "b.jpg": B}, tmp_path)
 
 

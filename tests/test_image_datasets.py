@@ -12,6 +12,7 @@ from small_network import photographs
 
 from balal import data
 from balal.cli import images
+from balal.data import folders
 from experiments import heads, one_shot
 from experiments.common import datasets, image_datasets
 
@@ -255,3 +256,28 @@ def test_names_of_classes_that_differ_by_case_alone_are_told_as_that(tmp_path):
         images.read_tests(options, class_names=images.read_pool(options).class_names)
     composed = images._how_they_differ(("K\u00e4fer",), ("Ka\u0308fer",))
     assert "alone: 'K\\xe4fer' / 'Ka\\u0308fer'; rename" in composed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--budgets=80"], "--budgets goes up to 80, but the pool has only 70 rows"),
+        (["--source=nonsense"], "there is no source model 'nonsense'"),
+        (["--crop=7"], "crop must be a share"),
+        (["--weights=nowhere.pth"], r"there is no file of weights nowhere\.pth"),
+        (["--strategies=nonsense"], "--strategies: "),
+        (["--labels=nowhere.csv"], r"nowhere\.csv cannot be read"),
+        (["--files=nowhere.txt"], r"nowhere\.txt cannot be read"),
+    ],
+)
+def test_what_needs_no_image_is_told_before_one_is_read(
+    network, folder, tmp_path, monkeypatch, arguments, told
+):
+    def opened(*_):
+        raise AssertionError("an image was opened")
+
+    monkeypatch.setattr(folders, "_checked", opened)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,label\n" + "".join(f"{row:03}.png,c{row % 3}\n" for row in range(70)))
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        run(network, tmp_path / "out", f"--data_dir={folder}", f"--labels={labels}", *arguments)

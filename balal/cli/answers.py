@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from balal.cli import table
 from balal.wording import first_few, look_alike, quoted, told_apart
@@ -118,7 +118,7 @@ def read(
 
 def match(
     path: Path,
-    answers: Iterable[Answer],
+    answers: Sequence[Answer],
     ids: Sequence[str],
     name: str,
     *,
@@ -144,15 +144,15 @@ def match(
     """
     about = [answer for answer in answers if answer.label.strip() or answer.own]
     found, moved, changed = _find(about, ids, contents or {})
-    files, labels, lines, gone, unknown = {}, {}, {}, [], []
+    refuse_unknown(path, answers, [*ids, *damaged], name)
+    files, labels, lines, gone = {}, {}, {}, []
     for answer in about:
         file, written = found[answer.number], table.unescape(answer.file)
         files[answer.number] = written if file is None else file
         if not answer.label.strip():
             continue
         if file is None:
-            was_there = answer.sha256 or written in damaged
-            (gone if was_there else unknown).append((written, answer.number))
+            gone.append(written)
             continue
         if labels.setdefault(file, answer.label) != answer.label:
             raise ValueError(
@@ -161,19 +161,29 @@ def match(
                 f"right one"
             )
         lines.setdefault(file, answer.number)
-    if unknown:
-        listed = [f"{file} (line {number})" for file, number in unknown]
-        raise ValueError(
-            f"{path} has labels for files that are not in {name}: {first_few(listed)}; correct "
-            f"their names, or delete these lines"
-        )
     if gone and not labels:
         raise ValueError(
             f"none of the {len(gone)} files that have a label in {path} is in {name}, under any "
-            f"name: {first_few([file for file, _ in gone])}; is it the right folder?"
+            f"name: {first_few(gone)}; is it the right folder?"
         )
     changed = [file for file in changed if file in labels]
-    return Match(labels, files, moved, changed, [file for file, _ in gone])
+    return Match(labels, files, moved, changed, gone)
+
+
+def refuse_unknown(path: Path, answers: Iterable[Answer], ids: Sequence[str], name: str) -> None:
+    """Raises ValueError where there are labels for files of which nothing says that they ever were
+    among the ids."""
+    find = finder(ids)
+    unknown = [
+        (table.unescape(answer.file), answer.number)
+        for answer in answers
+        if answer.label.strip() and not answer.sha256 and find(answer.file) is None
+    ]
+    if unknown:
+        raise ValueError(
+            f"{path} has labels for files that are not in {name}: {missing(unknown, ids)}; correct "
+            f"their names, or delete these lines"
+        )
 
 
 def digest(sha256: str) -> str:
@@ -236,6 +246,17 @@ def finder(ids: Sequence[str]) -> Callable[[str], str | None]:
     return find
 
 
+def missing(names: Sequence[tuple[str, int]], ids: Sequence[str]) -> str:
+    """The first few of the names that are not there, each with its line, and with the one that may
+    have been meant."""
+    near = _nearest(ids)
+    told = []
+    for name, number in names:
+        meant = near(name)
+        told.append(f"{name} (line {number}{f'; there is {meant}' if meant else ''})")
+    return first_few(told)
+
+
 def refuse_to_lose(path: Path, answers: Iterable[Answer]) -> None:
     """Raises ValueError where a picks.csv has labels, or notes in columns of somebody's own, that
     are not among the answers: no one's work is overwritten."""
@@ -256,6 +277,26 @@ def refuse_to_lose(path: Path, answers: Iterable[Answer]) -> None:
             f"{path} has labels or notes that would be lost, for {files}: pass it as --answers, or "
             f"give another --out"
         )
+
+
+def _nearest(ids: Sequence[str]) -> Callable[[str], str | None]:
+    """A function from a name to the only id that differs from it by its folders, the end of its
+    name, or case."""
+    known = defaultdict(list)
+    for name in ids:
+        known[_core(name)].append(name)
+
+    def near(name: str) -> str | None:
+        found = known.get(_core(name), [])
+        return found[0] if len(found) == 1 else None
+
+    return near
+
+
+def _core(name: str) -> str:
+    """The last part of a path without what follows its last dot, in small letters."""
+    last = PurePosixPath(name.strip().replace("\\", "/")).name
+    return unicodedata.normalize("NFC", last.rpartition(".")[0] or last).casefold()
 
 
 def _refuse_alike(path: Path, labels: Counter[str]) -> None:

@@ -4,6 +4,7 @@ folder.
     balal extract photos/ --out=features/photos
     balal extract pool.npz --dataset=arrays --source=mobilenet_v2 --weights=net.pth --crop=1
     balal extract ~/tensorflow_datasets --dataset=cifar100 --split=test --out=features/cifar100_test
+    balal extract images/ --labels=labels.csv --out=features/labelled
     balal extract downloads/ --dataset=food101 --out=features/food101
 
 Images go through the network once, threads decode while it computes, and memory stays bounded: 70
@@ -55,6 +56,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     """Runs the command. words: the arguments that are not flags."""
     options = images.read_options(flag_values, words=words)
+    images.refuse_network(options)
     if flag_values.split == "pool":
         chosen = images.read_pool(options, labelled=flag_values.labelled)
     else:

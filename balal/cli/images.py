@@ -1,8 +1,8 @@
 """The flags that name a program's images and the network that looks at them, and what these stand
 for."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +11,13 @@ import numpy as np
 from absl import flags
 
 from balal import data, imbalance
-from balal.cli import progress
+from balal.cli import lists, progress
 from balal.data import paper_datasets
 from balal.extras import Extra
 from balal.feature_cache import Cache
 from balal.wording import first_few, look_alike, printable, told_apart
+
+Also = Callable[[Sequence[str], Collection[str]], Collection[str]]
 
 KINDS = ("folder", "arrays", *paper_datasets.NAMES)
 
@@ -28,6 +30,8 @@ class ImageOptions:
       dataset: what is at `data_dir`, one of `KINDS`.
       data_dir: the folder or file; None: no images.
       test_dir: the folder or file of the test images, where the data set has none of its own.
+      files: a list of the only images that are meant; None: all of them.
+      labels: a table of their labels; None: directories are classes, or nothing is labelled.
       skip_damaged: leave out files that cannot be read.
       source: the name of the source model.
       weights: the file of its weights; None: that of an installed package.
@@ -41,6 +45,8 @@ class ImageOptions:
     dataset: str
     data_dir: Path | None
     test_dir: Path | None
+    files: Path | None
+    labels: lists.LabelTable | None
     skip_damaged: bool
     source: str
     weights: Path | None
@@ -51,8 +57,9 @@ class ImageOptions:
     dtype: Literal["float16", "float32"]
 
 
-def define_flags(flag_values: flags.FlagValues, *, tests: bool = True) -> None:
-    """The flags behind `ImageOptions`. tests: whether there is one for test images."""
+def define_flags(flag_values: flags.FlagValues, *, tests: bool = True, labels: bool = True) -> None:
+    """The flags behind `ImageOptions`. tests, labels: whether there are those for test images and
+    for a table of labels."""
     own: dict[str, Any] = dict(flag_values=flag_values)
     flags.DEFINE_enum(
         "dataset",
@@ -73,6 +80,34 @@ def define_flags(flag_values: flags.FlagValues, *, tests: bool = True) -> None:
             "test_dir",
             None,
             "Test images, where --dataset is folder or arrays.",
+            **own,
+        )
+    flags.DEFINE_string(
+        "files",
+        None,
+        "A text file with the name of an image on each line, as it is below --data_dir: only these "
+        "are meant.",
+        **own,
+    )
+    if labels:
+        flags.DEFINE_string(
+            "labels",
+            None,
+            "A CSV file with the label of each file below --data_dir, instead of a directory a "
+            "class.",
+            **own,
+        )
+        flags.DEFINE_string(
+            "file_column", "file", "The column of --labels with the names of the files.", **own
+        )
+        flags.DEFINE_string(
+            "label_column", "label", "The column of --labels with the labels.", **own
+        )
+        flags.DEFINE_bool(
+            "distinct_labels",
+            False,
+            "Labels in --labels that differ by case, white space or the like alone are different "
+            "classes.",
             **own,
         )
     flags.DEFINE_bool(
@@ -131,10 +166,20 @@ def read_options(flag_values: flags.FlagValues, *, words: Sequence[str] = ()) ->
         value = flag_values[name].value if name in flag_values else None
         return None if value is None else Path(value).expanduser()
 
+    table = path("labels")
+
     return ImageOptions(
         dataset=flag_values.dataset,
         data_dir=Path(words[0]) if words else path("data_dir"),
         test_dir=path("test_dir"),
+        files=path("files"),
+        labels=table
+        and lists.LabelTable(
+            table,
+            flag_values.file_column,
+            flag_values.label_column,
+            flag_values.distinct_labels,
+        ),
         skip_damaged=flag_values.skip_damaged,
         source=flag_values.source,
         weights=path("weights"),
@@ -147,26 +192,52 @@ def read_options(flag_values: flags.FlagValues, *, words: Sequence[str] = ()) ->
 
 
 def read_pool(
-    options: ImageOptions, *, key: jax.Array | None = None, labelled: bool | None = None
+    options: ImageOptions,
+    *,
+    key: jax.Array | None = None,
+    labelled: bool | None = None,
+    also: Also | None = None,
 ) -> data.Images:
-    """The images to choose from: all of a folder or file, or the pool of a data set of the paper.
+    """The images to choose from: all of a folder or file, those of them that a list names, or the
+    pool of a data set of the paper.
 
     Args:
       key: draws from a data set of the paper a pool as imbalanced as there; None: all its images.
-      labelled: whether the directories in a folder are classes; None: as for `data.folder`.
+      labelled: whether the directories in a folder are classes; None: as for `data.folder`. With a
+        table of labels: whether images without one are left out.
+      also: takes the ids of all images, and of those that are listed, before a file is opened, and
+        returns the ids that are read besides.
     """
     path = _data_dir(options)
-    if options.dataset not in paper_datasets.NAMES:
-        return _read(options, path, labelled=labelled)
-    known = data.info(options.dataset)
+    if options.dataset in paper_datasets.NAMES:
+        return _read_paper_pool(options, path, key)
+    names = None if options.files is None else lists.read_list(options.files)
+    lines = None if options.labels is None else lists.read_table(options.labels)
+    if options.labels is not None and (options.dataset != "folder" or labelled is False):
+        raise ValueError(
+            "--labels gives labels to the images of a folder: leave it out, or --dataset and "
+            "--nolabelled"
+        )
+    labels: dict[str, str] = {}
+    unlabelled: list[str] = []
 
-    def as_imbalanced(_: tuple[str, ...], labels: np.ndarray) -> np.ndarray:
-        assert key is not None
-        return imbalance.subsample(key, labels, np.array(known.counts))
+    def choose(ids: tuple[str, ...], _: np.ndarray) -> list[int]:
+        chosen = set(ids)
+        if options.files is not None and names is not None:
+            chosen = set(lists.find(options.files, names, ids, path.name))
+        if also is not None:
+            chosen.update(also(ids, chosen))
+        if options.labels is not None and lines is not None:
+            labels.update(lists.labels_of(options.labels, lines, ids, path.name))
+            if labelled:
+                unlabelled.extend(name for name in ids if name in chosen - labels.keys())
+                chosen &= labels.keys()
+        return [row for row, name in enumerate(ids) if name in chosen]
 
-    # A pool without a name of its own comes imbalanced.
-    drawn = key is not None and known.pool is not None
-    return _load(options, path, part="pool", choose=as_imbalanced if drawn else None)
+    images = _read(options, path, labelled=False if lines else labelled, choose=choose)
+    if not labels:
+        return images
+    return replace(data.relabel(images, labels), unlabelled=tuple(unlabelled))
 
 
 def has_tests(options: ImageOptions) -> bool:
@@ -204,12 +275,20 @@ def pretrained(options: ImageOptions) -> Any:
     with Extra("photos"):
         from balal.models import sources
 
+    if options.weights is not None and not options.weights.is_file():
+        raise FileNotFoundError(f"there is no file of weights {options.weights}")
     crop = options.crop
     if crop is None and options.dataset in paper_datasets.NAMES:
         crop = 1.0 if data.info(options.dataset).crop == "whole" else None
     return sources.pretrained(
         options.source, weights=options.weights, entry=options.entry, crop=crop
     )
+
+
+def refuse_network(options: ImageOptions) -> None:
+    """Raises what `pretrained` raises, if there are images at all: before they are read."""
+    if options.data_dir is not None and options.data_dir.exists():
+        pretrained(options)
 
 
 def extract(
@@ -249,6 +328,14 @@ def left_out(images: data.Images) -> str:
         )
     if images.ignored:
         text += f"\nPassed over, as no images ({len(images.ignored)}): {first_few(images.ignored)}."
+    if images.unlabelled:
+        text += (
+            f"\nLeft out, as they have no label ({len(images.unlabelled)}): "
+            f"{first_few(images.unlabelled)}."
+        )
+    without = [images.ids[row] for row in np.flatnonzero(images.labels < 0)]
+    if without and images.class_names:
+        text += f"\nWithout a label ({len(without)}): {first_few(without)}."
     alike = [" and ".join(told_apart(group)) for group in look_alike(images.class_names)]
     if alike:
         text += f"\nClasses with names that look alike ({len(alike)}): {first_few(alike)}."
@@ -287,12 +374,40 @@ def _how_they_differ(names: Sequence[str], test_names: Sequence[str]) -> str:
     return "; and ".join(parts) or "they are in another order"
 
 
-def _read(options: ImageOptions, path: Path, *, labelled: bool | None) -> data.Images:
+def _read_paper_pool(options: ImageOptions, path: Path, key: jax.Array | None) -> data.Images:
+    known = data.info(options.dataset)
+    if options.files is not None or options.labels is not None:
+        raise ValueError(
+            f"{options.dataset} has its own labels and its own pool: leave out --files and --labels"
+        )
+
+    def as_imbalanced(_: tuple[str, ...], labels: np.ndarray) -> np.ndarray:
+        assert key is not None
+        return imbalance.subsample(key, labels, np.array(known.counts))
+
+    # A pool without a name of its own comes imbalanced.
+    drawn = key is not None and known.pool is not None
+    return _load(options, path, part="pool", choose=as_imbalanced if drawn else None)
+
+
+def _read(
+    options: ImageOptions,
+    path: Path,
+    *,
+    labelled: bool | None,
+    choose: data.Choose | None = None,
+) -> data.Images:
     if options.dataset == "arrays":
-        return data.arrays(path)
+        images = data.arrays(path)
+        rows = range(len(images)) if choose is None else choose(images.ids, images.labels)
+        return images if len(rows) == len(images) else data.select(images, rows)
     with progress.bar(f"checking {path.name}", unit="file", leave=False) as tell:
         return data.folder(
-            path, labelled=labelled, skip_damaged=options.skip_damaged, progress=tell
+            path,
+            labelled=labelled,
+            choose=choose,
+            skip_damaged=options.skip_damaged,
+            progress=tell,
         )
 
 

@@ -1,6 +1,6 @@
 """What `balal pick` chooses from: photographs, features, or the features of photographs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ import numpy as np
 
 import balal
 from balal import data
-from balal.cli import feature_files, images
+from balal.cli import feature_files, images, lists
 from balal.wording import first_few, quoted
+
+Early = Callable[[Sequence[str], Collection[str], str], Collection[str]]
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Choice:
       ids: one a row: file names, or whatever the rows are called.
       photographs: those to look at, under the same ids in any order; None: there are none.
       features: those that were given; None: a network is to look at the photographs.
+      listed: the ids that may be asked; None: all.
     """
 
     name: str
     ids: Sequence[str]
     photographs: data.Images | None
     features: feature_files.FeatureFile | None
+    listed: frozenset[str] | None = None
 
     @property
     def contents(self) -> dict[str, str]:
@@ -41,11 +45,17 @@ class Choice:
     def copies(self) -> dict[str, str]:
         """Each photograph that is a copy of an earlier one, byte for byte, with that one."""
         first: dict[str, str] = {}
+        # One that may be asked is no copy of one that may not.
+        in_turn = sorted(self.contents.items(), key=lambda item: not self.may_be_asked(item[0]))
         return {
             file: first[content]
-            for file, content in self.contents.items()
+            for file, content in in_turn
             if first.setdefault(content, file) != file
         }
+
+    def may_be_asked(self, file: str) -> bool:
+        """Whether it is listed, or there is no list."""
+        return self.listed is None or file in self.listed
 
     @property
     def rows(self) -> dict[str, int]:
@@ -76,8 +86,13 @@ def read(
     *,
     logits: str | None = None,
     ids: str | None = None,
+    early: Early | None = None,
 ) -> Choice:
     """What there is to choose from: photographs, features, or the features of photographs.
+
+    Args:
+      early: takes all ids, those that may be asked and the name of the folder or file, before a
+        photograph is opened; returns the ids that are answered, and raises what can be told now.
 
     Raises: ValueError where there is neither, or where nothing says which row belongs to which
       photograph.
@@ -91,24 +106,53 @@ def read(
             raise ValueError(
                 "--data_dir is missing: name the folder of photographs, or a file of --features"
             )
-        photographs = images.read_pool(options, labelled=False)
-        return Choice(photographs.name, photographs.ids, photographs, None)
+        listed: set[str] = set()
+
+        def also(every: Sequence[str], chosen: Collection[str]) -> Collection[str]:
+            listed.update(chosen)
+            return [] if early is None else early(every, chosen, _name_of(options))
+
+        photographs = images.read_pool(options, labelled=False, also=also)
+        return Choice(photographs.name, photographs.ids, photographs, None, frozenset(listed))
     given = feature_files.read(features, logits=logits, ids=ids)
+    chosen = frozenset(given.ids)
+    if options.files is not None:
+        names = lists.read_list(options.files)
+        chosen = frozenset(lists.find(options.files, names, given.ids, given.name))
     if options.data_dir is None:
-        return Choice(given.name, given.ids, None, given)
+        if early is not None:
+            early(given.ids, chosen, given.name)
+        return Choice(given.name, given.ids, None, given, chosen)
     if not given.named:
         raise ValueError(
             f"{features} does not say which photograph each row belongs to: list the files in the "
             f"order of its rows with --ids"
         )
-    photographs = images.read_pool(options, labelled=False)
+
+    def all_of_them(every: Sequence[str], _: Collection[str]) -> Collection[str]:
+        unknown = sorted(set(given.ids) - set(every))
+        if unknown:
+            raise ValueError(
+                f"{features} has rows for files that are not in {_name_of(options)}: "
+                f"{first_few(unknown)}"
+            )
+        if early is not None:
+            early(given.ids, chosen, _name_of(options))
+        return given.ids
+
+    photographs = images.read_pool(options, labelled=False, also=all_of_them)
     unknown = sorted(set(given.ids) - set(photographs.ids))
     if unknown:
         raise ValueError(
             f"{features} has rows for files that are not in {photographs.name}: "
             f"{first_few(unknown)}"
         )
-    return Choice(photographs.name, given.ids, photographs, given)
+    return Choice(photographs.name, given.ids, photographs, given, chosen)
+
+
+def _name_of(options: images.ImageOptions) -> str:
+    assert options.data_dir is not None
+    return options.data_dir.resolve().name
 
 
 def look(choice: Choice, options: images.ImageOptions, *, left: np.ndarray) -> Seen:
@@ -145,15 +189,19 @@ def asked_once(choice: Choice, labels: Mapping[str, str]) -> np.ndarray:
                 f"different labels, {quoted(labels[answered[first]])} and {quoted(label)}: keep "
                 f"the right one"
             )
+    asked = {file for file in choice.ids if choice.may_be_asked(file)}
     return np.array(
-        [file in labels or (file not in copies and file not in answered) for file in choice.ids]
+        [
+            file in labels or (file in asked and file not in copies and file not in answered)
+            for file in choice.ids
+        ]
     )
 
 
-def check_budget(choice: Choice, budget: int, *, left: int) -> None:
-    """Raises ValueError unless as many images are left."""
+def check_budget(name: str, budget: int, *, left: int) -> None:
+    """Raises ValueError unless as many images of that name are left."""
     if budget > left:
         raise ValueError(
-            f"--budget asks for {budget} images, but only {left} of {choice.name} are not "
-            f"labelled, each photograph counted once: ask for fewer"
+            f"--budget asks for {budget} images, but only {left} of {name} are not labelled, each "
+            f"photograph counted once: ask for fewer"
         )

@@ -3,6 +3,7 @@
     balal pick photos/ --budget=50
     balal pick photos/ --budget=200 --strategy=core_set --out=results/photos
     balal pick photos/ --answers=results/pick/picks.csv --budget=50
+    balal pick photos/ --files=outdoors.txt --budget=50
     balal pick --features=f.npy --logits=l.npy --ids=ids.txt --budget=50
     balal pick --features=features/photos --strategy=posterior
 
@@ -28,7 +29,7 @@ where it left off.
 """
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ from balal.wording import first_few, printable
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the command."""
     own: dict[str, Any] = dict(flag_values=flag_values)
-    images.define_flags(flag_values, tests=False)
+    images.define_flags(flag_values, tests=False, labels=False)
     flags.DEFINE_integer("budget", 50, "How many images to pick.", lower_bound=1, **own)
     flags.DEFINE_string(
         "strategy",
@@ -120,11 +121,28 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     class_names = read_class_names(flag_values.source_classes)
     answer_files.refuse_to_lose(out / "picks.csv", lines)
     options = images.read_options(flag_values, words=words)
+    answers_path = Path(flag_values.answers or "")
+
+    def early(ids: Sequence[str], listed: Collection[str], name: str) -> Collection[str]:
+        """Before a photograph is opened: what names alone can tell."""
+        find = answer_files.finder(ids)
+        answered = {find(line.file) for line in lines if line.label.strip()} - {None}
+        inputs.check_budget(name, budget, left=len(set(listed) - answered))
+        if not options.skip_damaged:
+            answer_files.refuse_unknown(answers_path, lines, ids, name)
+        return [file for file in answered if file is not None]
+
+    if flag_values.features is None:
+        images.refuse_network(options)
     choice = inputs.read(
-        options, flag_values.features, logits=flag_values.logits, ids=flag_values.ids
+        options,
+        flag_values.features,
+        logits=flag_values.logits,
+        ids=flag_values.ids,
+        early=early,
     )
     match = answer_files.match(
-        Path(flag_values.answers or ""),
+        answers_path,
         lines,
         choice.ids,
         choice.name,
@@ -133,7 +151,7 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     )
     answers = match.labels
     left = inputs.asked_once(choice, answers)
-    inputs.check_budget(choice, budget, left=int(left.sum()) - len(answers))
+    inputs.check_budget(choice.name, budget, left=int(left.sum()) - len(answers))
     seen, row_of = inputs.look(choice, options, left=left), choice.rows
     default = "ent_inv_div" if seen.pool.scores is not None and not answers else "posterior"
     strategy = flag_values.strategy or default

@@ -16,7 +16,7 @@ from balal.data.array_record import tfds
 from balal.data.batching import Batch, Damage, batches
 from balal.data.decoding import decode
 from balal.data.folders import Choose, folder
-from balal.data.images import Images, select
+from balal.data.images import Images, relabel, select
 from balal.data.numpy_files import arrays
 from balal.data.paper_datasets import DatasetInfo, info, load
 
@@ -32,6 +32,7 @@ __all__ = [
     "folder",
     "info",
     "load",
+    "relabel",
     "select",
     "tfds",
 ]

@@ -3,8 +3,8 @@ one."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -29,6 +29,7 @@ class Images:
       skipped: names of files that were left out as damaged.
       ignored: names of what was passed over as no image at all, such as `Thumbs.db`.
       contents: a digest of the file of each image, by which copies are found; empty: not known.
+      unlabelled: names of images that were left out for want of a label.
 
     Raises: ValueError unless there are images, as many labels as ids, distinct ids and a name for
     every label.
@@ -49,6 +50,7 @@ class Images:
     skipped: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     contents: tuple[bytes, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.ids:
@@ -117,7 +119,27 @@ def select(images: Images, rows: Sequence[int] | Integer[Array | np.ndarray, " b
         images.skipped,
         images.ignored,
         tuple(images.contents[row] for row in chosen) if images.contents else (),
+        images.unlabelled,
     )
+
+
+def relabel(images: Images, labels: Mapping[str, str]) -> Images:
+    """The images with other labels: the names of their classes by id, -1 for those that have none.
+    Classes are in the order of their names. Nothing is read.
+
+    >>> def read(row):
+    ...     return np.full((1, 1, 3), row, np.uint8)
+    >>> three = Images("three", tuple("abc"), np.zeros(3, np.int32), ("x",), read, "of nothing")
+    >>> pets = relabel(three, dict(a="dog", c="cat"))
+    >>> pets.labels.tolist(), pets.class_names
+    ([1, -1, 0], ('cat', 'dog'))
+    """
+    names = tuple(sorted(set(labels.values())))
+    numbers = {name: number for number, name in enumerate(names)}
+    found = [numbers[labels[file]] if file in labels else -1 for file in images.ids]
+    answers = np.array(found, np.int32)
+    mark = fingerprint(images.ids, answers, names, [images.fingerprint.encode()])
+    return replace(images, labels=answers, class_names=names, fingerprint=mark)
 
 
 def fingerprint(

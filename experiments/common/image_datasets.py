@@ -2,6 +2,7 @@
 set."""
 
 from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -12,6 +13,7 @@ from balal import data
 from balal.cli import images
 from balal.cli.images import ImageOptions
 from balal.wording import first_few
+from experiments.common import buying
 from experiments.common.datasets import Dataset
 
 
@@ -69,23 +71,31 @@ def read_options(flag_values: flags.FlagValues) -> HeldOut:
     return HeldOut(flag_values.test_share, number)
 
 
-def dataset(options: ImageOptions, *, seed: int, held_out: HeldOut) -> Dataset:
+def dataset(
+    options: ImageOptions, *, seed: int, held_out: HeldOut, budgets: Sequence[int]
+) -> Dataset:
     """The images as a labelled pool and a test set of features.
 
     A data set of the paper is as imbalanced as there and has its own test set. Other images are
     divided as `held_out` says, unless `options` names test images. Prints what is odd about the
     files.
 
-    Raises: ValueError where images have no labels, where the test set would be empty, or where a
-      class has too few images.
+    Raises: ValueError where images have no labels, where the test set would be empty, where a class
+      has too few images, or the pool too few for the largest of `budgets`, the last.
     """
     if held_out.per_class is not None and images.has_tests(options):
         raise ValueError(
             "--test_per_class holds images out of the pool, but there are test images already: "
             "leave it out"
         )
+    images.refuse_network(options)
+
+    def early(_: Sequence[str], chosen: Collection[str]) -> Collection[str]:
+        buying.check_budgets(budgets, len(chosen))
+        return []
+
     key = jax.random.key(seed)
-    pool = images.read_pool(options, key=key, labelled=True)
+    pool = images.read_pool(options, key=key, labelled=True, also=early)
     _refuse_unlabelled(pool)
     tests = images.read_tests(options, class_names=pool.class_names)
     if tests is not None:
@@ -95,6 +105,7 @@ def dataset(options: ImageOptions, *, seed: int, held_out: HeldOut) -> Dataset:
         if tests is None
         else (np.arange(len(pool)), np.arange(len(tests)))
     )
+    buying.check_budgets(budgets, len(rows))
     parts = data.select(pool, rows), data.select(pool if tests is None else tests, aside)
     files = [images.left_out(chosen) for chosen in (pool, tests) if chosen is not None]
     for told in (*files, repeated(*parts)):
@@ -189,6 +200,6 @@ def _refuse_unlabelled(found: data.Images) -> None:
     if not found.class_names or unlabelled:
         raise ValueError(
             f"{found.name} must have a label for every image, but some have none "
-            f"({first_few(unlabelled)}): make a directory for each class, or use balal pick for "
-            f"images without labels"
+            f"({first_few(unlabelled)}): make a directory for each class, name a table with "
+            f"--labels, or use balal pick for images without labels"
         )
