@@ -13,11 +13,8 @@ import pytest
 from PIL import Image
 
 from balal import data
-<<<<<<< HEAD
-from balal.folder_lock import locked
-=======
 from balal.cli import images
->>>>>>> ab2d253 (Classes without images and copies across pool and test set are told)
+from balal.folder_lock import locked
 
 
 def photo(width: int = 40, height: int = 24) -> Image.Image:
