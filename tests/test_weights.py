@@ -20,6 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from balal.models import sources, weights
+from balal.models.checkpoints import unpickling
 
 STORAGES = {
     "float64": "DoubleStorage",
@@ -527,7 +528,18 @@ HOSTILE = {
     "empty stack": (Code(b"0000"), "instruction POP"),
     "nothing to put": (Code(b"q\x00"), "uses a value that was never stored"),
     "unknown memo": (Code(b"h\x07"), "uses a value that was never stored"),
-    "far memo": (Code(b"Np99999999999999999999\n"), r"numbers its objects above 2\*\*32"),
+    "far memo": (
+        Code(b"Np99999999999999999999\n"),
+        "has an object number 99999999999999999999 after 2 instructions",
+    ),
+    "negative memo": (Code(b"Np-1\n"), "has an object number -1"),
+    "negative memo asked for": (Code(b"Np0\ng-1\n"), "uses a value that was never stored"),
+    "memo left out": (Code(b"Nq\x01h\x00"), "uses a value that was never stored"),
+    "many arguments": (
+        called("torch._utils._rebuild_parameter", ONE[0]["w"], *[None] * 8),
+        "calls torch._utils._rebuild_parameter with 9 arguments",
+    ),
+    "old string": (Code(b"S'\\q'\n."), ""),
     "no mark": (Code(b"Nt"), "uses a value that was never stored"),
     "open mark": (Code(b"N("), "damaged"),
     "append to a tuple": (Code(b")Na"), "expected a list, got a tuple"),
@@ -658,6 +670,56 @@ def test_pickles_that_unfold_or_nest_without_end_cost_no_more_than_their_length(
     assert time.process_time() - start < 10
 
 
+def test_equal_names_in_a_pickle_become_one_so_that_they_are_compared_once():
+    instructions = b"](" + code("w" * 300) * 2 + b"\x8c\x01v" * 2 + b"e."
+    (first, second, third, fourth), _ = unpickling.load(io.BytesIO(instructions))
+    assert first is second
+    assert third is fourth
+
+
+def test_no_number_that_a_file_chooses_is_hashed():
+    # Many numbers that a dictionary would look for in the same places, one after another.
+    table = {key * (2**61 - 1): None for key in range(8)} | {-5: [], "w": True}
+    assert unpickling.load(io.BytesIO(pickled(table)))[0] == {"w": True}
+
+
+def test_entries_under_numbers_and_dictionaries_that_several_entries_share_are_read(tmp_path):
+    shared = Code(code(ONE[0]) + b"q\x07")
+    again = {7: {"v": ONE[0]["w"]}, "a": shared, "b": Code(b"h\x07")}
+    assert list(read(tmp_path, zipped(again, ONE[1]))) == ["w"]
+    content = zipped(again | {"c": {"v": ONE[0]["w"]}}, ONE[1])
+    assert_refused(tmp_path, content, "name one with entry=NAME, of these 3: 'a', 'b', 'c'$")
+    assert list(read(tmp_path, content, entry="b")) == ["w"]
+    assert list(read(tmp_path, content, entry="c")) == ["v"]
+
+
+@pytest.mark.parametrize(
+    "names", [["caf\xe9", "it's"], ["x" * 190, "y"], ["a/b", "c"], list("abcdefg")]
+)
+def test_every_entry_that_a_message_lists_can_be_asked_for_as_it_is_written(tmp_path, names):
+    nested: Any = ONE[0]
+    for name in reversed(names):
+        nested = {name: nested}
+    content = zipped({"net": {"v": ONE[0]["w"]}} | nested, ONE[1])
+    asked = "/".join(names)
+    with pytest.raises(ValueError, match="of these 2: ") as caught:
+        read(tmp_path, content)
+    assert str(caught.value).endswith(f"of these 2: 'net', {asked!r}")
+    assert list(read(tmp_path, content, entry=asked)) == ["w"]
+
+
+def test_many_entries_are_listed_as_far_as_they_fit_into_a_sentence(tmp_path):
+    tables = {f"{number:0100}": {"w": ONE[0]["w"]} for number in range(9)}
+    assert_refused(tmp_path, zipped(tables, ONE[1]), "of these 9: '0{100}', '0{99}1', ...$")
+
+
+def test_safetensors_have_no_entries(tmp_path):
+    content = safetensors({"w": entry(0, 8)}, bytes(8))
+    assert list(read(tmp_path, content, entry="")) == ["w"]
+    with pytest.raises(ValueError, match="safetensors have no entries: leave out entry=NAME"):
+        read(tmp_path, content, entry="model")
+
+
 NO_CHECKPOINT = {
     "nothing": (b"", "it is empty"),
     "a picture": (b"\x89PNG\r\n\x1a\n", "begins with b'.x89PNG"),
@@ -694,7 +756,7 @@ NO_CHECKPOINT = {
         "storage '0' twice, and differently",
     ),
     "long pickles": (
-        legacy(Code(b"N" * 2**22), {}),
+        legacy(Code(code("long" * 2**20)), {}),
         "its pickles are longer than the 4194304 bytes that are read",
     ),
     "long data.pkl": (
@@ -776,11 +838,19 @@ def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
             "its header claims to be 72057594037927935 bytes long, in a file of 9",
         ),
         (b"\x07" + bytes(7) + b"{}", "claims to be 7 bytes long, in a file of 10"),
+        (
+            (2**22 + 1).to_bytes(8, "little") + b"{}",
+            "header claims to be 4194305 bytes .*at most 4194304 are read",
+        ),
+        (safetensors(b'{"__metadata__": NaN}'), "not JSON: it has NaN as a number"),
+        (safetensors(b'{"w": [-Infinity]}'), "not JSON: it has -Infinity as a number"),
+        (safetensors({"\x1b[31m\u202e": 1}), r"tensor '\\x1b\[31m\\u202e' must have"),
+        (safetensors(b'{"\\ud800": 1}'), r"tensor '\\ud800' must have"),
         (b"\x01" + bytes(7) + b"{}", "not JSON"),
         (safetensors(b"{'w': 1}"), "not JSON"),
         (safetensors(b'{"\xff": 1}'), "not JSON"),
         (safetensors(b'{"w":' + b"[" * 100_000), "nested too deeply"),
-        (safetensors(b'{"w": ' + b"9" * 5000 + b"}"), ""),
+        (safetensors(b'{"w": ' + b"9" * 5000 + b"}"), "its header has a number of 5000 digits"),
         (safetensors({"w": 1}), "tensor 'w' must have a dtype, a shape"),
         (safetensors({"w": {"dtype": "F32"}}), "tensor 'w' must have a dtype, a shape"),
         (safetensors({"w": entry(0, 8, shape="2")}, bytes(8)), "must have a dtype, a shape"),
@@ -844,6 +914,30 @@ GENUINE = {
         {"w": entry(0, 8), "v": entry(8, 16, shape=[4], dtype="BF16")}, FLOATS[:4].tobytes()
     ),
 }
+
+
+@pytest.mark.parametrize("layout", GENUINE)
+def test_a_file_that_is_cut_off_anywhere_is_refused(tmp_path, layout):
+    path, content = tmp_path / "net.bin", GENUINE[layout]
+    path.write_bytes(content)
+    with path.open("r+b") as file:
+        for length in reversed(range(len(content))):
+            file.truncate(length)
+            with pytest.raises(ValueError, match="cannot be read as the weights of a network"):
+                weights.read(path)
+
+
+def test_a_zip_with_any_damage_gives_the_numbers_that_were_put_in_or_a_sentence(tmp_path):
+    chance, refused = np.random.default_rng(0), 0
+    wanted = read(tmp_path, GENUINE["zip"])
+    for _ in range(500):
+        content = bytearray(GENUINE["zip"])
+        content[chance.integers(len(content))] ^= 1 << int(chance.integers(8))
+        try:
+            assert_alike(read(tmp_path, bytes(content)), wanted)
+        except ValueError as error:
+            refused += "cannot be read as the weights of a network: " in str(error)
+    assert refused > 300
 
 
 @pytest.mark.parametrize("layout", GENUINE)

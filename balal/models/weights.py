@@ -7,6 +7,7 @@ running any code in them.
 
 import hashlib
 import os
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ _SHOWN = 8
 _USUAL = ("state_dict", "model_state_dict", "model")
 # What DataParallel and torch.compile put before every name.
 _WRAPPERS = ("module.", "_orig_mod.")
-_DEEPEST = 4
+# Joining names without such a limit could take far more memory than the file.
 _LONGEST_ENTRY = 200
+_LONGEST_LIST = 300
 # The sha256 of the weights in each package. Its name and module follow from those of the network.
 INSTALLABLE = {
     "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -45,8 +47,9 @@ def read(path: str | os.PathLike[str], *, entry: str | None = None) -> dict[str,
     Args:
       path: of the file.
       entry: which entry of a training checkpoint holds the state dict, with "/" between levels, ""
-        for the top level. None: the only one with named tensors; of several, the only one called
-        state_dict, model_state_dict or model. Other entries are ignored.
+        for the top level, in at most 200 letters. None: the only one with named tensors; of
+        several, the only one called state_dict, model_state_dict or model. Other entries are
+        ignored.
 
     If every name begins with `module.` or `_orig_mod.`, as wrapped networks write them, that prefix
     is removed.
@@ -73,6 +76,8 @@ def read(path: str | os.PathLike[str], *, entry: str | None = None) -> dict[str,
         with path.open("rb") as file:
             size, start = os.fstat(file.fileno()).st_size, file.read(9)
             if start[8:] == b"{":
+                if entry:
+                    raise ValueError("safetensors have no entries: leave out entry=NAME")
                 tensors = checkpoints.safetensors(file, size)
             elif start.startswith(b"PK\3\4"):
                 tensors = checkpoints.zipped(file, size, choose)
@@ -204,61 +209,61 @@ def _file(path: str | os.PathLike[str]) -> Path:
 def _state_dict(root: Any, entry: str | None) -> dict[str, Tensor]:
     """The tensors of the table that `entry` names, or of the only plausible one."""
     tables = _tables(root)
-    if entry is None:
-        usual = [name for name in tables if name in _USUAL]
-        if len(tables) == 1:
-            entry = next(iter(tables))
-        elif len(usual) == 1:
-            entry = usual[0]
     if not tables:
         raise ValueError(
             "it holds no named tensors; save a state dict, torch.save(model.state_dict(), path)"
         )
+    if entry is None:
+        usual = [name for name in tables if name in _USUAL]
+        if len({id(table) for table in tables.values()}) == 1:
+            entry = next(iter(tables))
+        elif len(usual) == 1:
+            entry = usual[0]
     if entry is None or entry not in tables:
-        listed = ", ".join(
-            "the top level, ''" if not name else quoted(name) for name in list(tables)[:8]
-        )
         asked = (
             "its state dict could be any of several entries"
             if entry is None
             else f"its entry {quoted(entry)} has no named tensors"
         )
-        raise ValueError(f"{asked}: name one with entry=NAME, of these {len(tables)}: {listed}")
+        raise ValueError(
+            f"{asked}: name one with entry=NAME, of these {len(tables)}: {_whole_names(tables)}"
+        )
     return tables[entry]
 
 
 def _tables(root: Any) -> dict[str, dict[str, Tensor]]:
-    """Every dictionary with named tensors, by its entry. Numbered entries, such as an optimizer's,
-    are not searched."""
-    tables, seen = {}, set()
-    level: list[tuple[str, dict]] = [("", root)] if isinstance(root, dict) else []
-    for _ in range(_DEEPEST):
-        deeper = []
-        for above, table in level:
-            # Every dictionary once: a hostile file may contain the same one any number of times.
-            if id(table) in seen:
-                continue
-            seen.add(id(table))
-            tensors = {
-                name: value
-                for name, value in table.items()
-                if isinstance(name, str) and isinstance(value, Tensor)
+    """Every dictionary with named tensors, by its entry, the upper ones first. Of two with one
+    name, "a/b" and "b" within "a", the upper one counts."""
+    tables: dict[str, dict[str, Tensor]] = {}
+    # By identity, since a hostile file may contain the same dictionary any number of times: each is
+    # searched once.
+    found: dict[int, dict[str, Tensor]] = {}
+    left: list[tuple[str, dict]] = [("", root)] if isinstance(root, dict) else []
+    for entry, table in left:
+        if id(table) not in found:
+            found[id(table)] = {
+                name: value for name, value in table.items() if isinstance(value, Tensor)
             }
-            if tensors:
-                tables[above] = tensors
-            # Prefixing many names with a long one would need far more memory than the file.
-            named = [
-                (name, value)
+            prefix = f"{entry}/" if entry else ""
+            left += [
+                (f"{prefix}{name}", value)
                 for name, value in table.items()
-                if isinstance(name, str) and isinstance(value, dict)
+                if isinstance(value, dict) and len(prefix) + len(name) <= _LONGEST_ENTRY
             ]
-            deeper += [
-                (f"{above}/{name}" if above else name, value)
-                for name, value in named
-                if len(name) <= _LONGEST_ENTRY
-            ]
-        level = deeper
+        if found[id(table)]:
+            tables.setdefault(entry, found[id(table)])
     return tables
+
+
+def _whole_names(entries: Iterable[str]) -> str:
+    """The first entries, as many as fit into a sentence, whole, so that each can be asked for."""
+    listed = ""
+    for entry in entries:
+        text = repr(entry) if entry else "the top level, ''"
+        if listed and len(listed) + len(text) > _LONGEST_LIST:
+            return f"{listed}, ..."
+        listed += f", {text}" if listed else text
+    return listed
 
 
 def _unwrapped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

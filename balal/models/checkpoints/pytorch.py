@@ -17,11 +17,8 @@ import numpy as np
 
 from balal.models.checkpoints import unpickling
 from balal.models.checkpoints.arrays import as_arrays
-from balal.models.checkpoints.tensors import Storage, Tensor, quoted
+from balal.models.checkpoints.tensors import LONGEST_DESCRIPTION, Storage, Tensor, quoted
 
-# A tensor takes about 120 bytes of pickle. This bounds the time (seconds) and the memory (a few
-# hundred MB) that a hostile one can take.
-_LONGEST_PICKLE = 4 * 2**20
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
@@ -61,13 +58,14 @@ def legacy(
     Raises: ValueError.
     """
     file.seek(0)
-    pickles = io.BytesIO(file.read(min(num_bytes, _LONGEST_PICKLE)))
+    pickles = io.BytesIO(file.read(min(num_bytes, LONGEST_DESCRIPTION)))
     try:
         root, storages, order = _read_pickles(pickles)
     except ValueError:
-        if pickles.tell() == _LONGEST_PICKLE:
+        if pickles.tell() == LONGEST_DESCRIPTION:
             raise ValueError(
-                f"its pickles are longer than the {_LONGEST_PICKLE} bytes that are read, or damaged"
+                f"its pickles are longer than the {LONGEST_DESCRIPTION} bytes that are read, or "
+                f"damaged"
             ) from None
         raise
     positions, position = {}, pickles.tell()
@@ -117,8 +115,10 @@ def _read_pickles(pickles: io.BytesIO) -> tuple[Any, dict[str, Storage], list[st
     order, _ = unpickling.load(pickles)
     if (
         type(order) is not list
-        or not all(type(key) is str and key in storages for key in order)
+        or not all(type(key) is str for key in order)
+        # First, so that each key is compared with one of a storage only once.
         or len(set(order)) != len(order)
+        or not all(key in storages for key in order)
     ):
         raise ValueError("its list of storages does not match the tensors that it describes")
     return root, storages, order
@@ -166,10 +166,10 @@ def _arrays(
         raise ValueError(
             "it was written on a big-endian machine; save it again on a little-endian one"
         )
-    if members[pickles[0]].file_size > _LONGEST_PICKLE:
+    if members[pickles[0]].file_size > LONGEST_DESCRIPTION:
         raise ValueError(
-            f"its data.pkl has {members[pickles[0]].file_size} bytes; at most {_LONGEST_PICKLE} "
-            f"are read"
+            f"its data.pkl has {members[pickles[0]].file_size} bytes; at most "
+            f"{LONGEST_DESCRIPTION} are read"
         )
     root, _ = unpickling.load(io.BytesIO(archive.read(members[pickles[0]])))
 

@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 
 from balal.models.checkpoints.arrays import check_addressable, from_bytes
-from balal.models.checkpoints.tensors import DTYPES, MOST_DIMENSIONS, quoted
+from balal.models.checkpoints.tensors import (
+    DTYPES,
+    LONGEST_DESCRIPTION,
+    MOST_DIMENSIONS,
+    quoted,
+)
 
 _SAFETENSORS = {
     "F64": "float64",
@@ -35,8 +40,6 @@ _SAFETENSORS = {
     "BOOL": "bool",
     "C64": "complex64",
 }
-# The safetensors library's own limit for a header.
-_LONGEST_HEADER = 100_000_000
 
 
 def safetensors(file: io.BufferedReader, num_bytes: int) -> dict[str, np.ndarray]:
@@ -52,13 +55,18 @@ def safetensors(file: io.BufferedReader, num_bytes: int) -> dict[str, np.ndarray
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     start = 8 + length
-    if length > _LONGEST_HEADER or start > num_bytes:
+    if length > LONGEST_DESCRIPTION or start > num_bytes:
         raise ValueError(
             f"its header claims to be {length} bytes long, in a file of {num_bytes}; at most "
-            f"{_LONGEST_HEADER} are read"
+            f"{LONGEST_DESCRIPTION} are read"
         )
     try:
-        header = json.loads(file.read(length).decode(), object_pairs_hook=_without_duplicates)
+        header = json.loads(
+            file.read(length).decode(),
+            object_pairs_hook=_without_duplicates,
+            parse_int=_whole,
+            parse_constant=_no_number,
+        )
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"its header is not JSON: {str(error)[-100:]}") from None
     except RecursionError:
@@ -88,6 +96,17 @@ def safetensors(file: io.BufferedReader, num_bytes: int) -> dict[str, np.ndarray
         file.seek(start + first)
         tensors[name] = from_bytes(file.read(last - first), dtype).reshape(shape)
     return tensors
+
+
+def _whole(digits: str) -> int:
+    # Longer ones take Python time that grows with the square of their length.
+    if len(digits) > 20:
+        raise ValueError(f"its header has a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"its header is not JSON: it has {name} as a number")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,10 @@ import ml_dtypes
 import numpy as np
 
 MOST_DIMENSIONS = 32
+# The longest pickle, or header of a safetensors file, that is read. A tensor takes about 120 bytes
+# of it, and a network of this library 350 tensors. This bounds the time (seconds) and the memory
+# (300 MB) that a hostile one can take: two brackets make a list of 88 bytes.
+LONGEST_DESCRIPTION = 4 * 2**20
 # PyTorch's name of every dtype that is read, here and in safetensors.
 DTYPES = {
     "float64": np.dtype("<f8"),
@@ -48,6 +52,7 @@ _STORAGES = {
     # Bytes, whose dtype is given by the tensor (`_rebuild_tensor_v3`).
     "torch.storage.UntypedStorage": "uint8",
 }
+_MOST_ARGUMENTS = 8  # Of `_rebuild_tensor_v3`.
 _CALLED = (
     "collections.OrderedDict",
     "torch.Size",
@@ -143,6 +148,8 @@ def storage_of(persistent_id: Any) -> Storage:
 def call_global(name: str, arguments: tuple[Any, ...]) -> Any:
     """The result of calling a permitted name, from the arguments that matter for reading;
     ValueError for any other arguments."""
+    if len(arguments) > _MOST_ARGUMENTS:  # Which would be copied at every call.
+        raise ValueError(f"it calls {name} with {len(arguments)} arguments")
     match (name, *arguments):
         case ("collections.OrderedDict",):
             return OrderedDict()
@@ -189,26 +196,29 @@ def call_global(name: str, arguments: tuple[Any, ...]) -> Any:
 
 
 def set_items(target: dict, items: list[Any]) -> dict:
-    """`target` with `items`: key, value, key, value, ...; ValueError unless keys are strings or
-    integers of 64 bits.
+    """`target` with `items`: key, value, key, value, ...; ValueError unless keys are names or whole
+    numbers.
 
-    These hash in bounded time, whereas nested pairs can take forever.
+    What has a number is left out: an optimizer's state, never a network's. Python hashes names by
+    a secret, whereas a file can choose numbers, and nested pairs, that take forever to tell apart.
     """
     if len(items) % 2:
         raise ValueError("its pickle is damaged: a dictionary has a key without a value")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if not (type(key) is str or (type(key) is int and key.bit_length() <= 64)):
+        if type(key) not in (str, int):
             raise ValueError(
-                f"it has a dictionary with {quoted(key)} as a key; only names and integers of 64 "
-                f"bits are read"
+                f"it has a dictionary with {quoted(key)} as a key; only names and whole numbers "
+                f"are read"
             )
-        target[key] = value
+        if type(key) is str:
+            target[key] = value
     return target
 
 
 def quoted(name: Any) -> str:
-    """A name from a file, quoted and short enough for a sentence."""
-    text = ascii(name) if isinstance(name, str | int) else f"a {type(name).__name__}"
+    """A name from a file, quoted and short enough for a sentence, with what is not printed written
+    as in Python."""
+    text = repr(name) if isinstance(name, str | int) else f"a {type(name).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -8,7 +8,8 @@ lengths that a file merely declares are allocated before they are read. Here the
 decodes the instructions (`pickletools.genops`, which runs none), and any instruction not handled
 below is refused by name. A name becomes a `Global`, never an object; calling one makes one of four
 plain results by hand. Time and memory are linear in the pickle's length, since nothing is copied,
-compared or hashed that instructions can make large from a few bytes.
+compared or hashed that instructions can make large from a few bytes: equal strings become one, so
+that comparing them again costs nothing, and no number that the file chooses is hashed.
 
 Which instructions and names: what `torch.save` writes for state dicts, see
 `torch/_weights_only_unpickler.py` of PyTorch 2.13.
@@ -37,6 +38,7 @@ _TEXT = {
 }
 _LITERALS = _WHOLE | _TEXT | {"FLOAT", "BINFLOAT", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
 _LONGEST_NUMBER = 128
+_NEVER = object()  # In place of objects that have no number.
 
 
 def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
@@ -44,7 +46,8 @@ def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
     of the pickle.
 
     The result consists of dict, OrderedDict, list, tuple, str, bytes, int, float, bool, None,
-    `Tensor`, `Storage` and `Global` only. Lists and dicts may contain themselves.
+    `Tensor`, `Storage` and `Global` only. Lists and dicts may contain themselves; what dicts hold
+    under numbers is left out.
 
     Args:
       stream: in memory, so that lengths declared by the pickle are bounded by its actual size.
@@ -67,11 +70,18 @@ def load(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
 def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
     stack: list[Any] = []
     below: list[list[Any]] = []  # The stacks under each open mark.
-    memo: dict[int, Any] = {}
+    memo: list[Any] = []
+    texts: dict[str, str] = {}
     copied = 0
     for step, (name, argument) in enumerate(_instructions(stream)):
         if name in _LITERALS:
-            stack.append(_literal(argument))
+            # A dictionary finds a key that is the same object without comparing it, letter by
+            # letter, with the one it holds.
+            stack.append(
+                texts.setdefault(argument, argument)
+                if type(argument) is str
+                else _literal(argument)
+            )
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
         elif name in _TUPLES:
@@ -106,12 +116,20 @@ def _run(stream: io.BytesIO, storages: dict[str, Storage]) -> Any:
             )
             tensors.set_items(_of(dict, stack[-1], "a dictionary"), items)
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            if argument >= 2**32:
-                raise ValueError("its pickle is damaged: it numbers its objects above 2**32")
+            # Every object takes an instruction, and picklers count them. A list, since a file could
+            # choose numbers that a dictionary takes forever to tell apart.
+            if not 0 <= argument <= step:
+                raise ValueError(
+                    f"its pickle is damaged: it has an object number {quoted(argument)} after "
+                    f"{step} instructions"
+                )
+            memo.extend([_NEVER] * (argument + 1 - len(memo)))
             memo[argument] = stack[-1]
         elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
+            memo.append(stack[-1])
         elif name in ("GET", "BINGET", "LONG_BINGET"):
+            if argument < 0 or memo[argument] is _NEVER:
+                raise IndexError
             stack.append(memo[argument])
         elif name == "GLOBAL":
             stack.append(tensors.permitted_global(argument.replace(" ", ".")))
@@ -164,8 +182,9 @@ def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
     try:
         for opcode, argument, _ in genops(stream):
             yield opcode.name, argument
-    except (ValueError, OverflowError, MemoryError) as error:
-        raise ValueError(f"its pickle is damaged: {str(error)[:100]}") from None
+    except (ValueError, OverflowError, MemoryError, DeprecationWarning) as error:
+        # The warning is about backslashes in old strings, where warnings are errors.
+        raise ValueError(f"its pickle is damaged: {ascii(str(error)[:100])[1:-1]}") from None
 
 
 def _literal(value: Any) -> Any:
