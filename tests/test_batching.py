@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from balal import data
+from balal.data.room import Room
 
 
 def numbered(size: int, **changes) -> data.Images:
@@ -230,6 +231,37 @@ def test_selected_rows_are_images_of_their_own():
 def test_images_that_do_not_belong_together_are_refused(changes, told):
     with pytest.raises(ValueError, match=told):
         numbered(3, **changes)
+
+
+def test_threads_take_together_no_more_than_there_is():
+    room, taken, most, alone = Room(10), [], [], []
+    lock = threading.Lock()
+
+    def work(amount: int) -> None:
+        with room.taken(amount):
+            with lock:
+                taken.append(min(amount, 10))
+                most.append(sum(taken))
+                alone.append(len(taken) == 1 or amount <= 10)
+            time.sleep(0.001)
+            with lock:
+                taken.remove(min(amount, 10))
+
+    threads = [threading.Thread(target=work, args=(amount,)) for amount in [3, 4, 99, 5] * 5]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert len(most) == 20
+    assert max(most) <= 10
+    assert all(alone)
+
+
+def test_room_is_given_back_by_what_fails():
+    room = Room(1)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), room.taken(1):
+            raise ZeroDivisionError
 
 
 def test_importing_data_loads_nothing_heavy():

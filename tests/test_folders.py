@@ -14,6 +14,8 @@ from PIL import Image
 
 from balal import data
 from balal.cli import images
+from balal.data import decoding
+from balal.data.room import Room
 from balal.folder_lock import locked
 
 
@@ -31,24 +33,54 @@ def encoded(image: Image.Image, form: str, **options) -> bytes:
     return file.getvalue()
 
 
+def chunk(name: str, content: bytes) -> bytes:
+    named = name.encode() + content
+    return struct.pack(">I", len(content)) + named + struct.pack(">I", zlib.crc32(named))
+
+
+def png(
+    shape: tuple[int, int],
+    rows: bytes,
+    *more: bytes,
+    depth: int = 8,
+    kind: int = 0,
+    interlaced: int = 0,
+    after: bytes = b"",
+) -> bytes:
+    """A PNG file of rows that each begin with the number of their filter, with more chunks before
+    the pixels and after them. kind: 0 for grey, 2 for RGB, 3 for a palette."""
+    header = struct.pack(">IIBBBBB", *shape, depth, kind, 0, 0, interlaced)
+    chunks = (chunk("IHDR", header), *more, chunk("IDAT", zlib.compress(rows)), after)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk("IEND", b"")
+
+
+def tiff(width: int, pixels: bytes, **tags: int) -> bytes:
+    """A TIFF file of one row, grey with 16 bits a pixel where its tags do not say otherwise."""
+    known = {
+        "ImageWidth": 256, "ImageLength": 257, "BitsPerSample": 258, "Compression": 259,
+        "PhotometricInterpretation": 262, "StripOffsets": 273, "SamplesPerPixel": 277,
+        "StripByteCounts": 279, "MaxSampleValue": 281, "TileWidth": 322, "TileLength": 323,
+        "SampleFormat": 339, "SMaxSampleValue": 341,
+    }  # fmt: skip
+    values = {
+        **dict(ImageWidth=width, ImageLength=1, BitsPerSample=16, Compression=1),
+        **dict(PhotometricInterpretation=1, SamplesPerPixel=1, StripByteCounts=len(pixels)),
+        **tags,
+    }
+    values["StripOffsets"] = 8 + 2 + 12 * (len(values) + 1) + 4
+    entries = sorted((known[name], value) for name, value in values.items())
+    return (
+        b"II*\0"
+        + struct.pack("<IH", 8, len(entries))
+        + b"".join(struct.pack("<HHII", name, 4, 1, value) for name, value in entries)
+        + bytes(4)
+        + pixels
+    )
+
+
 def claiming(width: int, height: int) -> bytes:
     """A PNG file of a hundred bytes whose header says it has so many pixels."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content))
-            + name
-            + content
-            + struct.pack(">I", zlib.crc32(name + content))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 50))
-        + chunk(b"IEND", b"")
-    )
+    return png((width, height), b"\0" * 50, kind=2)
 
 
 JPEG = encoded(photo(), "JPEG", quality=95)
@@ -344,6 +376,170 @@ def test_broken_exif_says_nothing_about_whole_pixels():
         encoded(photo(), "PNG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xffrubbish")
     )
     np.testing.assert_array_equal(pixels, np.asarray(photo()))
+
+
+GREYS = bytes([0, 10, 100, 255])
+
+
+def greys(content: bytes) -> list[int]:
+    pixels = data.decode(content)
+    assert pixels.shape[2] == 3
+    assert (pixels == pixels[:, :, :1]).all()
+    return pixels[:, :, 0].ravel().tolist()
+
+
+DESCRIPTIONS = {
+    "a text": chunk("tEXt", b"a\0words")[:-1] + b"?",
+    "a text that unpacks to 2 MB": chunk("zTXt", b"a\0\0" + zlib.compress(bytes(2_000_000))),
+    "a text packed in another way": chunk("zTXt", b"a\0\7words"),
+    "a profile": chunk("iCCP", b""),
+    "a profile that unpacks to 2 MB": chunk("iCCP", b"a\0\0" + zlib.compress(bytes(2_000_000))),
+    "a size": chunk("pHYs", b""),
+    "an animation": chunk("acTL", b""),
+}
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_damage_in_what_describes_a_png_does_not_cost_its_pixels(name):
+    turned = chunk("eXIf", b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\3\0\0\0" + bytes(4))
+    assert greys(png((4, 1), b"\0" + GREYS, DESCRIPTIONS[name])) == list(GREYS)
+    assert greys(png((4, 1), b"\0" + GREYS, turned, after=DESCRIPTIONS[name])) == list(GREYS[::-1])
+
+
+def test_rows_that_a_png_lacks_are_not_made_up():
+    rows = b"\0\1\2\3" * 3
+    assert len(greys(png((3, 3), rows))) == 9
+    assert greys(png((3, 3), bytes(12))) == [0] * 9
+    for missing in (1, 4, 8):
+        with pytest.raises(ValueError, match=r"it is cut off: its last rows are missing|truncated"):
+            data.decode(png((3, 3), rows[:-missing]))
+    passes = b"\0\1" + b"\0\2" + b"\0\3\4" + b"\0\5" * 2 + b"\0\6\7\x08"
+    assert greys(png((3, 3), passes, interlaced=1)) == [1, 5, 2, 6, 7, 8, 3, 5, 4]
+    with pytest.raises(ValueError, match="its last rows are missing"):
+        data.decode(png((3, 3), passes[:-4], interlaced=1))
+
+
+@pytest.mark.parametrize("form", ["JPEG2000", "AVIF", "TIFF", "BMP", "PPM"])
+def test_a_file_that_is_cut_off_anywhere_has_no_made_up_pixels(form):
+    whole = encoded(photo(), form)
+    for length in range(0, len(whole), len(whole) // 40):
+        try:
+            pixels = data.decode(whole[:length])
+        except ValueError:
+            continue
+        np.testing.assert_array_equal(pixels, data.decode(whole))
+
+
+TWELVE = np.array([0, 160, 1600, 4095], "<u2").tobytes()
+SIXTEEN = np.array([0, 2560, 25600, 65535], "<u2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (tiff(4, SIXTEEN), GREYS),
+        (tiff(4, SIXTEEN, PhotometricInterpretation=0), [255, 245, 155, 0]),
+        (tiff(4, GREYS, BitsPerSample=8, PhotometricInterpretation=0), [255, 245, 155, 0]),
+        (tiff(4, b"\x00\x00\xa0\x64\x0f\xff", BitsPerSample=12), GREYS),
+        (tiff(4, TWELVE, SMaxSampleValue=4095), GREYS),
+        (tiff(4, TWELVE, MaxSampleValue=4095, PhotometricInterpretation=0), [255, 245, 155, 0]),
+        # The largest value of the image, and one that is not true.
+        (tiff(4, SIXTEEN, MaxSampleValue=60_000), GREYS),
+        (tiff(4, SIXTEEN, SMaxSampleValue=4095), GREYS),
+        (b"P5 4 1 4095\n" + np.array([0, 160, 1600, 4095], ">u2").tobytes(), GREYS),
+    ],
+)
+def test_grey_of_any_depth_is_seen_at_its_brightness(content, wanted):
+    assert greys(content) == list(wanted)
+
+
+def test_sixteen_bits_that_hold_fewer_without_saying_so_are_refused():
+    deep = np.frombuffer(TWELVE, "<u2").astype(">u2").tobytes()
+    for content in (
+        tiff(4, TWELVE),
+        png((4, 1), b"\0" + deep, depth=16),
+        png((1, 1), b"\0" + deep[2:], depth=16, kind=2),
+        b"P6 1 1 65535\n" + deep[2:],
+    ):
+        with pytest.raises(ValueError, match="its 16-bit pixels are nearly black, at most about"):
+            data.decode(content)
+    assert data.decode(png((1, 1), b"\0\x40\0\0\0\0\0", depth=16, kind=2))[0, 0, 0] == 64
+
+
+@pytest.mark.parametrize(("depth", "row"), [(1, b"\x40"), (2, b"\x10"), (4, b"\x01")])
+def test_the_transparent_grey_of_a_png_is_found_at_every_depth(depth, row):
+    found = greys(png((2, 1), b"\0" + row, chunk("tRNS", b"\0\1"), depth=depth))
+    assert found == [0, 255]
+
+
+def test_the_transparent_value_of_sixteen_bits_is_found_or_refused():
+    deep = b"\0" + np.array([2560, 2561, 65535], ">u2").tobytes()
+    assert greys(png((3, 1), deep, chunk("tRNS", b"\x0a\0"), depth=16)) == [255, 10, 255]
+    with pytest.raises(ValueError, match="its transparent colour has 16 bits a channel"):
+        data.decode(png((1, 1), deep, chunk("tRNS", deep[1:]), depth=16, kind=2))
+
+
+def test_signed_pixels_are_refused():
+    for bits in (8, 16):
+        with pytest.raises(ValueError, match="its pixels are signed integers, whose range is unkn"):
+            data.decode(tiff(4, TWELVE, BitsPerSample=bits, SampleFormat=2))
+
+
+def test_what_begins_like_an_image_is_told_from_what_does_not():
+    for content in (b"GIF89a", b"\xff\xd8\xff\xd9", tiff(2, bytes(8), BitsPerSample=64)):
+        with pytest.raises(
+            ValueError, match="it begins like an image, but is cut off, damaged, or"
+        ):
+            data.decode(content)
+
+
+def test_files_that_cost_far_more_than_their_pixels_are_refused():
+    with pytest.raises(ValueError, match="its tiles have 1600000000 pixels each"):
+        data.decode(tiff(1, b"\0", BitsPerSample=8, TileWidth=40_000, TileLength=40_000))
+    whole = encoded(photo(), "JPEG", progressive=True)
+    scan, end = whole.rindex(b"\xff\xda"), whole.rindex(b"\xff\xd9")
+    again = whole[:end] + whole[scan:end] * 100 + whole[end:]
+    with pytest.raises(ValueError, match="it has more than 100 scans"):
+        data.decode(again)
+    # What lies behind an image, such as a film, is none of it.
+    np.testing.assert_array_equal(data.decode(whole + again), data.decode(whole))
+
+
+def test_damage_that_does_not_touch_the_pixels_raises_no_warning():
+    before = list(warnings.filters)
+    for exif in (
+        b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\0\0\0\1\6\0\0\0",
+    ):
+        np.testing.assert_array_equal(
+            data.decode(encoded(photo(), "JPEG", exif=exif, quality=95)), data.decode(JPEG)
+        )
+    assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"])
+def test_an_image_of_several_blocks_is_the_same(mode, monkeypatch):
+    image = photo().convert("P").convert("PA") if mode == "PA" else photo().convert(mode)
+    content = encoded(image, "TIFF")
+    whole = data.decode(content)
+    monkeypatch.setattr(decoding, "_BLOCK", 100)
+    np.testing.assert_array_equal(data.decode(content), whole)
+    if mode in ("1", "L", "RGB", "CMYK"):
+        np.testing.assert_array_equal(whole, np.asarray(image.convert("RGB")))
+
+
+def test_every_image_takes_room_for_its_pixels_while_it_is_decoded(monkeypatch):
+    asked = []
+
+    class Recorded(Room):
+        def taken(self, amount):
+            asked.append(amount)
+            return super().taken(amount)
+
+    monkeypatch.setattr(decoding, "_room", lambda: Recorded(100))
+    assert data.decode(JPEG).shape == (24, 40, 3)
+    data.decode(JPEG, quick=True)
+    assert asked == [24 * 40, 3 * 5]
 
 
 def test_one_pixel_is_an_image(tmp_path):

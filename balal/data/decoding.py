@@ -1,18 +1,48 @@
 """From the bytes of an image file to its pixels, with Pillow."""
 
 import io
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from balal import machine
+from balal.data import png_chunks
+from balal.data.room import Room
 from balal.extras import Extra
+from balal.wording import printable
 
 # The formats of photographs and web pages. Others are left out: some of Pillow's readers start
 # programs, and most are hardly ever tested.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"\xff\x4f\xff\x51")
 # Pillow's own limit, above which it warns: 256 MiB of RGB. A file of a few kilobytes can claim a
 # thousand times that.
 MOST_PIXELS = 89_478_485
+# What a pixel takes while it is decoded, at most: its colours in Pillow (4), once more while they
+# are turned (4), the result (3), and what the decoders of JPEG and JPEG 2000 keep beside them.
+_BYTES_A_PIXEL = 20
+# A progressive JPEG has about ten scans, each of which visits every pixel. A hostile one has
+# thousands, of ten bytes each.
+_MOST_SCANS = 100
+# 16 bits whose upper two are never used, dark as night, come from a camera of fewer bits.
+_DARKEST = 2**14
+_BLOCK = 2**20
+_TAGS = {
+    "BitsPerSample": 258,
+    "PhotometricInterpretation": 262,
+    "MaxSampleValue": 281,
+    "TileWidth": 322,
+    "TileLength": 323,
+    "SampleFormat": 339,
+    "SMaxSampleValue": 341,
+}
 
 
 def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
@@ -20,7 +50,12 @@ def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
 
     The image is turned upright by its EXIF orientation; of several frames the first is read. Grey
     and palette images become RGB, transparent parts white; CMYK is converted without its colour
-    profile, and no colour profile is applied. Of 16 bits the upper 8 are kept.
+    profile, and no colour profile is applied. Of 16 bits the upper 8 are kept; of grey TIFF images
+    that say they have 9 to 15 bits (BitsPerSample, SMaxSampleValue, MaxSampleValue), the upper 8 of
+    these. What only describes the pixels, such as texts and profiles, may be damaged.
+
+    Threads share the memory: those with large images wait for one another, so that all pixels being
+    decoded at a time take a quarter of the memory, or are those of one image.
 
     Args:
       data: AVIF (where Pillow has it), BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF or WebP.
@@ -28,69 +63,141 @@ def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
         fraction of the time, though the data is still read to its end.
 
     Raises: ValueError, one sentence, for data that is empty, not an image, cut off, of more than
-      89,478,485 pixels, or of a pixel type without an agreed range (32-bit and floating-point).
+      89,478,485 pixels, of a pixel type without an agreed range (with a sign, 32-bit and
+      floating-point), or of 16 bits that are all below 16384, as cameras of 12 bits leave them.
       Damage inside a JPEG file may be repaired silently by libjpeg.
 
     >>> decode(b"P6 2 1 255 abcdef").tolist()
     [[[97, 98, 99], [100, 101, 102]]]
     """
+    if not data:
+        raise ValueError("it is empty")
+    with _without_warnings():
+        try:
+            return _decode(data, quick)
+        except ValueError:
+            bare = png_chunks.needed(data) if data.startswith(png_chunks.SIGNATURE) else data
+            if len(bare) == len(data):
+                raise
+        return _decode(bare, quick)
+
+
+def _decode(data: bytes, quick: bool) -> np.ndarray:
+    image = _open(data)
+    with _undecodable():
+        if quick:
+            image.draft(None, (1, 1))
+    # Before loading, after which it is forgotten.
+    rawmode = _rawmode(image)
+    area = _tag(image, "TileWidth", 0) * _tag(image, "TileLength", 0)
+    if area > MOST_PIXELS:
+        raise ValueError(f"its tiles have {area} pixels each; save it without tiles")
+    with _room().taken(max(image.width * image.height, area)):
+        with _undecodable():
+            image.load()
+        _check_complete(image, data)
+        with _undecodable():
+            _turn_upright(image)
+        if image.mode.startswith("I"):
+            return _of_sixteen_bits(image)
+        _check_depth(image, rawmode)
+        with _undecodable():
+            return _pixels(image, rawmode)
+
+
+def _open(data: bytes) -> Any:
+    """A Pillow image that is not loaded yet, of a size and a kind of pixels that are read."""
     with Extra("photos"):
         from PIL import Image, UnidentifiedImageError
 
-    if not data:
-        raise ValueError("it is empty")
     Image.init()
     try:
-        image = Image.open(
-            io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]
-        )
+        with _undecodable(but=(UnidentifiedImageError, Image.DecompressionBombError)):
+            image = Image.open(
+                io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]
+            )
     except UnidentifiedImageError:
-        raise ValueError("it is not an image in a supported format") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(
+            "it begins like an image, but is cut off, damaged, or has pixels of a kind that is not "
+            "read"
+            if data.startswith(_BEGINNINGS)
+            else "it is not an image in a supported format"
+        ) from None
+    except Image.DecompressionBombError as error:
         raise ValueError(f"it claims more than {MOST_PIXELS} pixels; make it smaller") from error
-    except Exception as error:
-        raise _undecodable(error) from error
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(
             f"it claims {image.width} x {image.height} pixels, more than {MOST_PIXELS} in all; "
             f"make it smaller"
         )
-    # Older versions of Pillow give 16-bit PNG and PPM files this mode.
-    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+    kind = None
+    if image.mode == "F":
+        kind = "floating-point"
+    # Older versions of Pillow give 16-bit PNG and PPM files the mode of 32 bits.
+    elif image.mode == "I" and image.format not in ("PNG", "PPM"):
+        kind = "32-bit integers" if _tag(image, "BitsPerSample", 32) > 16 else "signed integers"
+    elif _tag(image, "SampleFormat", 1) == 2:
+        kind = "signed integers"
+    if kind:
         raise ValueError(
-            f"its pixels are {'32-bit integers' if image.mode == 'I' else 'floating-point'}, "
-            f"whose range is unknown; save it with 8 bits a channel"
+            f"its pixels are {kind}, whose range is unknown; save it with 8 bits a channel"
         )
+    if image.format in ("JPEG", "MPO") and _scans(data) > _MOST_SCANS:
+        raise ValueError(f"it has more than {_MOST_SCANS} scans, each over the whole image")
+    return image
+
+
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG file has, at least if they are few."""
+    scans, place = data.count(b"\xff\xda"), 2
+    if scans <= _MOST_SCANS:
+        return scans
+    # Some of these may lie in other segments or behind the image, such as a film.
+    scans = 0
+    while marker := re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]").search(data, place):
+        if marker[0] == b"\xff\xd9":
+            break
+        scans += marker[0] == b"\xff\xda"
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return scans
+
+
+def _rawmode(image: Any) -> str:
+    """How a PNG, TIFF or PPM file stores its pixels, in Pillow's words: "L;4", "RGB;16B"."""
+    if image.format not in ("PNG", "TIFF", "PPM") or not image.tile:
+        return ""
+    arguments = image.tile[0][3]
+    arguments = arguments if isinstance(arguments, tuple) and arguments else (arguments,)
+    # A PPM file has the largest value beside it, to which Pillow scales the others.
+    return f"{image.mode};16" if 2**16 - 1 in arguments else str(arguments[0])
+
+
+def _tag(image: Any, name: str, default: int) -> int:
+    """The first number of a tag of a TIFF file; the default where it has none, or a damaged one."""
     try:
-        if quick:
-            image.draft(None, (1, 1))
-        image.load()
-        return _pixels(image)
-    except Exception as error:
-        raise _undecodable(error) from error
+        value = image.tag_v2[_TAGS[name]]
+    except Exception:
+        return default
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int) else default
 
 
-def _undecodable(error: Exception) -> ValueError:
-    """One error for whatever broken files make Pillow's readers raise: struct.error, SyntaxError,
-    KeyError, zlib.error, OSError, ..."""
-    return ValueError(f"it cannot be decoded: {str(error) or type(error).__name__}")
+def _check_complete(image: Any, data: bytes) -> None:
+    """Raises a ValueError where Pillow has made up pixels that are missing."""
+    if image.format == "PNG":
+        last = image.crop((0, max(0, image.height - 2), image.width, image.height))
+        if not np.asarray(last).reshape(last.height, -1).any(axis=1).all():
+            with _undecodable():
+                lacks_rows = png_chunks.lacks_rows(data)
+            if lacks_rows:
+                raise ValueError("it is cut off: its last rows are missing")
+    elif image.format == "JPEG2000":
+        start = data.rfind(b"\xff\x4f\xff\x51")
+        if b"\xff\xd9" not in data[start:]:
+            raise ValueError("it is cut off: the end of its data is missing")
 
 
-def _pixels(image) -> np.ndarray:
-    """uint8 [h, w, 3] of a loaded Pillow image."""
-    from PIL import Image
-
-    _turn_upright(image)
-    if image.mode.startswith("I"):
-        # Pillow's own conversion clips at 255 instead of scaling.
-        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
-    return np.array(image.convert("RGB"))
-
-
-def _turn_upright(image) -> None:
+def _turn_upright(image: Any) -> None:
     from PIL import ImageOps
 
     try:
@@ -98,3 +205,112 @@ def _turn_upright(image) -> None:
     except Exception:
         # An unreadable EXIF block is as good as none: the pixels are intact.
         return
+
+
+def _of_sixteen_bits(image: Any) -> np.ndarray:
+    """uint8 [h, w, 3] of a loaded grey image of 9 to 16 bits: Pillow's own conversion clips at 255
+    instead of scaling."""
+    values, bits = np.asarray(image), _bits(image)
+    highest = values.max()
+    bits = 16 if highest >= 2**bits else bits
+    if bits == 16 and highest < _DARKEST:
+        raise _dark(highest)
+    if _tag(image, "PhotometricInterpretation", 1) == 0:
+        values = 2**bits - 1 - values
+    grey = (values >> bits - 8).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _bits(image: Any) -> int:
+    """How many bits of 16 a TIFF file says that its pixels use; 16 for other files."""
+    said = _tag(image, "BitsPerSample", 16)
+    if 8 < said < 16:
+        return said
+    # Other numbers than all ones are the largest of the image, not of the camera.
+    most = [_tag(image, name, 0) for name in ("SMaxSampleValue", "MaxSampleValue")]
+    return next((bits for bits in range(9, 16) if 2**bits - 1 in most), 16)
+
+
+def _check_depth(image: Any, rawmode: str) -> None:
+    """Raises a ValueError for colours of 16 bits, of which Pillow has kept the upper 8, where these
+    do not say enough."""
+    if ";16" not in rawmode:
+        return
+    bands = zip(image.getbands(), image.getextrema(), strict=True)
+    highest = max(high for band, (_, high) in bands if band != "A")
+    if highest < _DARKEST >> 8:
+        raise _dark(highest << 8)
+    if image.format == "PNG" and "transparency" in image.info:
+        raise ValueError("its transparent colour has 16 bits a channel; save it with 8")
+
+
+def _dark(highest: int) -> ValueError:
+    return ValueError(
+        f"its 16-bit pixels are nearly black, at most about {highest} of 65535, as where a camera "
+        f"of 12 or 14 bits wrote them: scale them to 65535, or save it with 8 bits a channel"
+    )
+
+
+def _pixels(image: Any, rawmode: str) -> np.ndarray:
+    """uint8 [h, w, 3] of a loaded Pillow image, a block of rows at a time, since each conversion
+    copies."""
+    from PIL import Image
+
+    if rawmode in ("L;2", "L;4") and isinstance(image.info.get("transparency"), int):
+        # Pillow has scaled the pixels to 8 bits, but not the one value that is transparent.
+        image.info["transparency"] *= {"L;2": 85, "L;4": 17}[rawmode]
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _BLOCK // image.width)
+    for top in range(0, image.height, rows):
+        block = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if image.has_transparency_data:
+            seen = block.convert("RGBA")
+            block = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+        pixels[top : top + rows] = np.asarray(block.convert("RGB"))
+    return pixels
+
+
+@contextmanager
+def _undecodable(*, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """One error for whatever broken files make Pillow's readers raise: struct.error, SyntaxError,
+    KeyError, zlib.error, OSError, ..."""
+    try:
+        yield
+    except but:
+        raise
+    except Exception as error:
+        said = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        raise ValueError(f"it cannot be decoded: {said}") from error
+
+
+@cache
+def _room() -> Room:
+    """For all pixels being decoded at a time."""
+    return Room(max(MOST_PIXELS, (machine.memory() or 0) // (4 * _BYTES_A_PIXEL)))
+
+
+# Pillow warns of damage that does not touch the pixels, without the name of the file.
+_SILENCE = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
+_silent, _lock = [0], threading.Lock()
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Pillow warns of nothing while any thread is in such a block. `warnings.catch_warnings` would
+    restore what other threads have changed."""
+    filters: Any = warnings.filters
+    with _lock:
+        _silent[0] += 1
+        if _SILENCE not in filters:
+            filters.insert(0, _SILENCE)
+    try:
+        yield
+    finally:
+        filters = warnings.filters
+        with _lock:
+            _silent[0] -= 1
+            if not _silent[0] and _SILENCE in filters:
+                filters.remove(_SILENCE)

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from balal.check import indices as check_rows
 from balal.data.batching import map_ahead, thread_count
 from balal.data.decoding import decode
 from balal.data.images import Images, fingerprint
+from balal.data.room import Room
 from balal.wording import first_few
 
 # What systems and network drives leave in folders, in lower case, and what people and programs lay
@@ -26,8 +28,9 @@ _SYSTEM = frozenset(
 )
 _BESIDE = (".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".npy", ".npz")
 
-# Far above any photograph; files are read into memory whole.
+# Far above any photograph; files are read into memory whole, four such at a time.
 _LARGEST_FILE = 512 * 2**20
+_ROOM = Room(4 * _LARGEST_FILE)
 
 Choose = Callable[[tuple[str, ...], np.ndarray], Sequence[int] | np.ndarray]
 """From ids and labels, int32 [N], to the rows that are wanted."""
@@ -232,13 +235,13 @@ def _examine(
 
 def _checked(path: str) -> tuple[bytes, str]:
     try:
-        data = _bytes(path)
-        decode(data, quick=True)
+        with _content(path) as data:
+            decode(data, quick=True)
+            return hashlib.sha256(data).digest(), ""
     except OSError as error:
         return b"", f"it cannot be opened: {error.strerror}"
     except ValueError as error:
         return b"", str(error)
-    return hashlib.sha256(data).digest(), ""
 
 
 def _sized(path: str) -> tuple[bytes, str]:
@@ -249,12 +252,14 @@ def _sized(path: str) -> tuple[bytes, str]:
 
 
 def _read(paths: tuple[str, ...], row: int) -> np.ndarray:
-    return decode(_bytes(paths[row]))
+    with _content(paths[row]) as data:
+        return decode(data)
 
 
-def _bytes(path: str) -> bytes:
+@contextmanager
+def _content(path: str) -> Iterator[bytes]:
     size = os.stat(path).st_size
     if size > _LARGEST_FILE:
         raise ValueError(f"it has {size} bytes, more than the {_LARGEST_FILE} that are read")
-    with open(path, "rb") as file:
-        return file.read()
+    with _ROOM.taken(size), open(path, "rb") as file:
+        yield file.read(size)
