@@ -7,6 +7,7 @@ compiled kernels do not.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,6 +22,8 @@ from balal.wording import first_few
 
 _SUM_TOLERANCE = 1e-3
 _LARGEST = 1e17
+# Numbers that are checked at a time.
+_TILE = 2**18
 
 
 def array(name: str, value: Any) -> Any:
@@ -550,27 +553,44 @@ def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
     if isinstance(values, np.ndarray) and not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     with jax.ensure_compile_time_eval():
-        return tuple(sharding.whole(fault) for fault in faults(jnp.asarray(values)))
+        values = jnp.asarray(values)
+        return tuple(sharding.whole(fault) for fault in faults(values, sharding.shares(values)))
 
 
 # XLA's minimum and maximum of a row skip NaN on CPUs (jaxlib 0.10), so neither can detect one.
 
 
-@jax.jit
-def _feature_faults(features):
-    sizes = jnp.abs(features.astype(jnp.float32))
-    largest = jnp.max(jnp.where(jnp.isnan(sizes), jnp.inf, sizes), axis=1)
-    # In most pools the first rows differ already: then there is no pass over all of them.
-    same = jnp.all(features[:8] == features[:1])
-    same = xla.run_if(same, lambda _, rows: jnp.all(rows == rows[:1]), same, features)
-    return largest < jnp.inf, largest <= _LARGEST, same
+@partial(jax.jit, static_argnums=1)
+def _feature_faults(features, shares):
+    height = max(1, _TILE // features.shape[1])
+
+    def largest(rows):
+        sizes = jnp.abs(rows.astype(jnp.float32))
+        return jnp.max(jnp.where(jnp.isnan(sizes), jnp.inf, sizes), axis=1)
+
+    def of_share(rows, _):
+        return xla.map_tiles(largest, rows, height=height), xla.all_tiles(
+            lambda rows: rows == first, rows, height=height
+        )
+
+    first = sharding.fetch(features, jnp.int32(0))[None, :]
+    sizes, same = sharding.by_shares(of_share, features, number=shares)
+    sizes = sizes.reshape(-1)
+    return sizes < jnp.inf, sizes <= _LARGEST, jnp.all(same)
 
 
-@jax.jit
-def _logit_faults(values):
-    values = values.astype(jnp.float32)
-    low, high = (
-        jnp.min(values, axis=1),
-        jnp.max(jnp.where(jnp.isnan(values), jnp.inf, values), axis=1),
-    )
-    return (high == jnp.inf) | (high == -jnp.inf), low, high, jnp.sum(values, axis=1)
+@partial(jax.jit, static_argnums=1)
+def _logit_faults(values, shares):
+    height = max(1, _TILE // values.shape[1])
+
+    def of_rows(rows):
+        rows = rows.astype(jnp.float32)
+        high = jnp.max(jnp.where(jnp.isnan(rows), jnp.inf, rows), axis=1)
+        return jnp.min(rows, axis=1), high, jnp.sum(rows, axis=1)
+
+    def of_share(rows, _):
+        return xla.map_tiles(of_rows, rows, height=height)
+
+    found = sharding.by_shares(of_share, values, number=shares)
+    low, high, total = (part.reshape(-1) for part in found)
+    return (high == jnp.inf) | (high == -jnp.inf), low, high, total

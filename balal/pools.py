@@ -1,17 +1,21 @@
 """Arrays to a checked pool."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt32
 
-from balal import check
+from balal import check, sharding, xla
 from balal.kernels.uncertainty import score
 from balal.types import Pool, Scores
 
 # Rows of logits scored at a time if they are in host memory (or a memory-mapped file), not on the
 # device.
 _BLOCK = 65536
+# Numbers that go into a checksum at a time.
+_TILE = 2**14
 
 
 def pool(
@@ -93,24 +97,43 @@ def _real(values) -> Float[Array, "..."]:
     return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(jnp.float32)
 
 
-@jax.jit
 def checksums(arrays) -> UInt32[Array, " parts"]:
-    """A checksum for each array of a pytree, to notice changes: uint32 [parts].
+    """A checksum for each array [N, ...] of a pytree, to notice changes: uint32 [parts].
 
     >>> checksums((jnp.eye(2), jnp.eye(2))).shape
     (2,)
     """
+    leaves = jax.tree.leaves(arrays)
+    return _checksums(leaves, tuple(map(sharding.shares, leaves)))
 
-    def one(leaf):
-        bits = leaf.astype(jnp.uint32) if leaf.dtype == bool else _bits(leaf)
-        position = sum(
-            jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride)
-            for axis, stride in enumerate((0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)[: bits.ndim])
-        )
-        mixed = (bits ^ position) * jnp.uint32(0x27D4EB2F)
-        return jnp.sum((mixed ^ (mixed >> 15)) * (position | 1), dtype=jnp.uint32)
 
-    return jnp.stack([one(leaf) for leaf in jax.tree.leaves(arrays)])
+@partial(jax.jit, static_argnums=1)
+def _checksums(leaves, shares) -> UInt32[Array, " parts"]:
+    def one(leaf, number):
+        def terms(rows, numbers):
+            bits = rows.astype(jnp.uint32) if rows.dtype == bool else _bits(rows)
+            along = [numbers.astype(jnp.uint32).reshape(-1, *[1] * (bits.ndim - 1))]
+            along += [
+                jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+                for axis in range(1, bits.ndim)
+            ]
+            strides = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
+            position = sum(
+                n * jnp.uint32(stride) for n, stride in zip(along, strides, strict=False)
+            )
+            mixed = (bits ^ position) * jnp.uint32(0x27D4EB2F)
+            return (mixed ^ (mixed >> 15)) * (position | 1)
+
+        def of_share(rows, first):
+            return xla.sum_tiles(
+                lambda rows, numbers: terms(rows, first + numbers),
+                rows,
+                height=max(1, _TILE * len(rows) // max(1, rows.size)),
+            )
+
+        return jnp.sum(sharding.by_shares(of_share, leaf, number=number), dtype=jnp.uint32)
+
+    return jnp.stack([one(*pair) for pair in zip(leaves, shares, strict=True)])
 
 
 def _bits(leaf):

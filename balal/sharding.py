@@ -19,10 +19,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Real
 
+from balal import xla
 from balal.types import Pool, askable
 
 # The axis of a mesh along which pools are spread.
@@ -153,6 +155,42 @@ def by_rows(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable
     return run
 
 
+def shares(array: Any) -> int:
+    """Among how many devices the rows of an array are divided, inside `jax.set_mesh` or not.
+
+    >>> shares(jnp.ones(3)), shares(np.ones(3))
+    (1, 1)
+    """
+    if isinstance(array, Tracer):
+        number = devices()
+        return 1 if array.shape[0] % number else number
+    if not isinstance(array, jax.Array) or not array.size:
+        return 1
+    return array.shape[0] // array.sharding.shard_shape(array.shape)[0]
+
+
+def by_shares(
+    function: Callable[[Array, Int[Array, ""]], Any], array: Array, *, number: int
+) -> Any:
+    """`function(rows, number of the first row)` for each share of the rows: results with a leading
+    axis [number]. Runs inside jit.
+
+    Unlike `by_rows` it needs no mesh around it. A loop over tiles of a share stays on its device;
+    one over tiles of the whole array would gather it.
+
+    Args:
+      function: of some rows; it may loop over them.
+      array: [N, ...], divided as `shares` says.
+      number: of the shares.
+
+    >>> by_shares(lambda rows, first: first + jnp.sum(rows), jnp.ones(4), number=2).tolist()
+    [2.0, 4.0]
+    """
+    height = array.shape[0] // number
+    divided = array.reshape(number, height, *array.shape[1:])
+    return jax.vmap(function)(divided, jnp.arange(number, dtype=jnp.int32) * height)
+
+
 def fetch(table: Array, row: Int[Array, ""]) -> Array:
     """`table[row]`, wherever the row lies: [...] of a table [N, ...]. Runs inside jit.
 
@@ -161,7 +199,8 @@ def fetch(table: Array, row: Int[Array, ""]) -> Array:
     """
     # One index is a slice, for which all devices would gather the whole table; of several each
     # looks for its own.
-    return table[row] if devices() == 1 else table[jnp.asarray(row)[None]][0]
+    table, row = xla.in_place(table, jnp.asarray(row))
+    return table[row] if devices() == 1 else table[row[None]][0]
 
 
 def summed(parts: Any) -> Any:

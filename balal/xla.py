@@ -72,6 +72,22 @@ def opaque(value: Array) -> Array:
     return jax.lax.optimization_barrier(value)
 
 
+def in_place(table: Array, where: Array) -> tuple[Array, Array]:
+    """The table and the place of some of its rows, before these are read in a loop. Plain
+    operation: both as they are.
+
+    Why: on CPUs rows of a bfloat16 table are read by converting the table to float32, which does
+    not depend on the loop and is moved out of it: two copies in size. Here the table waits for
+    the place, and only the rows are converted.
+
+    >>> in_place(jnp.arange(3.0), jnp.int32(1))[0].tolist()
+    [0.0, 1.0, 2.0]
+    """
+    if table.dtype != jnp.bfloat16:
+        return table, where
+    return jax.lax.optimization_barrier((table, where))
+
+
 def map_tiles(function: Callable[..., Any], *arrays: Array, height: int, axis: int = 0) -> Any:
     """`function(*arrays)`, one tile of `height` rows after another. Plain operation: the call.
 
@@ -110,6 +126,73 @@ def map_tiles(function: Callable[..., Any], *arrays: Array, height: int, axis: i
     return jax.lax.fori_loop(0, -(-num_rows // height), tile, results)
 
 
+def sum_tiles(
+    function: Callable[[Array, Int[Array, " h"]], Array], array: Array, *, height: int
+) -> Array:
+    """The sum of all numbers in `function(array, numbers of its rows)`, tile by tile. Plain
+    operation: `jnp.sum`.
+
+    Why: on CPUs the terms of a sum are written out before they are added up, and those of a whole
+    array take as much memory as the array. Here each tile is added to the one before, in the cache,
+    and only the last is summed.
+
+    Args:
+      function: treats each row separately; its result has as many rows, and a dtype whose sums do
+        not depend on their order.
+      array: [N, ...], N at least 1.
+      height: at least 1; fewer rows are one tile.
+
+    >>> int(sum_tiles(lambda rows, number: rows * number, jnp.array([5, 6, 7]), height=2))
+    20
+    """
+    num_rows = array.shape[0]
+    height = min(height, num_rows)
+
+    def tile(number, total):
+        begin = jnp.minimum(number * height, num_rows - height)
+        rows = begin + jnp.arange(height, dtype=jnp.int32)
+        terms = function(_slice(array, begin, height), rows)
+        # Rows that the last tile shares with the one before are counted.
+        turn = (rows >= number * height).reshape(height, *[1] * (terms.ndim - 1))
+        return total + jnp.where(turn, terms, 0)
+
+    rows = jnp.arange(height, dtype=jnp.int32)
+    first = jax.eval_shape(function, array[:height], rows)
+    total = jnp.zeros(first.shape, first.dtype)
+    return jnp.sum(jax.lax.fori_loop(0, -(-num_rows // height), tile, total), dtype=first.dtype)
+
+
+def all_tiles(
+    function: Callable[[Array], Bool[Array, "..."]], array: Array, *, height: int
+) -> Bool[Array, ""]:
+    """Whether `function(array)` is true throughout, tile by tile up to the first that is not. Plain
+    operation: `jnp.all`.
+
+    Why: on CPUs all truth values are written out before they are looked at.
+
+    Args:
+      function: treats each row separately.
+      array: [N, ...], N at least 1.
+      height: at least 1; fewer rows are one tile.
+
+    >>> bool(all_tiles(lambda rows: rows > 5, jnp.array([6, 7, 8]), height=2))
+    True
+    """
+    num_rows = array.shape[0]
+    height = min(height, num_rows)
+
+    def tile(carry):
+        number, _ = carry
+        begin = jnp.minimum(number * height, num_rows - height)
+        return number + 1, jnp.all(function(_slice(array, begin, height)))
+
+    def go_on(carry):
+        number, true = carry
+        return true & (number < -(-num_rows // height))
+
+    return jax.lax.while_loop(go_on, tile, (jnp.int32(0), jnp.array(True)))[1]
+
+
 def update_tiles(
     function: Callable[..., Array], table: Array, *arrays: Array, height: int, axis: int = 0
 ) -> Array:
@@ -143,4 +226,5 @@ def update_tiles(
 
 
 def _slice(array: Array, begin: Int[Array, ""], height: int, axis: int = 0) -> Array:
+    array, begin = in_place(array, begin)
     return jax.lax.dynamic_slice_in_dim(array, begin, height, axis)

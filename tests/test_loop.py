@@ -313,6 +313,19 @@ def test_any_changed_part_of_the_pool_changes_its_fingerprint(part):
     assert not np.array_equal(balal.pools.checksums(pool), balal.pools.checksums(changed))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (jnp.float32, [3672409079, 7908095]),
+        (jnp.bfloat16, [317768864, 1029862818]),
+        (jnp.bool_, [3057320742, 3338432205]),
+    ],
+)
+def test_checksums_are_those_in_saved_states(dtype, expected):
+    table = (jnp.arange(120_000).reshape(40_000, 3) % 1009).astype(dtype)
+    assert balal.pools.checksums((table, table[:, 0])).tolist() == expected
+
+
 def test_a_pool_that_grew_goes_on_with_the_new_rows():
     strategy = balal.strategy("ent")
     pool, labels = small_pool()

@@ -16,6 +16,7 @@ import pick_anywhere
 import pytest
 
 import balal
+from balal import check, pools
 from balal.kernels import class_means, gaussian_process, k_means, neighbours, typicality
 
 # Sizes of which no two are alike, so that an array of b x N is no array of C x N or N x D.
@@ -151,6 +152,15 @@ def test_no_array_of_a_million_rows_is_larger_than_promised(name):
     largest = max(found, key=lambda array: array.size)
     # A little more, for what fills up the last block, and for small tables beside a column.
     assert largest.size < 1.1 * ROWS * width, f"an array {largest.str_short()}"
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_checks_and_checksums_of_a_million_rows_copy_no_features(dtype):
+    features = shaped(ROWS, SIZE, dtype=dtype)
+    programs = check._feature_faults, check._logit_faults, lambda rows, _: pools.checksums(rows)
+    for program in programs:
+        compiled = jax.jit(program, static_argnums=1).lower(features, 1).compile()
+        assert compiled.memory_analysis().temp_size_in_bytes < 4 * 4 * ROWS
 
 
 def test_arrays_are_found_in_loops_branches_and_functions_but_not_in_those_of_other_platforms():

@@ -3,6 +3,7 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from reference import imbalanced_pool
 from variations import some
 
 import balal
-from balal import sharding
+from balal import check, pools, sharding
 from balal.kernels import k_means, neighbours, typicality
 from balal.types import Pool, Prepared, Scores
 
@@ -192,6 +193,31 @@ def test_a_round_exchanges_a_few_kilobytes(name, a_round, once, mesh):
     assert program.memory_analysis().temp_size_in_bytes < rows * size * 4 // 4, (
         "no device has room for the features of all"
     )
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in its mesh", "outside"])
+def test_a_spread_pool_is_checked_where_it_lies(inside, mesh):
+    features = jax.ShapeDtypeStruct((2**16, 64), jnp.float32, sharding=sharding.rows(mesh))
+    with jax.set_mesh(mesh) if inside else nullcontext():
+        for program, arguments in (
+            (check._feature_faults, (features, DEVICES)),
+            (pools._checksums, ([features], (DEVICES,))),
+        ):
+            program = program.lower(*arguments).compile()
+            assert all(bytes_ <= 4 * 64 for bytes_, *_ in collectives(program))
+            assert program.memory_analysis().temp_size_in_bytes < 2**16 * 64 * 4 // DEVICES
+
+
+def test_a_spread_pool_has_the_checksums_and_faults_of_a_whole_one(mesh):
+    features = np.ones((40 * DEVICES, 3), np.float32)
+    spread = jax.device_put(features, sharding.rows(mesh))
+    assert sharding.shares(spread) == DEVICES
+    np.testing.assert_array_equal(pools.checksums(spread), pools.checksums(features))
+    with pytest.raises(ValueError, match="every row equals row 0"):
+        check.features(spread)
+    features[-1, 1] = np.nan
+    with pytest.raises(ValueError, match="row 319 has NaN"):
+        check.features(jax.device_put(features, sharding.rows(mesh)))
 
 
 @pytest.mark.slow

@@ -61,6 +61,39 @@ def test_map_tiles_is_the_call_however_the_last_tile_lies(num_rows):
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 7, 8])
+def test_sum_tiles_counts_every_row_once(num_rows):
+    table = jnp.arange(4 * num_rows).reshape(num_rows, 4)
+    found = jax.jit(
+        lambda table: xla.sum_tiles(lambda rows, at: rows * at[:, None], table, height=3)
+    )(table)
+    assert found == jnp.sum(table * jnp.arange(num_rows)[:, None])
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 7, 8])
+def test_all_tiles_sees_every_row(num_rows):
+    rows = jnp.arange(num_rows)
+    found = jax.jit(jax.vmap(lambda odd: xla.all_tiles(lambda tile: tile != odd, rows, height=3)))(
+        jnp.arange(-1, num_rows)
+    )
+    assert found.tolist() == [True] + num_rows * [False]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_tiles_of_a_table_are_read_where_they_lie(dtype):
+    table = jax.ShapeDtypeStruct((10_000, 400), dtype)
+
+    def largest(rows):
+        return jnp.max(jnp.abs(rows.astype(jnp.float32)), axis=1)
+
+    for function in (
+        lambda table: xla.map_tiles(largest, table, height=10),
+        lambda table: xla.sum_tiles(lambda rows, _: (rows > 0.5).astype(int), table, height=10),
+        lambda table: xla.all_tiles(lambda rows: rows > 0.5, table, height=10),
+    ):
+        assert extra_memory(function, table) < 100 * 400 * 4
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 7, 8])
 def test_update_tiles_changes_every_row_once(num_rows):
     table, steps = jnp.zeros((num_rows, 2)), jnp.arange(2.0 * num_rows).reshape(num_rows, 2)
     found = jax.jit(lambda table: xla.update_tiles(jnp.add, table, steps, height=3))(table)

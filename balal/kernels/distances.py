@@ -142,6 +142,7 @@ def seen_from(
     >>> seen_from(jnp.array([3.0]), jnp.array([[1.0], [9.0]]), jnp.array([1])).tolist()
     [[6.0]]
     """
+    features, rows = xla.in_place(features, rows)
     return features[rows].astype(jnp.float32) - point[None, :]
 
 

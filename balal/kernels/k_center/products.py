@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from balal import sharding
 from balal.kernels.distances import middle, seen_from, squared_lengths, upper_bounds
 from balal.kernels.k_center.centres import Centres, add_centre
 from balal.kernels.ordering import first_true
@@ -82,7 +83,8 @@ def pick_among(
         # next.
         centres, (_, index), bounds, owners = carry
         row = rows[index]
-        difference = features[row].astype(jnp.float32) - features[owners[index]].astype(jnp.float32)
+        here, there = (sharding.fetch(features, end) for end in (row, owners[index]))
+        difference = here.astype(jnp.float32) - there.astype(jnp.float32)
         measured = jnp.sum(jnp.square(difference))
         measured = jnp.where(measured < jnp.inf, measured, jnp.inf)
         bounds = bounds.at[index].set(measured)
