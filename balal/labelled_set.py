@@ -56,7 +56,7 @@ def append(
         name: column.at[end].set(row[name], mode="drop")
         for name, column in columns(labelled).items()
     }
-    return Labelled(**appended, count=labelled.count + (index >= 0))
+    return Labelled(**appended, count=labelled.count + (index >= 0).astype(jnp.int32))
 
 
 @jax.jit

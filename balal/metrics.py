@@ -134,7 +134,7 @@ def balanced_accuracy(
     0.5
     """
     hits, rows, _ = _tallies(labels, predicted, num_classes)
-    return jnp.sum(hits / jnp.maximum(rows, 1)) / jnp.sum(rows > 0)
+    return jnp.sum(hits / jnp.maximum(rows, 1)) / jnp.sum(rows > 0).astype(jnp.float32)
 
 
 @partial(jax.jit, static_argnames="num_classes")
@@ -148,7 +148,8 @@ def macro_f1(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Flo
     0.7333
     """
     hits, rows, guesses = _tallies(labels, predicted, num_classes)
-    return jnp.sum(2 * hits / jnp.maximum(rows + guesses, 1)) / jnp.sum(rows > 0)
+    shares = 2 * hits / jnp.maximum(rows + guesses, 1)
+    return jnp.sum(shares) / jnp.sum(rows > 0).astype(jnp.float32)
 
 
 @jax.jit
@@ -240,11 +241,12 @@ def _in_range(classes: _Labels, num_classes: int) -> Array:
 def _tallies(
     labels: _Labels, predicted: _Predicted, num_classes: int
 ) -> tuple[Array, Array, Array]:
-    """Of each class the rows predicted right, the true rows and the rows predicted so: int32 [C]
+    """Of each class the rows predicted right, the true rows and the rows predicted so: float32 [C]
     each."""
     _check(num_classes, labels, predicted)
     labels, predicted = _in_range(labels, num_classes), _in_range(predicted, num_classes)
     count = partial(class_counts, num_classes=num_classes)
     hits = jnp.where(labels == predicted, labels, num_classes)
     guesses = jnp.where(labels < num_classes, predicted, num_classes)
-    return count(hits), count(labels), count(guesses)
+    hits, rows, guesses = (count(each).astype(jnp.float32) for each in (hits, labels, guesses))
+    return hits, rows, guesses

@@ -81,7 +81,9 @@ def _scores(values, check_block) -> Scores:
         check_block(block, offset=offset)
         block = _real(block)
         if take_log:
-            block = jnp.log(block.astype(jnp.promote_types(block.dtype, jnp.float32)))
+            block = jnp.log(
+                block.astype(jnp.float64 if block.dtype == jnp.float64 else jnp.float32)
+            )
         blocks.append(score(block))
     if not blocks:
         return score(_real(values))

@@ -134,10 +134,10 @@ def _simulate(strategy, most, num_classes, pool, labels, start, key, spent) -> R
         )
         counts = metrics.class_counts(labelled.labels, num_classes=num_classes)
         aimed = bought["wanted"] >= 0
-        switched_at = jnp.where(jnp.any(aimed), start.count + jnp.argmax(aimed), -1)
+        first = start.count + jnp.argmax(aimed).astype(jnp.int32)
         return dict(
             **bought,
-            switched_at=switched_at.astype(jnp.int32),
+            switched_at=jnp.where(jnp.any(aimed), first, -1),
             counts=counts,
             classes_found=metrics.classes_found(counts),
             imbalance_ratio=metrics.imbalance_ratio(counts),

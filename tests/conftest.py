@@ -1,5 +1,5 @@
-"""What every test runs under: strict shapes, eight virtual devices, derandomised hypothesis; and
-how the whole suite is shared out among processes."""
+"""What every test runs under: strict shapes and dtypes, eight virtual devices, derandomised
+hypothesis; and how the whole suite is shared out among processes."""
 
 import os
 import shutil
@@ -60,6 +60,7 @@ jaxtyping.jaxtyped = jaxtyped_of_arrays
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 hypothesis.settings.register_profile(
     "ci", derandomize=True, deadline=None, database=None, max_examples=30

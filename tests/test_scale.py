@@ -249,9 +249,14 @@ def test_neither_scale_nor_offset_of_the_features_changes_a_pick(drawn, scale, o
             NPROC="1" if len(os.sched_getaffinity(0)) > 1 else "4",
             PYTHONHASHSEED="12345",
         ),
-        dict(JAX_ENABLE_X64="1"),
+        dict(
+            JAX_ENABLE_X64="1",
+            JAX_NUMPY_DTYPE_PROMOTION="strict",
+            JAX_NUMPY_RANK_PROMOTION="raise",
+            JAX_DEBUG_NANS="1",
+        ),
     ],
-    ids=["other threads and hashes", "double precision enabled"],
+    ids=["other threads and hashes", "double precision enabled, promotion not"],
 )
 def test_another_process_device_and_environment_change_no_pick(drawn, environment):
     program = os.path.join(os.path.dirname(__file__), "pick_anywhere.py")

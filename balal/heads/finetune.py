@@ -211,10 +211,12 @@ def _begin(source: Any, params: Any, recipe: Recipe, steps: int) -> tuple:
 
 
 def _optimizer(recipe: Recipe, steps: Int[Array, ""] | int) -> optax.GradientTransformation:
+    def passed(count, share):
+        end = jnp.float32(share * recipe.epochs) * jnp.asarray(steps, jnp.float32)
+        return (jnp.asarray(count, jnp.float32) >= end).astype(jnp.float32)
+
     def schedule(count):
-        return recipe.learning_rate * 0.1 ** sum(
-            count >= share * recipe.epochs * steps for share in recipe.decay
-        )
+        return recipe.learning_rate * 0.1 ** sum(passed(count, share) for share in recipe.decay)
 
     return optax.chain(
         # Kernels, of the convolutions and the classifier, have two axes or more.

@@ -125,7 +125,9 @@ def _train(rows, answers, coef, weights, margins, *, scale: float, rate: float):
     def step(carry, weight):
         coef, memory = carry
         value, gradient = jax.value_and_grad(loss)(coef, weight)
-        change, memory = optimizer.update(gradient, memory)
+        # Adam takes powers of a float by a whole number of steps.
+        with jax.numpy_dtype_promotion("standard"):
+            change, memory = optimizer.update(gradient, memory)
         return (optax.apply_updates(coef, change), memory), value
 
     (coef, _), losses = jax.lax.scan(step, (coef, optimizer.init(coef)), weights)

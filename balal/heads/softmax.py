@@ -82,7 +82,7 @@ def solve(
     def run(number, carry):
         held_out, _, decreases = carry
         kept = jnp.where(fold == number, 0.0, weights)
-        known = jnp.any(own * (kept > 0)[:, None] > 0, axis=0)
+        known = jnp.any((own > 0) & (kept > 0)[:, None], axis=0)
         problem = _Run(kept, own, jnp.where(known, adjustment, -1e30))
 
         def level(coef, strength):

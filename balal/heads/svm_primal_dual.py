@@ -223,7 +223,7 @@ def _in_dual(kernel: Callable, limit: Array, block: Block, active: Array) -> Arr
 def _in_primal(rows: Array, block: Block, gradient: Array, busy: Array, goal: Array) -> Array:
     """Points [lanes, D], as precise as the goal requires, or less so while the rows inside the
     margin still change."""
-    curvature = 2 * block.bounds * inside(block)
+    curvature = 2 * block.bounds * inside(block).astype(jnp.float32)
     first = jnp.sum(jnp.square(gradient), axis=1)
     objective = 0.5 * jnp.sum(jnp.square(block.point), axis=1) + loss(block)
     limit = 0.2 * goal * objective

@@ -124,7 +124,7 @@ def solve(
         )
         gaps = gaps.at[run, index, target].set(gap, mode="drop")
 
-        level, steps = level + done, jnp.where(done, 0, steps + 1)
+        level, steps = level + done.astype(jnp.int32), jnp.where(done, 0, steps + 1)
         inside = jnp.where(
             busy & (level < levels), jnp.sum(svm_primal_dual.inside(block), axis=1), -1
         )

@@ -201,7 +201,7 @@ def mean(points: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Ar
         total = jnp.matmul(candidates.astype(jnp.float32), points, precision="highest")
     else:
         total = jnp.sum(jnp.where(candidates[:, None], points, 0), axis=0)
-    return total / jnp.maximum(jnp.sum(candidates), 1)
+    return total / jnp.maximum(jnp.sum(candidates), 1).astype(jnp.float32)
 
 
 def directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> Float[Array, "N D"]:
@@ -217,6 +217,6 @@ def directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> 
     points, lengths, _ = centred(features, candidates=candidates)
     length = jnp.sqrt(lengths)[:, None]
     # Not max(abs(features)): absolute values would need a copy of them all.
-    reach = jnp.maximum(jnp.max(features, axis=1), -jnp.min(features, axis=1))
+    reach = jnp.maximum(jnp.max(features, axis=1), -jnp.min(features, axis=1)).astype(jnp.float32)
     directed = length > 1e-6 * jnp.max(jnp.where(candidates, reach, 0), initial=0)
     return jnp.where(directed, points / jnp.where(directed, length, 1), features.shape[1] ** -0.5)

@@ -80,9 +80,9 @@ def k_means(
     points, lengths, (row, way) = centred(features, candidates=candidates)
     num_rows, k = len(points), len(centers)
     candidates = askable(candidates, num_rows)
-    variance = jnp.sum(jnp.where(candidates, lengths, 0)) / jnp.maximum(
-        jnp.sum(candidates) * points.shape[1], 1
-    )
+    # As float32: in a large pool there are more numbers than int32 holds.
+    numbers = jnp.sum(candidates).astype(jnp.float32) * points.shape[1]
+    variance = jnp.sum(jnp.where(candidates, lengths, 0)) / jnp.maximum(numbers, 1)
     assign_rows = sharding.by_rows(_assign, (0, 0, None), (None, None, 0, 0))
 
     def assign(centers):

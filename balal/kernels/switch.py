@@ -83,7 +83,9 @@ def switches(
     """
     under, over = represented(counts, m, at_mean=at_mean, known_classes=known_classes)
     classes_under, classes_over = jnp.sum(under, dtype=jnp.int32), jnp.sum(over, dtype=jnp.int32)
-    sum_under, sum_over = jnp.sum(jnp.where(under, counts, 0)), jnp.sum(jnp.where(over, counts, 0))
+    sum_under, sum_over = (
+        jnp.sum(jnp.where(group, counts, 0), dtype=jnp.int32) for group in (under, over)
+    )
     gap = classes_under * sum_over - classes_over * sum_under
     return (classes_over > 0) & (classes_under > 0) & (left * classes_over <= gap)
 

@@ -67,9 +67,7 @@ def relative_typicality(found: Neighbours) -> Float[Array, " N"]:
     [0.8299999833106995, 1.5, 0.8299999833106995, 0.2800000011920929]
     """
     there, own = found.indices >= 0, _mean_distance(found)
-    theirs = jnp.sum(jnp.where(there, own[found.indices], 0), axis=1) / jnp.maximum(
-        jnp.sum(there, axis=1), 1
-    )
+    theirs = _mean_where(there, own[found.indices])
     return jnp.where(own > 0, theirs / jnp.where(own > 0, own, 1), 1)
 
 
@@ -88,17 +86,21 @@ def typicality(found: Neighbours) -> Float[Array, " N"]:
 
 def _mean_distance(found: Neighbours) -> Float[Array, " N"]:
     """The mean distance from each row to its neighbours; 0 where it has none."""
-    there = found.indices >= 0
-    return jnp.sum(jnp.where(there, found.distances, 0), axis=1) / jnp.maximum(
-        jnp.sum(there, axis=1), 1
-    )
+    return _mean_where(found.indices >= 0, found.distances)
+
+
+def _mean_where(there: Bool[Array, "N k"], values: Float[Array, "N k"]) -> Float[Array, " N"]:
+    """The mean of those values of a row that are there; 0 where none is."""
+    number = jnp.maximum(jnp.sum(there, axis=1), 1).astype(jnp.float32)
+    return jnp.sum(jnp.where(there, values, 0), axis=1) / number
 
 
 def _spread(candidates: Bool[Array, " N"], number: int) -> Int[Array, " number"]:
     """Evenly spaced candidates, each once, for a number below N; if there are fewer candidates, the
     remaining entries hold a row that is not one."""
-    running = jnp.cumsum(candidates)
-    ranks = jnp.ceil(jnp.linspace(0, 1, number) * (running[-1] - 1)).astype(jnp.int32) + 1
+    running = jnp.cumsum(candidates, dtype=jnp.int32)
+    last = (running[-1] - 1).astype(jnp.float32)
+    ranks = jnp.ceil(jnp.linspace(0, 1, number, dtype=jnp.float32) * last).astype(jnp.int32) + 1
     rows = jnp.searchsorted(running, ranks).astype(jnp.int32)
     twice = jnp.concatenate([jnp.zeros(1, bool), rows[1:] == rows[:-1]])
-    return jnp.where(twice, jnp.argmin(candidates), rows)
+    return jnp.where(twice, jnp.argmin(candidates).astype(jnp.int32), rows)

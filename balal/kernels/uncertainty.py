@@ -105,7 +105,7 @@ def _tiled(logits: Float[Array, "N K"], *, tile: int) -> Scores:
 
 
 def _score_rows(logits: Float[Array, "n K"]) -> Scores:
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(jnp.float64 if logits.dtype == jnp.float64 else jnp.float32)
     num_classes, lowest = logits.shape[1], jnp.finfo(logits.dtype).min
     # Class ids as floats, exact up to 2^24, and two passes (the maximum, then the first class that
     # reaches it) are many times faster on CPUs than argmax. A NaN equals nothing: the `min` then

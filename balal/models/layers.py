@@ -158,4 +158,5 @@ class Unit(nnx.Module):
         norm: Any = self.norm
         scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + self.style.epsilon)
         bias = norm.bias[...] - norm.mean[...] * scale
-        return (images * scale[None, None, None] + bias[None, None, None]).astype(self.style.dtype)
+        scaled = images.astype(jnp.float32) * scale[None, None, None] + bias[None, None, None]
+        return scaled.astype(self.style.dtype)

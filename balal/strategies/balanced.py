@@ -207,7 +207,7 @@ def _learn(
     # A running mean, not a sum: a large common offset of the features costs it no precision.
     before = memory.means[label]
     row = sharding.fetch(features, index).astype(jnp.float32)
-    mean = before + (row - before) / jnp.maximum(counts[label], 1)
+    mean = before + (row - before) / jnp.maximum(counts[label], 1).astype(jnp.float32)
     length = jnp.sqrt(jnp.sum(jnp.square(mean - before)))
     length = jnp.where(counts[label] == 1, jnp.inf, length)
     means = xla.run_if(

@@ -360,7 +360,7 @@ class Posterior(Strategy):
         process = jax.lax.while_loop(
             lambda process: process.count < looked_at, learn, memory.process
         )
-        learnt = jnp.arange(len(answers.indices)) < looked_at
+        learnt = jnp.arange(len(answers.indices), dtype=jnp.int32) < looked_at
         candidates = askable(pool.candidates, pool.num_rows)
         candidates = candidates.at[jnp.where(learnt, answers.indices, pool.num_rows)].set(
             False, mode="drop"
@@ -418,9 +418,8 @@ class Posterior(Strategy):
         target = jnp.asarray(self.target, jnp.float32)
         target = jnp.concatenate([target, jnp.full(len(counts) - len(target), jnp.mean(target))])
         missing = counts == 0
-        return worth * target, jnp.sum(jnp.where(missing, target, 0)) / jnp.maximum(
-            jnp.sum(missing), 1
-        )
+        number = jnp.maximum(jnp.sum(missing), 1).astype(jnp.float32)
+        return worth * target, jnp.sum(jnp.where(missing, target, 0)) / number
 
     def _wanted(
         self, process: gaussian_process.GaussianProcess, pick: Int[Array, ""]

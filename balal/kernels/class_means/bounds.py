@@ -74,9 +74,8 @@ def begin(
     allowed = askable(candidates, num_rows)
     amid = middle(features, allowed)
     squares = squared_distances(features, amid)
-    near = jnp.sum(jnp.square(amid)) * jnp.sum(allowed) <= _OFFSET * jnp.sum(
-        jnp.where(allowed, squares, 0)
-    )
+    number = jnp.sum(allowed).astype(jnp.float32)
+    near = jnp.sum(jnp.square(amid)) * number <= _OFFSET * jnp.sum(jnp.where(allowed, squares, 0))
     amid = jnp.where(near, 0, amid)
     return Bounds(
         upper=jnp.zeros((num_classes, num_rows), jnp.float32),
@@ -194,7 +193,7 @@ def refresh(
     width = min(_CLASSES, num_classes)
     moved = bounds.moved > 0
     many = jnp.sum(moved) > _FEW
-    others = jnp.arange(num_classes) != wanted
+    others = jnp.arange(num_classes, dtype=jnp.int32) != wanted
     classes = jnp.lexsort((-bounds.moved, ~over, others, ~moved))[:width].astype(jnp.int32)
     points = means[classes] - bounds.middle[None, :]
     lengths = jnp.sum(jnp.square(points), axis=1)

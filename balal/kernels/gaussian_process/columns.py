@@ -36,7 +36,7 @@ def put(
         inside = begin - number * len(part)
         height = min(len(added), len(part))
         nearest = jnp.clip(inside, 0, len(part) - height)
-        source = nearest + jnp.arange(height) - inside
+        source = nearest + jnp.arange(height, dtype=jnp.int32) - inside
         # Always the same number of columns, read and written in place: a scatter or a branch would
         # copy the part.
         kept = jax.lax.dynamic_slice_in_dim(part, nearest, height)
