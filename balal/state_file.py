@@ -176,7 +176,8 @@ def _refuse_other_rows(path: Path, pool: Pool, state: State) -> None:
         )
     # The first checksum is that of the features, or of the first scores where there are none.
     name = "scores" if pool.features is None else "features"
-    values = jax.tree.leaves(replace(pool, prepared={}))[0][:old]
+    values = jax.tree.leaves(replace(pool, prepared={}))[0]
+    values = values if pool.num_rows == old else values[:old]
     if state.pool.size and int(checksums(values)[0]) != int(state.pool[0]):
         raise ValueError(
             f"{path} belongs to a pool of other {name}: {how}; if they are the same images in the "

@@ -213,11 +213,12 @@ def read_pool(
         return _read_paper_pool(options, path, key)
     names = None if options.files is None else lists.read_list(options.files)
     lines = None if options.labels is None else lists.read_table(options.labels)
-    if options.labels is not None and (options.dataset != "folder" or labelled is False):
+    if options.labels is not None and options.dataset != "folder":
         raise ValueError(
-            "--labels gives labels to the images of a folder: leave it out, or --dataset and "
-            "--nolabelled"
+            "--labels gives labels to the images of a folder: leave out --labels or --dataset"
         )
+    if options.labels is not None and labelled is False:
+        raise ValueError("--labels and --nolabelled contradict each other: leave one of them out")
     labels: dict[str, str] = {}
     unlabelled: list[str] = []
 
@@ -376,10 +377,10 @@ def _how_they_differ(names: Sequence[str], test_names: Sequence[str]) -> str:
 
 def _read_paper_pool(options: ImageOptions, path: Path, key: jax.Array | None) -> data.Images:
     known = data.info(options.dataset)
-    if options.files is not None or options.labels is not None:
-        raise ValueError(
-            f"{options.dataset} has its own labels and its own pool: leave out --files and --labels"
-        )
+    if options.files is not None:
+        raise ValueError(f"{options.dataset} has a pool of its own: leave out --files")
+    if options.labels is not None:
+        raise ValueError(f"{options.dataset} has labels of its own: leave out --labels")
 
     def as_imbalanced(_: tuple[str, ...], labels: np.ndarray) -> np.ndarray:
         assert key is not None
