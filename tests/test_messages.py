@@ -94,9 +94,9 @@ def named_in(module, name):
         if isinstance(part, ast.FunctionDef | ast.ClassDef) and isinstance(part.body[0], ast.Expr)
     }
     for part in ast.walk(node):
-        if isinstance(part, ast.Constant) and isinstance(part.value, str):
-            if id(part) not in docstrings:
-                yield from re.findall(r"(?<![\w-])--([a-z][a-z_]*)", part.value)
+        value = getattr(part, "value", None)
+        if isinstance(value, str) and id(part) not in docstrings:
+            yield from re.findall(r"(?<![\w-])--([a-z][a-z_]*)", value)
 
 
 @pytest.mark.parametrize("program", sorted(PROGRAMS))
