@@ -704,7 +704,7 @@ def test_a_process_ends_in_one_sentence_where_something_is_missing(tmp_path):
         ((), "--data_dir is missing"),
         ((f"--data_dir={tmp_path / 'nowhere'}",), "there is no folder"),
         (
-            (f"--data_dir={tmp_path}", f"--weights={tmp_path / 'notes.jpg'}"),
+            (f"--data_dir={tmp_path}", f"--weights={tmp_path / 'notes.jpg'}", "--budget=1"),
             "leave them out with skip_damaged=True (here: --skip_damaged)",
         ),
     ):
