@@ -14,7 +14,7 @@ from PIL import Image
 
 from balal import data
 from balal.cli import images
-from balal.data import decoding
+from balal.data import decoding, pixels
 from balal.data.room import Room
 from balal.folder_lock import locked
 
@@ -522,7 +522,7 @@ def test_an_image_of_several_blocks_is_the_same(mode, monkeypatch):
     image = photo().convert("P").convert("PA") if mode == "PA" else photo().convert(mode)
     content = encoded(image, "TIFF")
     whole = data.decode(content)
-    monkeypatch.setattr(decoding, "_BLOCK", 100)
+    monkeypatch.setattr(pixels, "_BLOCK", 100)
     np.testing.assert_array_equal(data.decode(content), whole)
     if mode in ("1", "L", "RGB", "CMYK"):
         np.testing.assert_array_equal(whole, np.asarray(image.convert("RGB")))

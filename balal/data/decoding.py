@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from balal import machine
-from balal.data import png_chunks
+from balal.data import pixels, png_chunks
 from balal.data.room import Room
 from balal.extras import Extra
 from balal.wording import printable
@@ -31,18 +31,6 @@ _BYTES_A_PIXEL = 20
 # A progressive JPEG has about ten scans, each of which visits every pixel. A hostile one has
 # thousands, of ten bytes each.
 _MOST_SCANS = 100
-# 16 bits whose upper two are never used, dark as night, come from a camera of fewer bits.
-_DARKEST = 2**14
-_BLOCK = 2**20
-_TAGS = {
-    "BitsPerSample": 258,
-    "PhotometricInterpretation": 262,
-    "MaxSampleValue": 281,
-    "TileWidth": 322,
-    "TileLength": 323,
-    "SampleFormat": 339,
-    "SMaxSampleValue": 341,
-}
 
 
 def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
@@ -88,8 +76,8 @@ def _decode(data: bytes, quick: bool) -> np.ndarray:
         if quick:
             image.draft(None, (1, 1))
     # Before loading, after which it is forgotten.
-    rawmode = _rawmode(image)
-    area = _tag(image, "TileWidth", 0) * _tag(image, "TileLength", 0)
+    rawmode = pixels.rawmode(image)
+    area = pixels.tag(image, "TileWidth", 0) * pixels.tag(image, "TileLength", 0)
     if area > MOST_PIXELS:
         raise ValueError(f"its tiles have {area} pixels each; save it without tiles")
     with _room().taken(max(image.width * image.height, area)):
@@ -98,11 +86,9 @@ def _decode(data: bytes, quick: bool) -> np.ndarray:
         _check_complete(image, data)
         with _undecodable():
             _turn_upright(image)
-        if image.mode.startswith("I"):
-            return _of_sixteen_bits(image)
-        _check_depth(image, rawmode)
+        pixels.check_depth(image, rawmode)
         with _undecodable():
-            return _pixels(image, rawmode)
+            return pixels.rgb(image, rawmode)
 
 
 def _open(data: bytes) -> Any:
@@ -135,8 +121,10 @@ def _open(data: bytes) -> Any:
         kind = "floating-point"
     # Older versions of Pillow give 16-bit PNG and PPM files the mode of 32 bits.
     elif image.mode == "I" and image.format not in ("PNG", "PPM"):
-        kind = "32-bit integers" if _tag(image, "BitsPerSample", 32) > 16 else "signed integers"
-    elif _tag(image, "SampleFormat", 1) == 2:
+        kind = (
+            "32-bit integers" if pixels.tag(image, "BitsPerSample", 32) > 16 else "signed integers"
+        )
+    elif pixels.tag(image, "SampleFormat", 1) == 2:
         kind = "signed integers"
     if kind:
         raise ValueError(
@@ -162,26 +150,6 @@ def _scans(data: bytes) -> int:
     return scans
 
 
-def _rawmode(image: Any) -> str:
-    """How a PNG, TIFF or PPM file stores its pixels, in Pillow's words: "L;4", "RGB;16B"."""
-    if image.format not in ("PNG", "TIFF", "PPM") or not image.tile:
-        return ""
-    arguments = image.tile[0][3]
-    arguments = arguments if isinstance(arguments, tuple) and arguments else (arguments,)
-    # A PPM file has the largest value beside it, to which Pillow scales the others.
-    return f"{image.mode};16" if 2**16 - 1 in arguments else str(arguments[0])
-
-
-def _tag(image: Any, name: str, default: int) -> int:
-    """The first number of a tag of a TIFF file; the default where it has none, or a damaged one."""
-    try:
-        value = image.tag_v2[_TAGS[name]]
-    except Exception:
-        return default
-    value = value[0] if isinstance(value, tuple) and value else value
-    return value if isinstance(value, int) else default
-
-
 def _check_complete(image: Any, data: bytes) -> None:
     """Raises a ValueError where Pillow has made up pixels that are missing."""
     if image.format == "PNG":
@@ -205,72 +173,6 @@ def _turn_upright(image: Any) -> None:
     except Exception:
         # An unreadable EXIF block is as good as none: the pixels are intact.
         return
-
-
-def _of_sixteen_bits(image: Any) -> np.ndarray:
-    """uint8 [h, w, 3] of a loaded grey image of 9 to 16 bits: Pillow's own conversion clips at 255
-    instead of scaling."""
-    values, bits = np.asarray(image), _bits(image)
-    highest = values.max()
-    bits = 16 if highest >= 2**bits else bits
-    if bits == 16 and highest < _DARKEST:
-        raise _dark(highest)
-    if _tag(image, "PhotometricInterpretation", 1) == 0:
-        values = 2**bits - 1 - values
-    grey = (values >> bits - 8).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def _bits(image: Any) -> int:
-    """How many bits of 16 a TIFF file says that its pixels use; 16 for other files."""
-    said = _tag(image, "BitsPerSample", 16)
-    if 8 < said < 16:
-        return said
-    # Other numbers than all ones are the largest of the image, not of the camera.
-    most = [_tag(image, name, 0) for name in ("SMaxSampleValue", "MaxSampleValue")]
-    return next((bits for bits in range(9, 16) if 2**bits - 1 in most), 16)
-
-
-def _check_depth(image: Any, rawmode: str) -> None:
-    """Raises a ValueError for colours of 16 bits, of which Pillow has kept the upper 8, where these
-    do not say enough."""
-    if ";16" not in rawmode:
-        return
-    bands = zip(image.getbands(), image.getextrema(), strict=True)
-    highest = max(high for band, (_, high) in bands if band != "A")
-    if highest < _DARKEST >> 8:
-        raise _dark(highest << 8)
-    if image.format == "PNG" and "transparency" in image.info:
-        raise ValueError("its transparent colour has 16 bits a channel; save it with 8")
-
-
-def _dark(highest: int) -> ValueError:
-    return ValueError(
-        f"its 16-bit pixels are nearly black, at most about {highest} of 65535, as where a camera "
-        f"of 12 or 14 bits wrote them: scale them to 65535, or save it with 8 bits a channel"
-    )
-
-
-def _pixels(image: Any, rawmode: str) -> np.ndarray:
-    """uint8 [h, w, 3] of a loaded Pillow image, a block of rows at a time, since each conversion
-    copies."""
-    from PIL import Image
-
-    if rawmode in ("L;2", "L;4") and isinstance(image.info.get("transparency"), int):
-        # Pillow has scaled the pixels to 8 bits, but not the one value that is transparent.
-        image.info["transparency"] *= {"L;2": 85, "L;4": 17}[rawmode]
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(1, _BLOCK // image.width)
-    for top in range(0, image.height, rows):
-        block = image.crop((0, top, image.width, min(top + rows, image.height)))
-        if image.has_transparency_data:
-            seen = block.convert("RGBA")
-            block = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
-        pixels[top : top + rows] = np.asarray(block.convert("RGB"))
-    return pixels
 
 
 @contextmanager
