@@ -59,8 +59,8 @@ def tiff(width: int, pixels: bytes, **tags: int) -> bytes:
     known = {
         "ImageWidth": 256, "ImageLength": 257, "BitsPerSample": 258, "Compression": 259,
         "PhotometricInterpretation": 262, "StripOffsets": 273, "SamplesPerPixel": 277,
-        "StripByteCounts": 279, "MaxSampleValue": 281, "TileWidth": 322, "TileLength": 323,
-        "SampleFormat": 339, "SMaxSampleValue": 341,
+        "RowsPerStrip": 278, "StripByteCounts": 279, "MaxSampleValue": 281,
+        "TileWidth": 322, "TileLength": 323, "SampleFormat": 339, "SMaxSampleValue": 341,
     }  # fmt: skip
     values = {
         **dict(ImageWidth=width, ImageLength=1, BitsPerSample=16, Compression=1),
@@ -428,6 +428,13 @@ def test_a_file_that_is_cut_off_anywhere_has_no_made_up_pixels(form):
         except ValueError:
             continue
         np.testing.assert_array_equal(pixels, data.decode(whole))
+
+
+def test_strips_that_an_unpacked_tiff_lacks_are_not_made_up():
+    grey = dict(BitsPerSample=8, RowsPerStrip=1, StripByteCounts=4)
+    assert greys(tiff(4, GREYS, **grey)) == list(GREYS)
+    with pytest.raises(ValueError, match="it is cut off: some of its strips or tiles are missing"):
+        data.decode(tiff(4, GREYS, **grey, ImageLength=2))
 
 
 TWELVE = np.array([0, 160, 1600, 4095], "<u2").tobytes()

@@ -779,6 +779,12 @@ NO_CHECKPOINT = {
         "'net/data.pkl' is compressed or encrypted",
     ),
     "zip without its end": (zipped(*ONE)[:-30], "its zip is damaged"),
+    "name in a zip": (
+        zipped(*ONE)
+        .replace(b"PK\1\2\x14\x03\x14\0\0\0", b"PK\1\2\x14\x03\x14\0\0\x08")
+        .replace(b"net/data.pkl", b"\xffet/data.pkl"),
+        "its zip is damaged: 'utf-8' codec",
+    ),
     "zip cut off": (zipped(*ONE)[:100], "its zip is damaged"),
     "other numbers": (
         zipped(*ONE).replace(FLOATS.tobytes(), FLOATS[::-1].tobytes()),

@@ -75,8 +75,9 @@ def _decode(data: bytes, quick: bool) -> np.ndarray:
     with _undecodable():
         if quick:
             image.draft(None, (1, 1))
-    # Before loading, after which it is forgotten.
+    # Before loading, after which Pillow has forgotten it.
     rawmode = pixels.rawmode(image)
+    _check_strips(image)
     area = pixels.tag(image, "TileWidth", 0) * pixels.tag(image, "TileLength", 0)
     if area > MOST_PIXELS:
         raise ValueError(f"its tiles have {area} pixels each; save it without tiles")
@@ -148,6 +149,16 @@ def _scans(data: bytes) -> int:
         scans += marker[0] == b"\xff\xda"
         place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
     return scans
+
+
+def _check_strips(image: Any) -> None:
+    """Raises a ValueError for an unpacked TIFF file that does not say where all its pixels are:
+    Pillow makes the others black, whereas libtiff, which reads packed ones, refuses them."""
+    if image.format == "TIFF" and image.tile and image.tile[0][0] == "raw":
+        planes = len(image.getbands()) if pixels.tag(image, "PlanarConfiguration", 1) == 2 else 1
+        found = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in image.tile)
+        if found < image.width * image.height * planes:
+            raise ValueError("it is cut off: some of its strips or tiles are missing")
 
 
 def _check_complete(image: Any, data: bytes) -> None:

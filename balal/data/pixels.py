@@ -13,6 +13,7 @@ _TAGS = {
     "BitsPerSample": 258,
     "PhotometricInterpretation": 262,
     "MaxSampleValue": 281,
+    "PlanarConfiguration": 284,
     "TileWidth": 322,
     "TileLength": 323,
     "SampleFormat": 339,

@@ -44,6 +44,7 @@ def zipped(
         struct.error,
         OverflowError,
         IndexError,
+        UnicodeDecodeError,
     ) as error:
         raise ValueError(f"its zip is damaged: {str(error)[:100]}") from None
 
