@@ -130,6 +130,10 @@ def test_what_is_not_an_array_of_images_is_refused_with_what_to_do(tmp_path, pix
         ({"labels": np.array([0, 1, -2, 0, 0])}, "must be class ids from 0, or -1 for none, got "
                                                  "-2 to 1"),
         ({"labels": np.array([0, 1, 2**40, 0, 0])}, "got 0 to 1099511627776"),
+        ({"labels": np.array([0, 1, 2**31 - 2, 0, 0])}, "number the classes 0, 1, 2, .*, at most "
+                                                        "1000000$"),
+        # A thousand of them are packed into one byte.
+        ({"class_names": np.zeros(2_000_000, "S1")}, "has 2000000 class names, more than 1000000"),
         ({"labels": np.arange(5), "class_names": np.array(["a"])}, "must lie between -1 and 0, "
                                                                    "its last class, but 1 does "
                                                                    "not"),
@@ -142,6 +146,12 @@ def test_what_is_not_an_array_of_images_is_refused_with_what_to_do(tmp_path, pix
 def test_what_does_not_fit_the_images_is_refused(tmp_path, more, told):
     with pytest.raises(ValueError, match=told):
         data.arrays(saved(tmp_path, images=PIXELS, **more))
+
+
+def test_names_of_arrays_reach_no_terminal_as_they_are(tmp_path):
+    path = saved(tmp_path, **{"\x1b[31m": PIXELS, "b": PIXELS})
+    with pytest.raises(ValueError, match=r": \\x1b\[31m \(5, 4, 6, 3\), b \(5, 4, 6, 3\); save it"):
+        data.arrays(path)
 
 
 def test_objects_are_never_unpickled(tmp_path):

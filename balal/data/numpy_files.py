@@ -10,13 +10,14 @@ import numpy as np
 
 from balal import array_file
 from balal.data.images import Images, fingerprint
+from balal.wording import printable
 
 _KIND = "an .npy or .npz file of images"
 _SHOWN = 20
+# Every class has a name in memory, and one number in a file can claim any number of classes.
+_MOST_CLASSES = 1_000_000
 _IDS = "ids"
 _CLASS_NAMES = "class_names"
-# Class ids above this are no class ids, and each class gets a name.
-_MOST_CLASSES = 1_000_000
 
 
 def arrays(
@@ -100,7 +101,9 @@ def _unpacked(
     path: Path, shapes: dict[str, tuple[int, ...]], images: str | None, labels: str | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The images of an .npz file, and its labels, ids and class names as far as it has them."""
-    listed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:_SHOWN])
+    listed = ", ".join(
+        f"{printable(name)} {shape}" for name, shape in list(shapes.items())[:_SHOWN]
+    )
     if images is None:
         several = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
         images = "images" if "images" in shapes else several[0] if len(several) == 1 else None
@@ -163,8 +166,8 @@ def _labels(path: Path, found: np.ndarray | None, size: int) -> np.ndarray:
         )
     if found.min() < -1 or found.max() >= _MOST_CLASSES:
         raise ValueError(
-            f"labels of {path} must be class ids from 0, or -1 for none, "
-            f"got {found.min()} to {found.max()}: number the classes 0, 1, 2, ..."
+            f"labels of {path} must be class ids from 0, or -1 for none, got {found.min()} to "
+            f"{found.max()}; number the classes 0, 1, 2, ..., at most {_MOST_CLASSES}"
         )
     return found.astype(np.int32)
 
@@ -175,6 +178,8 @@ def _texts(path: Path, name: str, found: np.ndarray, size: int | None) -> tuple[
             f"{name} of {path} must be strings or whole numbers, [{size or 'C'}], got "
             f"{found.dtype} {found.shape}"
         )
+    if size is None and len(found) > _MOST_CLASSES:
+        raise ValueError(f"{path} has {len(found)} class names, more than {_MOST_CLASSES}")
     try:
         return tuple(
             value.decode() if isinstance(value, bytes) else str(value) for value in found.tolist()
