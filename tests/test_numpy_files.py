@@ -273,7 +273,7 @@ def test_labels_that_count_from_one_are_told(tmp_path):
 def test_a_number_that_is_no_class_id_is_refused_before_names_are_made(tmp_path):
     pixels = np.zeros((2, 2, 2, 3), np.uint8)
     np.savez(tmp_path / "a.npz", images=pixels, labels=np.array([7, 20_260_101]))
-    with pytest.raises(ValueError, match=r"or -1 for none, got 7 to 20260101: number the classes"):
+    with pytest.raises(ValueError, match=r"or -1 for none, got 7 to 20260101; number the classes"):
         data.arrays(tmp_path / "a.npz")
 
 
