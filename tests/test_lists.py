@@ -112,9 +112,9 @@ def test_a_table_that_does_not_fit_is_refused_with_its_line(photos, text, told):
     ("arguments", "labelled", "told"),
     [
         (["--labels=t.csv", "--dataset=arrays"], True, "--labels gives labels to the images of a"),
-        (["--labels=t.csv"], False, "leave it out, or --dataset and --nolabelled"),
-        (["--labels=t.csv", "--dataset=cifar100"], True, "leave out --files and --labels"),
-        (["--files=t.csv", "--dataset=mit67"], True, "leave out --files and --labels"),
+        (["--labels=t.csv"], False, "--labels and --nolabelled contradict each other"),
+        (["--labels=t.csv", "--dataset=cifar100"], True, "leave out --labels"),
+        (["--files=t.csv", "--dataset=mit67"], True, "leave out --files"),
     ],
 )
 def test_what_has_labels_of_its_own_takes_no_table(photos, monkeypatch, arguments, labelled, told):
