@@ -149,7 +149,7 @@ def carry_out(settings: Settings) -> None:
 
 def read_dataset(settings: Settings) -> datasets.Dataset:
     """The features that were named, or those of the images that were named."""
-    image_datasets.refuse_both(settings.images, features=settings.features)
+    image_datasets.refuse_both(settings.images, settings.held_out, features=settings.features)
     dataset = (
         datasets.load(settings.features)
         if settings.images.data_dir is None

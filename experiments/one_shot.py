@@ -340,10 +340,10 @@ def read_dataset(settings: Settings) -> datasets.Dataset:
     """The features that were named, those of the images that were named, or the embedded ones;
     ValueError where the strategies and budgets ask for more than there is."""
     options, rows = settings.images, settings.pool_rows
+    image_datasets.refuse_both(options, settings.held_out, **settings.files)
     if options.data_dir is None:
         dataset = datasets.load(**settings.files, pool_rows=rows)
     else:
-        image_datasets.refuse_both(options, **settings.files)
         dataset = image_datasets.dataset(
             options, seed=settings.seed, held_out=settings.held_out, budgets=settings.budgets
         )

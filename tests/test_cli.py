@@ -849,7 +849,10 @@ def test_of_copies_the_one_that_is_known_by_name_is_not_taken_for_a_moved_one(tm
     assert match.labels == {"c.jpg": "cat", "b.jpg": "cat"}
     # Where there are fewer files than lines, they share one, and their labels must be the same.
     assert found(text, {"d.jpg": A}, tmp_path).labels == {"d.jpg": "cat"}
-    with pytest.raises(ValueError, match=r"different labels for 'd\.jpg': 'cat' in line 2 "):
+    with pytest.raises(
+        ValueError,
+        match=r"for 'd\.jpg': 'cat' in line 2 \(a\.jpg\) and 'dog' in line 3 \(b\.jpg\); keep",
+    ):
         found(text.replace("b.jpg,cat", "b.jpg,dog"), {"d.jpg": A}, tmp_path)
 
 
@@ -889,7 +892,7 @@ def test_photographs_may_be_moved_edited_and_deleted_between_rounds(
     assert "after 3 answers" in told
     assert "Found by their content under another name (1): class/x.png (was 000.png)." in told
     assert "Changed since they were picked (1): 001.png. Their labels still count" in told
-    assert "Labelled, but no longer there (1): 002.png. Their lines are kept" in told
+    assert "Labelled, but gone or damaged (1): 002.png. Their lines are kept" in told
     lines = lines_of(out / "picks.csv")
     carried, asked = lines[:4], lines[4:]
     assert [line["file"] for line in carried] == ["class/x.png", "001.png", "002.png", "003.png"]

@@ -281,3 +281,29 @@ def test_what_needs_no_image_is_told_before_one_is_read(
     labels.write_text("file,label\n" + "".join(f"{row:03}.png,c{row % 3}\n" for row in range(70)))
     with pytest.raises((ValueError, FileNotFoundError), match=told):
         run(network, tmp_path / "out", f"--data_dir={folder}", f"--labels={labels}", *arguments)
+
+
+@pytest.mark.parametrize(
+    "flag", ["test_dir=a", "files=a", "labels=a", "test_per_class=3", "dataset=food101"]
+)
+def test_what_is_said_of_images_needs_images(network, tmp_path, flag):
+    with pytest.raises(
+        ValueError, match=f"--{flag.split('=')[0]} says something about images, but"
+    ):
+        run(network, tmp_path / "out", f"--{flag}")
+
+
+def test_a_folder_above_the_classes_is_told(tmp_path):
+    for part in ("train", "test"):
+        photographs(tmp_path / part, 4, classes=2)
+    told = images.left_out(data.folder(tmp_path))
+    assert "The classes (test, train) hold directories and no images of their own: if" in told
+    assert images.left_out(data.folder(tmp_path / "train")) == ""
+
+
+def test_a_flag_that_is_empty_is_refused():
+    flag_values = flags.FlagValues()
+    images.define_flags(flag_values)
+    flag_values(["program", "--data_dir=a", "--labels="])
+    with pytest.raises(ValueError, match="--labels is empty: name a file or folder"):
+        images.read_options(flag_values)

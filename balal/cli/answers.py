@@ -154,13 +154,13 @@ def match(
         if file is None:
             gone.append(written)
             continue
+        line = f"line {answer.number}" + ("" if file == written else f" ({written})")
         if labels.setdefault(file, answer.label) != answer.label:
             raise ValueError(
-                f"{path} gives different labels for {quoted(file)}: {quoted(labels[file])} in line "
-                f"{lines[file]} and {quoted(answer.label)} in line {answer.number}; keep the "
-                f"right one"
+                f"{path} gives different labels for {quoted(file)}: {quoted(labels[file])} in "
+                f"{lines[file]} and {quoted(answer.label)} in {line}; keep the right one"
             )
-        lines.setdefault(file, answer.number)
+        lines.setdefault(file, line)
     if gone and not labels:
         raise ValueError(
             f"none of the {len(gone)} files that have a label in {path} is in {name}, under any "

@@ -164,6 +164,8 @@ def read_options(flag_values: flags.FlagValues, *, words: Sequence[str] = ()) ->
 
     def path(name: str) -> Path | None:
         value = flag_values[name].value if name in flag_values else None
+        if value is not None and not value.strip():
+            raise ValueError(f"--{name} is empty: name a file or folder, or leave it out")
         return None if value is None else Path(value).expanduser()
 
     table = path("labels")
@@ -320,7 +322,7 @@ def extract(
 
 def left_out(images: data.Images) -> str:
     """Lines on the files that were left out, on those that are no images by their name, and on
-    classes whose names look alike; empty where there are none."""
+    directories that may not be the classes that were meant; empty where there are none."""
     text = ""
     if images.skipped:
         text += (
@@ -329,6 +331,12 @@ def left_out(images: data.Images) -> str:
         )
     if images.ignored:
         text += f"\nPassed over, as no images ({len(images.ignored)}): {first_few(images.ignored)}."
+    if _are_above_classes(images):
+        names = first_few(images.class_names)
+        text += (
+            f"\nThe classes ({names}) hold directories and no images of their own: if those "
+            f"directories are the classes, name the folder that holds them."
+        )
     if images.unlabelled:
         text += (
             f"\nLeft out, as they have no label ({len(images.unlabelled)}): "
@@ -341,6 +349,14 @@ def left_out(images: data.Images) -> str:
     if alike:
         text += f"\nClasses with names that look alike ({len(alike)}): {first_few(alike)}."
     return text
+
+
+def _are_above_classes(images: data.Images) -> bool:
+    """Whether the directories that are classes hold only directories, as `train` and `test` do."""
+    return bool(images.class_names) and all(
+        label >= 0 and file.count("/") > 1 and file.startswith(f"{images.class_names[label]}/")
+        for file, label in zip(images.ids, images.labels, strict=True)
+    )
 
 
 def without_images(images: data.Images) -> str:

@@ -376,7 +376,7 @@ def summary(
         )
     if match.gone:
         lines.append(
-            f"\nLabelled, but no longer there ({len(match.gone)}): {first_few(match.gone)}. Their "
+            f"\nLabelled, but gone or damaged ({len(match.gone)}): {first_few(match.gone)}. Their "
             f"lines are kept, and nothing is learnt from them."
         )
     return "\n".join([*lines, "", f"{look}Label them in {out / 'picks.csv'}."])

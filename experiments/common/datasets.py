@@ -195,7 +195,7 @@ def absent_classes(dataset: Dataset) -> str:
             lines.append(
                 f"Classes without rows {what} ({absent.sum()}): {first_few(names[absent])}."
             )
-    if not found[0] and not tested[0] and dataset.network is None:
+    if not found[0] and not tested[0] and names[0] == "0":
         lines.append("Labels count from 0: subtract 1 if yours count from 1.")
     return "\n".join(lines)
 

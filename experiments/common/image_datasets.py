@@ -17,14 +17,27 @@ from experiments.common import buying
 from experiments.common.datasets import Dataset
 
 
-def refuse_both(options: ImageOptions, **files: str | None) -> None:
+def refuse_both(options: ImageOptions, held_out: "HeldOut", **files: str | None) -> None:
     """Raises ValueError where both images and, with these other flags, files of features are
-    named."""
+    named, or where there are flags for images and no images."""
     named = [flag for flag, value in files.items() if value]
     if options.data_dir is not None and named:
         raise ValueError(
             f"--data_dir says that the features are those of images, but --{named[0]} that they "
             f"are in a file: give only one of them"
+        )
+    about_images = {
+        "test_dir": options.test_dir,
+        "files": options.files,
+        "labels": options.labels,
+        "test_per_class": held_out.per_class,
+        "dataset": None if options.dataset == "folder" else options.dataset,
+    }
+    alone = [flag for flag, value in about_images.items() if value is not None]
+    if options.data_dir is None and alone:
+        raise ValueError(
+            f"--{alone[0]} says something about images, but there are none: name them with "
+            f"--data_dir"
         )
 
 
@@ -96,10 +109,10 @@ def dataset(
 
     key = jax.random.key(seed)
     pool = images.read_pool(options, key=key, labelled=True, also=early)
-    _refuse_unlabelled(pool)
+    _refuse_unlabelled(pool, options)
     tests = images.read_tests(options, class_names=pool.class_names)
     if tests is not None:
-        _refuse_unlabelled(tests)
+        _refuse_unlabelled(tests, options)
     rows, aside = (
         _divide(key, pool, held_out)
         if tests is None
@@ -195,11 +208,15 @@ def _divide(key: jax.Array, pool: data.Images, held_out: HeldOut) -> tuple[np.nd
     return rows, aside
 
 
-def _refuse_unlabelled(found: data.Images) -> None:
+def _refuse_unlabelled(found: data.Images, options: ImageOptions) -> None:
     unlabelled = [name for name, label in zip(found.ids, found.labels, strict=True) if label < 0]
     if not found.class_names or unlabelled:
+        how = (
+            "give the file an array of labels"
+            if options.dataset == "arrays"
+            else "make a directory for each class, or name a table with --labels"
+        )
         raise ValueError(
-            f"{found.name} must have a label for every image, but some have none "
-            f"({first_few(unlabelled)}): make a directory for each class, name a table with "
-            f"--labels, or use balal pick for images without labels"
+            f"{found.name} must have a label for every image, but {len(unlabelled)} have none "
+            f"({first_few(unlabelled)}): {how}; balal pick needs none"
         )
