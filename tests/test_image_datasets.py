@@ -194,7 +194,7 @@ def test_copies_of_a_photograph_in_pool_and_test_set_are_reported():
     tests = named(("cat", "dog"), {"cat/9": "A", "dog/8": "B", "dog/9": "D"})
     told = image_datasets.repeated(pool, tests)
     assert "copies of images in the pool (2): cat/9 of cat/1, dog/8 of cat/2." in told
-    assert "Photographs that are in several classes (1): cat/2 and dog/8." in told
+    assert "Photographs in several classes (1): cat/2, dog/8." in told
     assert image_datasets.repeated(pool, named(("cat", "dog"), {"dog/9": "D"})) == ""
 
 
@@ -254,7 +254,7 @@ def test_names_of_classes_that_differ_by_case_alone_are_told_as_that(tmp_path):
         "alone: 'Cat' / 'cat', 'dog' / 'dog '; rename one of each",
     ):
         images.read_tests(options, class_names=images.read_pool(options).class_names)
-    composed = images._how_they_differ(("K\u00e4fer",), ("Ka\u0308fer",))
+    composed = images._how_they_differ({"a": ["K\u00e4fer"], "b": ["Ka\u0308fer"]})
     assert "alone: 'K\\xe4fer' / 'Ka\\u0308fer'; rename" in composed
 
 

@@ -299,7 +299,14 @@ def test_a_program_opens_only_the_pool_that_it_draws(food, monkeypatch):
     assert pool.ids == data.select(whole, drawn).ids
     (food / "food-101" / "images" / whole.ids[drawn[0] ^ 1]).write_bytes(b"damaged")
     assert images.read_pool(options, key=jax.random.key(0)).ids == pool.ids
-    assert len(images.read_tests(options)) == 101
+    assert len(images.read_tests(options, class_names=pool.class_names)) == 101
+    with pytest.raises(
+        ValueError, match="the test set must have the classes of the pool, but only"
+    ):
+        images.read_tests(options, class_names=("c000",))
+    monkeypatch.setitem(paper_datasets._COUNTS, "food101", " ".join(["9"] * 101))
+    with pytest.raises(ValueError, match=r"drawn from food101 in .*, which is not whole: 101 cl"):
+        images.read_pool(options, key=jax.random.key(0))
 
 
 def test_scenes_are_read_with_their_lists_beside_the_folder_of_the_archive(tmp_path):
@@ -332,3 +339,14 @@ def test_where_no_layout_is_found_all_that_would_do_are_named(tmp_path, name):
     assert (f"tfds build {name}" in told) == (name in ("cifar100", "food101"))
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         data.load(data.info(name), tmp_path / "nothing", part="pool")
+    with pytest.raises(NotADirectoryError, match=r"tar\.gz is a file: name the folder that holds"):
+        data.load(data.info(name), tmp_path / "cifar-100-binary.tar.gz", part="pool")
+
+
+def test_a_folder_of_the_archive_is_told_to_be_one(tmp_path):
+    (tmp_path / "food-101" / "images").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"Found there: food-101; in food-101: images$"):
+        data.load(data.info("food101"), tmp_path, part="pool")
+    (tmp_path / "food-101" / "meta").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"; name .*/food-101 instead$"):
+        data.load(data.info("food101"), tmp_path / "food-101" / "images", part="pool")

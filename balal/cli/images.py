@@ -1,7 +1,7 @@
 """The flags that name a program's images and the network that looks at them, and what these stand
 for."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -263,13 +263,15 @@ def read_tests(
     if options.dataset in paper_datasets.NAMES:
         if options.test_dir is not None:
             raise ValueError(f"{options.dataset} has test images of its own: leave out --test_dir")
-        return _load(options, path, part="test")
-    if options.test_dir is None:
+        images, of_pool, of_tests = _load(options, path, part="test"), "the pool", "the test set"
+    elif options.test_dir is None:
         return None
-    images = _read(options, options.test_dir, labelled=True)
+    else:
+        images = _read(options, options.test_dir, labelled=True)
+        of_pool, of_tests = "--data_dir", "--test_dir"
     if class_names is not None and images.class_names != class_names:
-        how = _how_they_differ(class_names, images.class_names)
-        raise ValueError(f"--test_dir must have the classes of --data_dir, but {how}")
+        how = _how_they_differ({of_pool: class_names, of_tests: images.class_names})
+        raise ValueError(f"{of_tests} must have the classes of {of_pool}, but {how}")
     return images
 
 
@@ -370,18 +372,16 @@ def without_images(images: data.Images) -> str:
     return f"\nClasses without images ({len(empty)}): {first_few(named)}.{hint}"
 
 
-def _how_they_differ(names: Sequence[str], test_names: Sequence[str]) -> str:
-    """How the classes of a test set differ from those of the pool."""
+def _how_they_differ(classes: Mapping[str, Sequence[str]]) -> str:
+    """How the classes of pool and test set, under what these are called, differ."""
+    names, test_names = classes.values()
     apart = set(names) ^ set(test_names)
     alike = [group for group in look_alike([*names, *test_names]) if set(group) <= apart]
     rest = apart - {name for group in alike for name in group}
     parts = [
-        f"only {where} has {first_few(sorted(only))}"
-        for where, only in (
-            ("--data_dir", rest & set(names)),
-            ("--test_dir", rest & set(test_names)),
-        )
-        if only
+        f"only {where} has {first_few(sorted(rest & set(only)))}"
+        for where, only in classes.items()
+        if rest & set(only)
     ]
     if alike:
         groups = first_few([" / ".join(told_apart(group)) for group in alike])
@@ -400,7 +400,13 @@ def _read_paper_pool(options: ImageOptions, path: Path, key: jax.Array | None) -
 
     def as_imbalanced(_: tuple[str, ...], labels: np.ndarray) -> np.ndarray:
         assert key is not None
-        return imbalance.subsample(key, labels, np.array(known.counts))
+        try:
+            return imbalance.subsample(key, labels, np.array(known.counts))
+        except ValueError as error:
+            raise ValueError(
+                f"the pool of the paper cannot be drawn from {known.name} in {path}, which is not "
+                f"whole: {error}".removesuffix("; lower their counts")
+            ) from error
 
     # A pool without a name of its own comes imbalanced.
     drawn = key is not None and known.pool is not None

@@ -3,7 +3,7 @@ class sizes that make it imbalanced."""
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -111,9 +111,11 @@ def load(
     wanted = _Wanted(info, root, path, part, choose, skip_damaged, progress)
     images = layout.read(wanted)
     if len(images.class_names) != info.num_classes:
+        empty = images.empty_classes
         raise ValueError(
             f"{info.name} has {info.num_classes} classes, but {len(images.class_names)} "
             f"were found in {path}"
+            + (f", {len(empty)} of them without images: {first_few(empty)}" if empty else "")
         )
     return images
 
@@ -151,16 +153,30 @@ def _recognised(info: DatasetInfo, path: Path) -> tuple[_Layout, Path]:
         for root in (path, path / layout.below):
             if layout.is_at(root, info):
                 return layout, root
-    if not path.is_dir():
+    if path.is_file():
+        raise NotADirectoryError(f"{path} is a file: name the folder that holds {info.name}")
+    if not path.exists():
         raise FileNotFoundError(f"there is no folder {path}")
-    names = sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
+    names = _names_in(path)
     packed = [name for name in names if re.search(r"\.(tar|tgz|zip|tar\.\w+)$", name)]
+    unpacked = [name for name in names if name in {layout.below for layout in layouts}]
     raise FileNotFoundError(
         f"{info.name} is not in {path}. It may lie there as "
         + "; or as ".join(each.what.format(name=info.name, path=path) for each in layouts)
         + f". Found there: {first_few(names) or 'nothing'}"
+        + "".join(f"; in {name}: {first_few(_names_in(path / name))}" for name in unpacked)
         + (f"; unpack {packed[0]} first" if packed else "")
+        + (f"; name {path.parent} instead" if _is_above(path, layouts, info) else "")
     )
+
+
+def _names_in(path: Path) -> list[str]:
+    return sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
+
+
+def _is_above(path: Path, layouts: Sequence["_Layout"], info: DatasetInfo) -> bool:
+    """Whether the folder that holds this one has a layout of an archive."""
+    return any(layout.below and layout.is_at(path.resolve().parent, info) for layout in layouts)
 
 
 def _read_cifar(read: Callable[..., Images], wanted: _Wanted) -> Images:
@@ -218,7 +234,11 @@ def _listed(path: Path, place: Path, ids: tuple[str, ...]) -> np.ndarray:
     found = np.array([bool({name, name.rpartition(".")[0]} & names) for name in ids], bool)
     there = {form for name in ids for form in (name, name.rpartition(".")[0])}
     # What is there but cannot be opened is reported, or left out, as damaged.
-    missing = sorted(name for name in names - there if not os.path.lexists(place / name))
+    missing = sorted(
+        name
+        for name in names - there
+        if not any(os.path.lexists(place / f"{name}{end}") for end in ("", ".jpg"))
+    )
     if missing:
         raise ValueError(
             f"{path} lists {len(missing)} images that are missing: {first_few(missing)}"
@@ -248,7 +268,11 @@ def _read_folder(path: Path, choose: Choose | None, wanted: _Wanted) -> Images:
         )
         further = seen.intersection(images.skipped)
         if not further - damaged:
-            return replace(images, skipped=tuple(sorted({*images.skipped, *damaged})))
+            return replace(
+                images,
+                name=f"{wanted.info.name} {wanted.part}",
+                skipped=tuple(sorted({*images.skipped, *damaged})),
+            )
         damaged |= further
 
 

@@ -121,7 +121,7 @@ def dataset(
     buying.check_budgets(budgets, len(rows))
     parts = data.select(pool, rows), data.select(pool if tests is None else tests, aside)
     files = [images.left_out(chosen) for chosen in (pool, tests) if chosen is not None]
-    for told in (*files, repeated(*parts)):
+    for told in dict.fromkeys([*files, repeated(*parts)]):
         if told:
             print(told)
     _, seen = images.extract(pool, options)
@@ -177,7 +177,7 @@ def repeated(pool: data.Images, tests: data.Images) -> str:
     for part in (pool, tests):
         for file, label, content in zip(part.ids, part.labels, part.contents, strict=False):
             classes[content].setdefault(part.class_names[label], file)
-    torn = [" and ".join(files.values()) for files in classes.values() if len(files) > 1]
+    torn = [first_few(list(files.values())) for files in classes.values() if len(files) > 1]
     lines = []
     if leaks:
         lines.append(
@@ -185,7 +185,7 @@ def repeated(pool: data.Images, tests: data.Images) -> str:
             f"{first_few(leaks)}. The accuracy on them is not that on new images."
         )
     if torn:
-        lines.append(f"Photographs that are in several classes ({len(torn)}): {first_few(torn)}.")
+        lines.append(f"Photographs in several classes ({len(torn)}): {'; '.join(torn[:5])}.")
     return "\n".join(lines)
 
 
