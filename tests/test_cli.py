@@ -838,7 +838,9 @@ def test_a_name_that_nothing_says_was_there_is_refused_with_its_line(tmp_path):
 
 def test_another_folder_is_not_one_from_which_everything_has_gone(tmp_path):
     text = f"a.jpg,cat,{WAS_A}\nb.jpg,dog,{WAS_B}\n"
-    with pytest.raises(ValueError, match=r"none of the 2 files .* a\.jpg, b\.jpg; is it the right"):
+    with pytest.raises(
+        ValueError, match=r"no file that has a label .* \(a\.jpg, b\.jpg\): is it the"
+    ):
         found(text, {"c.jpg": C}, tmp_path)
 
 

@@ -266,6 +266,7 @@ def test_names_of_classes_that_differ_by_case_alone_are_told_as_that(tmp_path):
         (["--crop=7"], "crop must be a share"),
         (["--weights=nowhere.pth"], r"there is no file of weights nowhere\.pth"),
         (["--strategies=nonsense"], "--strategies: "),
+        ([f"--out={__file__}"], "--out must name a folder, and .* is a file"),
         (["--labels=nowhere.csv"], r"nowhere\.csv cannot be read"),
         (["--files=nowhere.txt"], r"nowhere\.txt cannot be read"),
     ],
@@ -279,7 +280,7 @@ def test_what_needs_no_image_is_told_before_one_is_read(
     monkeypatch.setattr(folders, "_checked", opened)
     labels = tmp_path / "labels.csv"
     labels.write_text("file,label\n" + "".join(f"{row:03}.png,c{row % 3}\n" for row in range(70)))
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
+    with pytest.raises((ValueError, OSError), match=told):
         run(network, tmp_path / "out", f"--data_dir={folder}", f"--labels={labels}", *arguments)
 
 

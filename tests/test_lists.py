@@ -56,6 +56,9 @@ def test_only_the_files_of_a_list_are_opened(photos):
         ("./photos/more/a.png\n", r"there is more/a\.png\)"),
         ("more\\\\a.png\n", r"there is more/a\.png\)"),
         ("001.png\n002.png\n001.png\n", "names '001.png' twice, in line 1 and in line 3: delete"),
+        ("001.png\n001.png \n", "names '001.png' twice, in line 1 and in line 2"),
+        ('"001.png"\n', r"there is 001\.png\)"),
+        ("a" * 999 + "\n", r"photos: a{97}\.\.\. \(line 1\); write"),
         ("\n \n", "names no file: write one name a line"),
         ("file,label\n001.png,cat\n", r"file,label \(line 1\), 001\.png,cat \(line 2"),
     ],
@@ -171,6 +174,7 @@ def test_a_listed_photograph_is_asked_unless_a_copy_of_it_is_answered():
         (["--source=nonsense"], "there is no source model 'nonsense'"),
         (["--weights=nowhere.pth"], r"there is no file of weights nowhere\.pth"),
         (["--strategy=nonsense"], "nonsense"),
+        (["--out=a.csv"], r"--out must name a folder, and a\.csv is a file"),
     ],
 )
 def test_what_needs_no_photograph_is_told_before_one_is_opened(
@@ -182,5 +186,5 @@ def test_what_needs_no_photograph_is_told_before_one_is_opened(
     monkeypatch.chdir(photos.parent)
     monkeypatch.setattr(folders, "_checked", opened)
     Path("a.csv").write_text("file,label\n001,cat\n")
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
+    with pytest.raises((ValueError, OSError), match=told):
         picked(network, photos, "--budget=1", *arguments)

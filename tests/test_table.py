@@ -77,5 +77,5 @@ def test_what_is_ambiguous_is_refused_with_its_line(text, said, tmp_path):
 
 def test_text_that_is_not_unicode_is_refused_with_its_line(tmp_path):
     (tmp_path / "t.csv").write_bytes("file,label\na,cat\nb,Käfer\n".encode("latin-1"))
-    with pytest.raises(ValueError, match="is not UTF-8 text, in line 3: save it as CSV in UTF-8"):
+    with pytest.raises(ValueError, match="is not UTF-8 text, in line 3: save it as text in UTF-8"):
         table.read(tmp_path / "t.csv", columns=("file", "label"))

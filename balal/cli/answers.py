@@ -12,6 +12,8 @@ from balal.wording import first_few, look_alike, quoted, told_apart
 
 # What `balal pick` writes; a person's own columns have other names.
 COLUMNS = ("rank", "file", "label", "reason", "source_class", "sha256")
+# Characters of a name that is not there, in a message.
+_SHOWN = 100
 # As many digits tell photographs apart. The dots keep a spreadsheet from reading a number.
 _DIGITS = 16
 _DIGEST = re.compile(rf"([0-9a-f]{{{_DIGITS},64}})(?:\.\.\.)?", re.IGNORECASE)
@@ -163,8 +165,8 @@ def match(
         lines.setdefault(file, line)
     if gone and not labels:
         raise ValueError(
-            f"none of the {len(gone)} files that have a label in {path} is in {name}, under any "
-            f"name: {first_few(gone)}; is it the right folder?"
+            f"no file that has a label in {path} is in {name}, under any name ({first_few(gone)}): "
+            f"is it the right folder?"
         )
     changed = [file for file in changed if file in labels]
     return Match(labels, files, moved, changed, gone)
@@ -253,7 +255,8 @@ def missing(names: Sequence[tuple[str, int]], ids: Sequence[str]) -> str:
     told = []
     for name, number in names:
         meant = near(name)
-        told.append(f"{name} (line {number}{f'; there is {meant}' if meant else ''})")
+        short = name if len(name) <= _SHOWN else f"{name[: _SHOWN - 3]}..."
+        told.append(f"{short} (line {number}{f'; there is {meant}' if meant else ''})")
     return first_few(told)
 
 
@@ -295,7 +298,7 @@ def _nearest(ids: Sequence[str]) -> Callable[[str], str | None]:
 
 def _core(name: str) -> str:
     """The last part of a path without what follows its last dot, in small letters."""
-    last = PurePosixPath(name.strip().replace("\\", "/")).name
+    last = PurePosixPath(name.strip(" \t'\"").replace("\\", "/")).name
     return unicodedata.normalize("NFC", last.rpartition(".")[0] or last).casefold()
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from balal.cli import images
+from balal.cli import images, output
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -56,6 +56,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     """Runs the command. words: the arguments that are not flags."""
     options = images.read_options(flag_values, words=words)
+    out = None if flag_values.out is None else Path(flag_values.out)
+    output.refuse_file(out)
     images.refuse_network(options)
     if flag_values.split == "pool":
         chosen = images.read_pool(options, labelled=flag_values.labelled)
@@ -66,7 +68,6 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
             f"--dataset={options.dataset} has no test split: name the folder or file of the "
             f"test images with --test_dir"
         )
-    out = None if flag_values.out is None else Path(flag_values.out)
     folder, cache = images.extract(chosen, options, folder=out)
     weights, predicted = cache.manifest["weights"], cache.columns["predicted"]
     print(

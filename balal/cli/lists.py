@@ -53,7 +53,7 @@ def find(path: Path, names: dict[str, int], ids: Sequence[str], name: str) -> li
       ids: those that there are.
       name: of the folder or file that has them.
 
-    Raises: ValueError for names that are not there.
+    Raises: ValueError for names that are not there, or for two that mean the same.
     """
     of = answers.finder(ids)
     found = {line: of(line) or of(line.strip()) for line in names}
@@ -63,7 +63,14 @@ def find(path: Path, names: dict[str, int], ids: Sequence[str], name: str) -> li
             f"{path} names files that are not in {name}: {answers.missing(absent, ids)}; write one "
             f"name a line, as it is below the folder"
         )
-    return [file for file in found.values() if file is not None]
+    lines: dict[str, str] = {}
+    for line, file in found.items():
+        if file is not None and lines.setdefault(file, line) != line:
+            raise ValueError(
+                f"{path} names {quoted(file)} twice, in line {names[lines[file]]} and in line "
+                f"{names[line]}: delete one of them"
+            )
+    return list(lines)
 
 
 def read_table(labels: LabelTable) -> list[answers.Answer]:

@@ -111,7 +111,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(
-            f"{path} is not UTF-8 text, in line {line}: save it as CSV in UTF-8"
+            f"{path} is not UTF-8 text, in line {line}: save it as text in UTF-8"
         ) from error
 
 
