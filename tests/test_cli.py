@@ -20,7 +20,7 @@ from small_network import photographs
 import balal
 from balal import data
 from balal.cli import answers as answer_files
-from balal.cli import command_line, doctor, estimate, images, main
+from balal.cli import command_line, doctor, estimate, images, main, matching
 
 pytestmark = pytest.mark.xdist_group("photographs")
 ROOT = Path(__file__).parent.parent
@@ -317,7 +317,7 @@ def test_answers_may_come_from_a_spreadsheet_and_twice(tmp_path):
         "\ufefffile,label\r\n000.png, Käfer \r\n001.png\r\n000.png, Käfer \r\n".encode()
     )
     lines = answer_files.read(path)
-    found = answer_files.match(path, lines, ["000.png", "001.png"], "photos")
+    found = matching.match(path, lines, ["000.png", "001.png"], "photos")
     assert found.labels == {"000.png": "Käfer"}
 
 
@@ -336,7 +336,7 @@ def test_labels_that_look_alike_are_listed_with_a_question(tmp_path):
 
 
 def test_a_file_is_found_in_either_unicode_form_and_as_it_was_escaped():
-    find = answer_files.finder(["K\u00e4fer.png", "=1.png", "'2.png", "a\nb.png"])
+    find = matching.finder(["K\u00e4fer.png", "=1.png", "'2.png", "a\nb.png"])
     assert find("Ka\u0308fer.png") == "K\u00e4fer.png"
     assert find("'=1.png") == find("=1.png") == "=1.png"
     assert find("''2.png") == find("'2.png") == "'2.png"
@@ -789,16 +789,16 @@ def test_copies_of_a_photograph_are_asked_once(network, tmp_path, capsys):
         run("pick", network, tmp_path / "p", *arguments, "--budget=2", f"--answers={answers}")
 
 
-def found(text: str, contents: dict[str, str], tmp_path: Path, **options) -> answer_files.Match:
+def found(text: str, contents: dict[str, str], tmp_path: Path, **options) -> matching.Match:
     """What a table with the columns file, label and sha256 is about, among files with contents."""
     (tmp_path / "answers.csv").write_text("file,label,sha256\n" + text)
     path = tmp_path / "answers.csv"
     lines = answer_files.read(path)
-    return answer_files.match(path, lines, list(contents), "photos", contents=contents, **options)
+    return matching.match(path, lines, list(contents), "photos", contents=contents, **options)
 
 
 A, B, C, D = (letter * 64 for letter in "abcd")
-WAS_A, WAS_B, WAS_C = (answer_files.digest(content) for content in (A, B, C))
+WAS_A, WAS_B, WAS_C = (matching.digest(content) for content in (A, B, C))
 
 
 def test_a_renamed_photograph_is_found_by_its_content(tmp_path):
@@ -879,7 +879,7 @@ def test_photographs_may_be_moved_edited_and_deleted_between_rounds(
     (now / "069.png").unlink()
     (now / "002.png").unlink()
     digests = [
-        answer_files.digest(hashlib.sha256((folder / f"00{row}.png").read_bytes()).hexdigest())
+        matching.digest(hashlib.sha256((folder / f"00{row}.png").read_bytes()).hexdigest())
         for row in range(4)
     ]
     answers = tmp_path / "answers.csv"
@@ -904,7 +904,7 @@ def test_photographs_may_be_moved_edited_and_deleted_between_rounds(
     assert not {line["file"] for line in asked} & {line["file"] for line in carried}
     # What was told once is not told again, except for what is gone.
     seen, path = data.folder(now, labelled=False), out / "picks.csv"
-    match = answer_files.match(
+    match = matching.match(
         path,
         answer_files.read(path),
         seen.ids,

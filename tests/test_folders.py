@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from balal import data
-from balal.cli import images
+from balal.cli import remarks
 from balal.data import decoding, pixels
 from balal.data.room import Room
 from balal.folder_lock import locked
@@ -162,15 +162,15 @@ def test_classes_without_images_are_known_whether_empty_or_all_damaged(pets):
     (pets / "cow" / "a.jpg").write_bytes(b"")
     found = data.folder(pets, skip_damaged=True)
     assert found.empty_classes == ("ape", "bat", "cow")
-    told = images.without_images(found)
+    told = remarks.without_images(found)
     assert told == "\nClasses without images (3): ape, bat, cow (all damaged)."
-    assert images.without_images(data.folder(pets / "dog")) == ""
+    assert remarks.without_images(data.folder(pets / "dog")) == ""
 
 
 def test_classes_with_names_that_look_alike_are_told(pets):
     (pets / "Cat").mkdir()
     (pets / "Cat" / "a.jpg").write_bytes(JPEG)
-    assert "look alike (1): 'Cat' and 'cat'." in images.left_out(data.folder(pets))
+    assert "look alike (1): 'Cat' and 'cat'." in remarks.left_out(data.folder(pets))
 
 
 def test_only_what_is_chosen_is_opened(pets):

@@ -11,7 +11,7 @@ from absl import flags
 from small_network import photographs
 
 from balal import data
-from balal.cli import images
+from balal.cli import images, remarks
 from balal.data import folders
 from experiments import heads, one_shot
 from experiments.common import datasets, image_datasets
@@ -254,7 +254,7 @@ def test_names_of_classes_that_differ_by_case_alone_are_told_as_that(tmp_path):
         "alone: 'Cat' / 'cat', 'dog' / 'dog '; rename one of each",
     ):
         images.read_tests(options, class_names=images.read_pool(options).class_names)
-    composed = images._how_they_differ({"a": ["K\u00e4fer"], "b": ["Ka\u0308fer"]})
+    composed = remarks.how_they_differ({"a": ["K\u00e4fer"], "b": ["Ka\u0308fer"]})
     assert "alone: 'K\\xe4fer' / 'Ka\\u0308fer'; rename" in composed
 
 
@@ -297,9 +297,9 @@ def test_what_is_said_of_images_needs_images(network, tmp_path, flag):
 def test_a_folder_above_the_classes_is_told(tmp_path):
     for part in ("train", "test"):
         photographs(tmp_path / part, 4, classes=2)
-    told = images.left_out(data.folder(tmp_path))
+    told = remarks.left_out(data.folder(tmp_path))
     assert "The classes (test, train) hold directories and no images of their own: if" in told
-    assert images.left_out(data.folder(tmp_path / "train")) == ""
+    assert remarks.left_out(data.folder(tmp_path / "train")) == ""
 
 
 def test_a_flag_that_is_empty_is_refused():

@@ -9,7 +9,7 @@ from absl import flags
 from small_network import photographs
 
 from balal import data
-from balal.cli import images, inputs, pick
+from balal.cli import images, inputs, matching, pick, remarks
 from balal.cli.command_line import parse
 from balal.data import folders
 
@@ -68,15 +68,25 @@ def test_a_list_that_names_something_else_is_refused_with_its_line(photos, text,
         read(photos, listed(photos, text), labelled=False)
 
 
+def test_the_name_that_may_have_been_meant_is_the_only_one_that_is_near():
+    near = matching._nearest(["1.png", "sub/1.png", "x/B.JPG", "a.tar.png"])
+    assert near("sub\\1.png") == near("SUB/1") == "sub/1.png"
+    assert near("./1.PNG") == near("1") == "1.png"
+    assert near("elsewhere/b.jpeg") == near("b") == "x/B.JPG"
+    assert near("a.tar.jpg") == "a.tar.png"
+    for name in ("elsewhere/1.png", "", ".", "..", "/", "c"):
+        assert near(name) is None, name
+
+
 def test_a_table_gives_the_labels_and_what_has_none_is_left_out_or_unlabelled(photos):
     labels = table(photos, "file,label\n002.png,dog\nmore/a.png,cat\n000.png,\n")
     found = read(photos, labels, labelled=True)
     assert (found.ids, found.labels.tolist()) == (("002.png", "more/a.png"), [1, 0])
     assert found.class_names == ("cat", "dog")
-    assert "as they have no label (6): 000.png, 001.png" in images.left_out(found)
+    assert "as they have no label (6): 000.png, 001.png" in remarks.left_out(found)
     found = read(photos, labels, "--skip_damaged")
     assert (len(found), found.labels.tolist()) == (7, [-1, -1, 1, -1, -1, -1, 0])
-    assert "Without a label (5): 000.png, 001.png" in images.left_out(found)
+    assert "Without a label (5): 000.png, 001.png" in remarks.left_out(found)
 
 
 def test_a_table_and_a_list_go_together(photos):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from balal import data
-from balal.cli import images
+from balal.cli import remarks
 
 CHANCE = np.random.default_rng(0)
 PIXELS = CHANCE.integers(0, 256, size=(5, 4, 6, 3), dtype=np.uint8)
@@ -262,7 +262,7 @@ def test_labels_that_count_from_one_are_told(tmp_path):
     np.savez(tmp_path / "a.npz", **content)
     found = data.arrays(tmp_path / "a.npz")
     assert found.empty_classes == ("0",)
-    assert "(1): 0. Labels count from 0: subtract 1 if yours" in images.without_images(found)
+    assert "(1): 0. Labels count from 0: subtract 1 if yours" in remarks.without_images(found)
     np.savez(tmp_path / "b.npz", class_names=np.array(["a", "b", "c"]), **content)
     with pytest.raises(
         ValueError, match="are they counted from 1\\? Then subtract 1; look at rows"

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from balal.cli import images, output
+from balal.cli import images, output, remarks
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -76,6 +76,6 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         f"predicted; weights {weights['file']}, sha256 {weights['sha256'][:12]}. Everything is in "
         f"{folder}."
     )
-    for told in (images.left_out(chosen), images.without_images(chosen)):
+    for told in (remarks.left_out(chosen), remarks.without_images(chosen)):
         if told:
             print(told)

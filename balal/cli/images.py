@@ -1,7 +1,7 @@
 """The flags that name a program's images and the network that looks at them, and what these stand
 for."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +11,11 @@ import numpy as np
 from absl import flags
 
 from balal import data, imbalance
-from balal.cli import lists, progress
-from balal.data import paper_datasets
+from balal.cli import lists, progress, remarks
+from balal.data import layouts, paper_datasets
 from balal.extras import Extra
 from balal.feature_cache import Cache
-from balal.wording import first_few, look_alike, printable, told_apart
+from balal.wording import first_few
 
 Also = Callable[[Sequence[str], Collection[str]], Collection[str]]
 
@@ -270,7 +270,7 @@ def read_tests(
         images = _read(options, options.test_dir, labelled=True)
         of_pool, of_tests = "--data_dir", "--test_dir"
     if class_names is not None and images.class_names != class_names:
-        how = _how_they_differ({of_pool: class_names, of_tests: images.class_names})
+        how = remarks.how_they_differ({of_pool: class_names, of_tests: images.class_names})
         raise ValueError(f"{of_tests} must have the classes of {of_pool}, but {how}")
     return images
 
@@ -322,75 +322,6 @@ def extract(
     return folder, found
 
 
-def left_out(images: data.Images) -> str:
-    """Lines on the files that were left out, on those that are no images by their name, and on
-    directories that may not be the classes that were meant; empty where there are none."""
-    text = ""
-    if images.skipped:
-        text += (
-            f"\nLeft out as damaged or not an image ({len(images.skipped)}): "
-            f"{', '.join(map(printable, images.skipped))}."
-        )
-    if images.ignored:
-        text += f"\nPassed over, as no images ({len(images.ignored)}): {first_few(images.ignored)}."
-    if _are_above_classes(images):
-        names = first_few(images.class_names)
-        text += (
-            f"\nThe classes ({names}) hold directories and no images of their own: if those "
-            f"directories are the classes, name the folder that holds them."
-        )
-    if images.unlabelled:
-        text += (
-            f"\nLeft out, as they have no label ({len(images.unlabelled)}): "
-            f"{first_few(images.unlabelled)}."
-        )
-    without = [images.ids[row] for row in np.flatnonzero(images.labels < 0)]
-    if without and images.class_names:
-        text += f"\nWithout a label ({len(without)}): {first_few(without)}."
-    alike = [" and ".join(told_apart(group)) for group in look_alike(images.class_names)]
-    if alike:
-        text += f"\nClasses with names that look alike ({len(alike)}): {first_few(alike)}."
-    return text
-
-
-def _are_above_classes(images: data.Images) -> bool:
-    """Whether the directories that are classes hold only directories, as `train` and `test` do."""
-    return bool(images.class_names) and all(
-        label >= 0 and file.count("/") > 1 and file.startswith(f"{images.class_names[label]}/")
-        for file, label in zip(images.ids, images.labels, strict=True)
-    )
-
-
-def without_images(images: data.Images) -> str:
-    """A line on the classes that have no images; empty where there are none."""
-    empty = images.empty_classes
-    if not empty:
-        return ""
-    damaged = {name.split("/")[0] for name in images.skipped if "/" in name}
-    named = [f"{name} (all damaged)" if name in damaged else name for name in empty]
-    hint = " Labels count from 0: subtract 1 if yours count from 1." if empty[0] == "0" else ""
-    return f"\nClasses without images ({len(empty)}): {first_few(named)}.{hint}"
-
-
-def _how_they_differ(classes: Mapping[str, Sequence[str]]) -> str:
-    """How the classes of pool and test set, under what these are called, differ."""
-    names, test_names = classes.values()
-    apart = set(names) ^ set(test_names)
-    alike = [group for group in look_alike([*names, *test_names]) if set(group) <= apart]
-    rest = apart - {name for group in alike for name in group}
-    parts = [
-        f"only {where} has {first_few(sorted(rest & set(only)))}"
-        for where, only in classes.items()
-        if rest & set(only)
-    ]
-    if alike:
-        groups = first_few([" / ".join(told_apart(group)) for group in alike])
-        parts.append(
-            f"some differ by case, white space or Unicode form alone: {groups}; rename one of each"
-        )
-    return "; and ".join(parts) or "they are in another order"
-
-
 def _read_paper_pool(options: ImageOptions, path: Path, key: jax.Array | None) -> data.Images:
     known = data.info(options.dataset)
     if options.files is not None:
@@ -438,7 +369,7 @@ def _load(
     options: ImageOptions,
     path: Path,
     *,
-    part: paper_datasets.Part,
+    part: layouts.Part,
     choose: data.Choose | None = None,
 ) -> data.Images:
     known = data.info(options.dataset)

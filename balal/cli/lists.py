@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from balal.cli import answers, table
+from balal.cli import answers, matching, table
 from balal.wording import first_few, quoted
 
 
@@ -55,13 +55,13 @@ def find(path: Path, names: dict[str, int], ids: Sequence[str], name: str) -> li
 
     Raises: ValueError for names that are not there, or for two that mean the same.
     """
-    of = answers.finder(ids)
+    of = matching.finder(ids)
     found = {line: of(line) or of(line.strip()) for line in names}
     absent = [(line, names[line]) for line, file in found.items() if file is None]
     if absent:
         raise ValueError(
-            f"{path} names files that are not in {name}: {answers.missing(absent, ids)}; write one "
-            f"name a line, as it is below the folder"
+            f"{path} names files that are not in {name}: {matching.missing(absent, ids)}; write "
+            f"one name a line, as it is below the folder"
         )
     lines: dict[str, str] = {}
     for line, file in found.items():
@@ -92,7 +92,7 @@ def labels_of(
 ) -> dict[str, str]:
     """The labels of a table by id. Raises ValueError for files that are not there, and for files
     with more than one label."""
-    match = answers.match(labels.path, lines, ids, name)
+    match = matching.match(labels.path, lines, ids, name)
     if match.gone:
         raise ValueError(
             f"{labels.path} has labels for files that are not in {name}: {first_few(match.gone)}; "

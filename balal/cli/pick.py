@@ -42,7 +42,7 @@ import balal
 from balal import folder_lock
 from balal.atomic_files import atomic_write, together
 from balal.cli import answers as answer_files
-from balal.cli import images, inputs, output, table
+from balal.cli import images, inputs, matching, output, remarks, table
 from balal.cli.contact_sheet import contact_sheet
 from balal.wording import first_few, printable
 
@@ -126,11 +126,11 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
 
     def early(ids: Sequence[str], listed: Collection[str], name: str) -> Collection[str]:
         """Before a photograph is opened: what names alone can tell."""
-        find = answer_files.finder(ids)
+        find = matching.finder(ids)
         answered = {find(line.file) for line in lines if line.label.strip()} - {None}
         inputs.check_budget(name, budget, left=len(set(listed) - answered))
         if not options.skip_damaged:
-            answer_files.refuse_unknown(answers_path, lines, ids, name)
+            matching.refuse_unknown(answers_path, lines, ids, name)
         return [file for file in answered if file is not None]
 
     if flag_values.features is None:
@@ -142,7 +142,7 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         ids=flag_values.ids,
         early=early,
     )
-    match = answer_files.match(
+    match = matching.match(
         answers_path,
         lines,
         choice.ids,
@@ -243,7 +243,7 @@ def carried_over(
     again = {line["file"] for line in picked}
 
     def digest(file: str) -> dict[str, str]:
-        return dict(sha256=answer_files.digest(contents[file])) if file in contents else {}
+        return dict(sha256=matching.digest(contents[file])) if file in contents else {}
 
     notes: dict[str, dict[str, str]] = {}
     kept = []
@@ -347,7 +347,7 @@ def summary(
     picked: Sequence[Mapping[str, Any]],
     name: str,
     *,
-    match: answer_files.Match,
+    match: matching.Match,
     out: Path,
 ) -> str:
     """What is printed at the end: the first picks with their reasons, what became of the answers
@@ -360,12 +360,12 @@ def summary(
     if len(picked) > 10:
         lines.append(f"       and {len(picked) - 10} more")
     look = "" if choice.photographs is None else f"Look at them in {out / 'contact_sheet.html'}. "
-    if choice.photographs is not None and images.left_out(choice.photographs):
-        lines.append(images.left_out(choice.photographs))
+    if choice.photographs is not None and remarks.left_out(choice.photographs):
+        lines.append(remarks.left_out(choice.photographs))
     copies = [f"{file} of {first}" for file, first in choice.copies.items()]
     if copies:
         lines.append(f"\nCopies, which are not asked again ({len(copies)}): {first_few(copies)}.")
-    moved = [f"{file} (was {before})" for before, file in match.moved.items()]
+    moved = [f"{file} (was {before or 'nameless'})" for before, file in match.moved.items()]
     if moved:
         lines.append(
             f"\nFound by their content under another name ({len(moved)}): {first_few(moved)}."

@@ -17,8 +17,9 @@ from balal.data.batching import Batch, Damage, batches
 from balal.data.decoding import decode
 from balal.data.folders import Choose, folder
 from balal.data.images import Images, relabel, select
+from balal.data.layouts import DatasetInfo, load
 from balal.data.numpy_files import arrays
-from balal.data.paper_datasets import DatasetInfo, info, load
+from balal.data.paper_datasets import info
 
 __all__ = [
     "Batch",

@@ -10,7 +10,7 @@ import numpy as np
 from absl import flags
 
 from balal import data
-from balal.cli import images
+from balal.cli import images, remarks
 from balal.cli.images import ImageOptions
 from balal.wording import first_few
 from experiments.common import buying
@@ -120,7 +120,7 @@ def dataset(
     )
     buying.check_budgets(budgets, len(rows))
     parts = data.select(pool, rows), data.select(pool if tests is None else tests, aside)
-    files = [images.left_out(chosen) for chosen in (pool, tests) if chosen is not None]
+    files = [remarks.left_out(chosen) for chosen in (pool, tests) if chosen is not None]
     for told in dict.fromkeys([*files, repeated(*parts)]):
         if told:
             print(told)
