@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from balal import check, labelled_set, preparation
+from balal import check, labelled_set, preparation, xla
 from balal.pools import checksums
 from balal.strategies.base import Names, Strategy, describe, member
 from balal.types import Labelled, Pick, Pool, State, askable
@@ -292,6 +292,7 @@ def reasons(
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _begin(strategy, budget, num_classes, pool, start, labelled, key):
     """The memory begun from `start`, brought up to `labelled` by the answers that came after it."""
+    xla.make_room()
     memory = strategy.init(pool, start, budget, num_classes, key)
 
     def replay(number, memory):
@@ -305,6 +306,7 @@ def _begin(strategy, budget, num_classes, pool, start, labelled, key):
 def _ask(strategy, pool, memory, labelled, pending, size):
     """Everything pending with `size` picks more, and the memory: that of the last pick before any
     guess was laid over it."""
+    xla.make_room()
 
     def lay(memory, index, wanted):
         return jax.lax.cond(
@@ -333,6 +335,8 @@ def _ask(strategy, pool, memory, labelled, pending, size):
 
 @partial(jax.jit, static_argnums=0)
 def _tell(strategy, pool, memory, labelled, pending, answers):
+    xla.make_room()
+
     def one(number, carry):
         memory, labelled = carry
         index, label = answers.indices[number], answers.labels[number]

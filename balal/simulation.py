@@ -10,7 +10,7 @@ import numpy as np
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int, Key
 
-from balal import check, labelled_set, loop, metrics, preparation, sharding
+from balal import check, labelled_set, loop, metrics, preparation, sharding, xla
 from balal.strategies.base import Budget, Strategy
 from balal.types import Labelled, Pool
 
@@ -111,6 +111,7 @@ def one_shot(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _simulate(strategy, most, num_classes, pool, labels, start, key, spent) -> Result:
+    xla.make_room()
     leaves, structure = jax.tree.flatten((pool, labels, start, key, spent))
 
     @sequential_vmap

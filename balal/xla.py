@@ -5,12 +5,17 @@ thrown away; on accelerators it does no harm. None changes a result, and when a 
 needs one, its function can become the plain operation named in its docstring. All run inside jit.
 """
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+# Where Linux says how many memory maps a process may have.
+_MOST_MAPS = Path("/proc/sys/vm/max_map_count")
 
 
 def run_if(
@@ -223,6 +228,39 @@ def update_tiles(
         return jax.lax.dynamic_update_slice_in_dim(table, jnp.where(turn, changed, rows), begin, 0)
 
     return jax.lax.fori_loop(0, -(-num_rows // height), tile, table)
+
+
+def make_room() -> None:
+    """Forgets all programs that this process has compiled (`jax.clear_caches`) once it has used
+    half of the memory maps that Linux allows it. Plain operation: nothing. It stands where a large
+    program is traced, which is right before it is compiled.
+
+    Why: a program holds up to 600 maps, and with too many of them LLVM ends the process with a
+    segmentation fault, though memory is free. Programs that are still needed are compiled again.
+    Other systems have no such limit.
+
+    Raises: RuntimeError where nearly all maps are taken by something else.
+    """
+    used, most = _maps()
+    if used > most / 2:
+        jax.clear_caches()
+        used, _ = _maps()
+    if used > 0.9 * most:
+        raise RuntimeError(
+            f"this process has {used} memory maps, and Linux allows it {most}, so that compiling "
+            f"could end it: close files that are mapped into memory, delete compiled programs "
+            f"(jax.stages.Compiled), or raise the limit: sysctl -w vm.max_map_count={4 * most}"
+        )
+
+
+def _maps() -> tuple[int, float]:
+    """How many memory maps this process has, and how many it may have; without a limit 0 and
+    infinity."""
+    try:
+        most = int(_MOST_MAPS.read_text())
+        return Path("/proc/self/maps").read_bytes().count(b"\n"), most
+    except (OSError, ValueError):
+        return 0, math.inf
 
 
 def _slice(array: Array, begin: Int[Array, ""], height: int, axis: int = 0) -> Array:

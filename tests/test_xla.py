@@ -1,17 +1,55 @@
 """The detours around the compiler: each gives what the plain operation does, without copies."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from balal import xla
+import balal
+from balal import strategy, xla
+
+linux = pytest.mark.skipif(
+    not Path("/proc/self/maps").exists(), reason="this system has no such limit"
+)
 
 
 def extra_memory(function, *arguments) -> int:
     """Bytes beside arguments and results that the compiled function needs."""
     compiled = jax.jit(function).lower(*arguments).compile()
     return compiled.memory_analysis().temp_size_in_bytes
+
+
+@linux
+def test_programs_are_forgotten_once_half_of_the_memory_maps_are_used(monkeypatch, tmp_path):
+    forgotten = []
+    monkeypatch.setattr(xla, "_MOST_MAPS", tmp_path / "most")
+    monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append(True))
+    xla.make_room()
+    assert not forgotten, "a system that names no limit has none"
+    maps = Path("/proc/self/maps").read_bytes().count(b"\n")
+    xla._MOST_MAPS.write_text(f"{3 * maps}")
+    xla.make_room()
+    assert not forgotten
+    xla._MOST_MAPS.write_text(f"{3 * maps // 2}")
+    xla.make_room()
+    assert len(forgotten) == 1
+    xla._MOST_MAPS.write_text(f"{maps}")
+    with pytest.raises(RuntimeError, match=rf"memory maps, and Linux allows it {maps}, so that"):
+        xla.make_room()
+
+
+@linux
+@pytest.mark.parametrize("call", [balal.one_shot, balal.init])
+def test_there_is_room_before_anything_is_compiled(call, monkeypatch, tmp_path):
+    pool = balal.pool(None, logits=jnp.outer(jnp.arange(4.0), jnp.eye(2)[0]))
+    labels = dict(labels=np.zeros(4, int)) if call is balal.one_shot else {}
+    monkeypatch.setattr(xla, "_MOST_MAPS", tmp_path / "most")
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)
+    xla._MOST_MAPS.write_text("100")
+    with pytest.raises(RuntimeError, match="Linux allows it 100"):
+        call(strategy("ent"), pool, **labels, budget=4, num_classes=1, key=jax.random.key(0))
 
 
 @pytest.mark.parametrize("condition", [False, True])
@@ -47,7 +85,7 @@ def test_after_changes_no_value():
 
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 7, 8])
 def test_map_tiles_is_the_call_however_the_last_tile_lies(num_rows):
-    table, weights = jnp.arange(4.0 * num_rows).reshape(num_rows, 4), jnp.arange(num_rows) + 1.0
+    table, weights = jnp.arange(4.0 * num_rows).reshape(num_rows, 4), jnp.arange(1.0, num_rows + 1)
 
     def weighted(rows, weights):
         return {"sum": jnp.sum(rows, axis=1) * weights, "max": jnp.max(rows, axis=1)}
