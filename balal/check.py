@@ -6,6 +6,7 @@ they are not under jit and vmap. The loop's entry points and every experiment ca
 compiled kernels do not.
 """
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,7 +22,10 @@ from balal.types import Labelled, Pool, State
 from balal.wording import first_few
 
 _SUM_TOLERANCE = 1e-3
-_LARGEST = 1e17
+# The squared distances of a whole pool add up in float32 where no number is larger than `_LARGEST`
+# over the root of how many there are; and where the largest difference of two rows is at least
+# `_SMALLEST`, the square of its last digit is a number above 0.
+_LARGEST, _SMALLEST = 1e18, 1e-12
 # Numbers that are checked at a time.
 _TILE = 2**18
 
@@ -106,8 +110,9 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
 def features(
     features: Array, *, candidates: Array | np.ndarray | None = None, varied: bool = True
 ) -> None:
-    """ValueError for features [N, D] with NaN or infinite values in a candidate row, or, if
-    `varied`, the same values in every row."""
+    """ValueError for features [N, D] with values in a candidate row that are NaN, infinite or too
+    large to be squared, or, if `varied`, with the same values in every row, or values that differ
+    too little to be squared."""
     array("features", features)
     if features.ndim != 2 or features.shape[1] < 1:
         raise ValueError(
@@ -115,7 +120,7 @@ def features(
         )
     if not _concrete(features) or not _concrete(candidates):
         return
-    finite, small, constant = _computed(_feature_faults, features)
+    finite, small, constant, apart = _computed(_feature_faults, features)
     checked = np.ones(len(finite), bool) if candidates is None else sharding.whole(candidates)
     remedy = "fix these rows or take them out of candidates"
     _refuse(
@@ -125,14 +130,19 @@ def features(
     )
     _refuse(
         finite & ~small & checked,
-        f"features must lie within {_LARGEST:g}, whose square float32 holds, but {{}} not; "
-        f"{remedy}",
+        f"features must lie within {_largest(features):.1e}, so that the squared distances of a "
+        f"pool of this size add up in float32, but {{}} not; {remedy}, or divide all features",
         verb="do",
     )
     if varied and features.shape[0] > 1 and constant:
         raise ValueError(
             "features are constant: every row equals row 0, so there is nothing to choose by; "
             "were they extracted correctly?"
+        )
+    if varied and 0 < apart < _SMALLEST:
+        raise ValueError(
+            f"features differ by {apart:.2g} at most, too little for squared distances in float32: "
+            f"subtract their mean and multiply them by 2.0**{-math.frexp(apart)[1]}"
         )
 
 
@@ -560,23 +570,31 @@ def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
 # XLA's minimum and maximum of a row skip NaN on CPUs (jaxlib 0.10), so neither can detect one.
 
 
+def _largest(features) -> float:
+    return _LARGEST / math.sqrt(max(features.size, 1))
+
+
 @partial(jax.jit, static_argnums=1)
 def _feature_faults(features, shares):
     height = max(1, _TILE // features.shape[1])
 
-    def largest(rows):
+    def of_rows(rows):
         sizes = jnp.abs(rows.astype(jnp.float32))
-        return jnp.max(jnp.where(jnp.isnan(sizes), jnp.inf, sizes), axis=1)
+        apart = jnp.abs(known(rows) - known(first))
+        return jnp.max(jnp.where(jnp.isnan(sizes), jnp.inf, sizes), axis=1), jnp.max(apart, axis=1)
+
+    def known(rows):
+        return jnp.where(jnp.isfinite(rows), rows, 0).astype(jnp.float32)
 
     def of_share(rows, _):
-        return xla.map_tiles(largest, rows, height=height), xla.all_tiles(
+        return xla.map_tiles(of_rows, rows, height=height), xla.all_tiles(
             lambda rows: rows == first, rows, height=height
         )
 
     first = sharding.fetch(features, jnp.int32(0))[None, :]
-    sizes, same = sharding.by_shares(of_share, features, number=shares)
+    (sizes, apart), same = sharding.by_shares(of_share, features, number=shares)
     sizes = sizes.reshape(-1)
-    return sizes < jnp.inf, sizes <= _LARGEST, jnp.all(same)
+    return sizes < jnp.inf, sizes <= _largest(features), jnp.all(same), jnp.max(apart)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -4,6 +4,7 @@ fault."""
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -208,6 +209,27 @@ def test_features_are_constant_only_where_all_rows_are():
         balal.check.pool(balal.pool(features), needs=("features",))
     features[299] = 2
     balal.check.pool(balal.pool(features), needs=("features",))
+
+
+def test_features_that_differ_too_little_or_too_much_to_be_squared_are_refused():
+    features = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
+    features[250] = np.nan
+    pool = partial(balal.pool, candidates=np.arange(300) != 250)
+    for exponent in (-35, 40):
+        balal.check.pool(pool(np.ldexp(features, exponent)), needs=("features",))
+    for exponent, column in ((-50, 0), (-110, 0), (-66, 1e8)):
+        little = np.ldexp(features, exponent)
+        little[:, 0] = column
+        with pytest.raises(
+            ValueError, match=r"features differ by .* at most.* by 2\.0\*\*"
+        ) as said:
+            balal.check.pool(pool(little), needs=("features",))
+        factor = int(str(said.value).rpartition("**")[2])
+        little[:, 0] = 0
+        balal.check.pool(pool(np.ldexp(little, factor)), needs=("features",))
+    features[7] = 3e16
+    with pytest.raises(ValueError, match=r"must lie within 2\.6e\+16, so that .* row 7 does not"):
+        pool(features)
 
 
 def test_inputs_are_left_as_they_were():

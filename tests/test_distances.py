@@ -78,6 +78,16 @@ def test_middles_means_and_directions_are_those_of_the_twins(seed, num_rows, off
         np.testing.assert_allclose(found, reference.directions(features, candidates), atol=1e-2)
 
 
+def test_a_large_column_that_is_the_same_in_every_row_changes_no_direction():
+    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    features[:, 3] = 0
+    expected = distances.directions(jnp.asarray(features), jnp.ones(20, bool))
+    # A time in seconds, say.
+    features[:, 3] = 1.6e9
+    found = distances.directions(jnp.asarray(features), jnp.ones(20, bool))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_rows_at_the_very_mean_all_have_the_same_direction():
     features = jnp.full((3, 4), 7.0).at[2, 0].set(jnp.nan)
     found = distances.directions(features, jnp.array([True, True, False]))

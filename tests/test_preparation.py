@@ -29,7 +29,8 @@ class Middle(balal.Strategy):
     def prepare(self, pool):
         CALLS.append(self.power)
         mask = jnp.ones(pool.num_rows) if pool.candidates is None else pool.candidates
-        middle = mask.astype(jnp.float32) @ pool.features / jnp.sum(mask)
+        mask = mask.astype(jnp.float32)
+        middle = mask @ pool.features / jnp.sum(mask)
         return dict(middle=middle, powers=(jnp.abs(pool.features - middle[None, :]) ** self.power,))
 
     def init(self, pool, labelled, budget, num_classes, key):

@@ -216,7 +216,8 @@ def directions(features: Float[Array, "N D"], candidates: Bool[Array, " N"]) -> 
     """
     points, lengths, _ = centred(features, candidates=candidates)
     length = jnp.sqrt(lengths)[:, None]
-    # Not max(abs(features)): absolute values would need a copy of them all.
-    reach = jnp.maximum(jnp.max(features, axis=1), -jnp.min(features, axis=1)).astype(jnp.float32)
+    # Of the centred rows: a column that is large and the same in every row does not count. Not
+    # max(abs(points)): absolute values would need a copy of them all.
+    reach = jnp.maximum(jnp.max(points, axis=1), -jnp.min(points, axis=1))
     directed = length > 1e-6 * jnp.max(jnp.where(candidates, reach, 0), initial=0)
     return jnp.where(directed, points / jnp.where(directed, length, 1), features.shape[1] ** -0.5)

@@ -155,7 +155,8 @@ def k_means_plus_plus(
         # to ring is drawn. It takes all 32 bits, as the first of many clocks rings very early.
         bits = jax.random.bits(jax.random.fold_in(key, number), nearest.shape, jnp.uint32)
         waiting = -jnp.log1p(-(bits.astype(jnp.float32) + 0.5) * 2.0**-32)
-        row = argmax(nearest / waiting, candidates)
+        # Times 2^33, so that no quotient is larger than the distance, which might overflow.
+        row = argmax(nearest / (waiting * 2.0**33), candidates)
         point, length = sharding.fetch(points, row), sharding.fetch(lengths, row)
         products = jnp.matmul(points, point, precision="highest")
         distances = told_apart(lengths + length, products, num_features=points.shape[1])
