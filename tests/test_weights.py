@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from balal.models import sources, weights
-from balal.models.checkpoints import unpickling
+from balal.models.checkpoints import pytorch, unpickling
 
 STORAGES = {
     "float64": "DoubleStorage",
@@ -818,6 +818,19 @@ def test_zips_that_are_no_checkpoint_are_refused(tmp_path):
         archive.writestr("net/data.pkl", pickled(ONE[0]))
         archive.writestr("net/data.pkl", pickled(ONE[0]))
     assert_refused(tmp_path, file.getvalue(), "two members of the same name")
+
+
+def test_a_zip_with_millions_of_members_is_refused_before_they_are_counted(tmp_path, monkeypatch):
+    content = zipped(*ONE)
+    end = content.rindex(b"PK\5\6")
+    size = int.from_bytes(content[end + 12 : end + 16], "little")
+    large = struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 4, 4, size, end - size)
+    large += struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+    for form in (content, content[:end] + large + content[end:], content[:-2] + b"\5\0notes"):
+        assert list(read(tmp_path, form)) == ["w"]
+        with monkeypatch.context() as small:
+            small.setattr(pytorch, "LONGEST_DESCRIPTION", size - 1)
+            assert_refused(tmp_path, form, f"its zip claims a directory of {size} bytes; at most")
 
 
 def test_members_that_declare_more_than_the_file_holds_are_refused(tmp_path):
