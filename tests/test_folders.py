@@ -408,6 +408,9 @@ def test_rows_that_a_png_lacks_are_not_made_up():
     for missing in (1, 4, 8):
         with pytest.raises(ValueError, match=r"it is cut off: its last rows are missing|truncated"):
             data.decode(png((3, 3), rows[:-missing]))
+    larger = chunk("IHDR", struct.pack(">IIBBBBB", 3, 9, 8, 0, 0, 0, 0))
+    with pytest.raises(ValueError, match="its last rows are missing"):
+        data.decode(png((3, 3), rows, larger))
     passes = b"\0\1" + b"\0\2" + b"\0\3\4" + b"\0\5" * 2 + b"\0\6\7\x08"
     assert greys(png((3, 3), passes, interlaced=1)) == [1, 5, 2, 6, 7, 8, 3, 5, 4]
     with pytest.raises(ValueError, match="its last rows are missing"):

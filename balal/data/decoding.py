@@ -25,7 +25,7 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", 
 # Pillow's own limit, above which it warns: 256 MiB of RGB. A file of a few kilobytes can claim a
 # thousand times that.
 MOST_PIXELS = 89_478_485
-# What a pixel takes while it is decoded, at most: its colours in Pillow (4), once more while they
+# What a pixel takes while it is decoded, about and at most: its colours in Pillow (4), once more while they
 # are turned (4), the result (3), and what the decoders of JPEG and JPEG 2000 keep beside them.
 _BYTES_A_PIXEL = 20
 # A progressive JPEG has about ten scans, each of which visits every pixel. A hostile one has
@@ -42,8 +42,9 @@ def decode(data: bytes, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     that say they have 9 to 15 bits (BitsPerSample, SMaxSampleValue, MaxSampleValue), the upper 8 of
     these. What only describes the pixels, such as texts and profiles, may be damaged.
 
-    Threads share the memory: those with large images wait for one another, so that all pixels being
-    decoded at a time take a quarter of the memory, or are those of one image.
+    Threads share the memory: those with large images wait for one another, so that all images being
+    decoded at a time take a quarter of the machine's memory, or are only one. What they have become
+    takes 3 bytes a pixel, as long as the caller keeps it.
 
     Args:
       data: AVIF (where Pillow has it), BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF or WebP.
@@ -85,8 +86,7 @@ def _decode(data: bytes, quick: bool) -> np.ndarray:
         with _undecodable():
             image.load()
         _check_complete(image, data)
-        with _undecodable():
-            _turn_upright(image)
+        _turn_upright(image)
         pixels.check_depth(image, rawmode)
         with _undecodable():
             return pixels.rgb(image, rawmode)

@@ -34,8 +34,8 @@ def needed(data: bytes) -> bytes:
 def lacks_rows(data: bytes) -> bool:
     """Whether a PNG file that can be decoded holds fewer bytes than its pixels take: Pillow makes
     what is missing black or transparent. Unpacks the file once more, in little memory."""
-    parts = iter(_chunks(data))
-    header = next(chunk[8:-4].tobytes() for name, chunk in parts if name == b"IHDR")
+    # Of several headers, Pillow follows the last.
+    *_, header = (chunk[8:-4].tobytes() for name, chunk in _chunks(data) if name == b"IHDR")
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     bits, interlaced = header[8] * _CHANNELS[header[9]], header[12]
     missing = sum(
@@ -46,7 +46,7 @@ def lacks_rows(data: bytes) -> bool:
         and (rows := max(0, -(-(height - top) // down)))
     )
     unpack = zlib.decompressobj()
-    for name, chunk in parts:
+    for name, chunk in _chunks(data):
         packed = chunk[8:-4] if name == b"IDAT" else b""
         for start in range(0, len(packed), _AT_ONCE):
             piece = packed[start : start + _AT_ONCE]
