@@ -25,8 +25,8 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", 
 # Pillow's own limit, above which it warns: 256 MiB of RGB. A file of a few kilobytes can claim a
 # thousand times that.
 MOST_PIXELS = 89_478_485
-# What a pixel takes while it is decoded, about and at most: its colours in Pillow (4), once more while they
-# are turned (4), the result (3), and what the decoders of JPEG and JPEG 2000 keep beside them.
+# What a pixel takes while it is decoded, at most about: its colours in Pillow (4), once more while
+# they are turned (4), the result (3), and what the decoders of JPEG and JPEG 2000 keep beside them.
 _BYTES_A_PIXEL = 20
 # A progressive JPEG has about ten scans, each of which visits every pixel. A hostile one has
 # thousands, of ten bytes each.
