@@ -27,7 +27,7 @@ _SUM_TOLERANCE = 1e-3
 # `_SMALLEST`, the square of its last digit is a number above 0.
 _LARGEST, _SMALLEST = 1e18, 1e-12
 # Numbers that are checked at a time.
-_TILE = 2**18
+_TILE = 2**16
 
 
 def array(name: str, value: Any) -> Any:
