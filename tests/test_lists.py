@@ -9,7 +9,7 @@ from absl import flags
 from small_network import photographs
 
 from balal import data
-from balal.cli import images, inputs, matching, pick, remarks
+from balal.cli import extract, images, inputs, matching, pick, remarks
 from balal.cli.command_line import parse
 from balal.data import folders
 
@@ -137,6 +137,15 @@ def test_what_has_labels_of_its_own_takes_no_table(photos, monkeypatch, argument
         read(photos, *arguments, labelled=labelled)
 
 
+def test_the_test_images_take_neither_list_nor_table(network, photos):
+    flag_values = flags.FlagValues()
+    extract.define_flags(flag_values)
+    given = ["--split=test", "--files=list.txt", "--source=small", f"--weights={network}"]
+    parse(flag_values, [str(photos), *given], program="balal")
+    with pytest.raises(ValueError, match="--files and --labels are about the pool"):
+        extract.main(flag_values, [str(photos)])
+
+
 def picked(network, photos: Path, *arguments: str) -> list[str]:
     """The files that a round of `balal pick` asks for."""
     flag_values = flags.FlagValues()
@@ -179,6 +188,7 @@ def test_a_listed_photograph_is_asked_unless_a_copy_of_it_is_answered():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (["--data_dir=empty"], "there are no images in empty"),
         (["--budget=9"], "--budget asks for 9 images, but only 8 of photos are not labelled"),
         (["--answers=a.csv"], r"not in photos: 001 \(line 2; there is 001\.png\); correct"),
         (["--source=nonsense"], "there is no source model 'nonsense'"),
@@ -196,5 +206,6 @@ def test_what_needs_no_photograph_is_told_before_one_is_opened(
     monkeypatch.chdir(photos.parent)
     monkeypatch.setattr(folders, "_checked", opened)
     Path("a.csv").write_text("file,label\n001,cat\n")
+    Path("empty").mkdir()
     with pytest.raises((ValueError, OSError), match=told):
         picked(network, photos, "--budget=1", *arguments)

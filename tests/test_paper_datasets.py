@@ -13,7 +13,7 @@ from PIL import Image
 
 import balal
 from balal import data
-from balal.cli import images
+from balal.cli import images, inputs
 from balal.data import paper_datasets
 
 EMBEDDED = Path(__file__).parent.parent / "experiments" / "data"
@@ -293,6 +293,7 @@ def test_a_program_opens_only_the_pool_that_it_draws(food, monkeypatch):
     images.define_flags(flag_values)
     flag_values(["program", "--dataset=food101", f"--data_dir={food}"])
     options = images.read_options(flag_values)
+    assert inputs.asked_once(inputs.read(options, None), {}).any(), "and all of it may be asked"
     pool = images.read_pool(options, key=jax.random.key(0))
     whole = data.load(data.info("food101"), food, part="pool")
     drawn = balal.imbalance.subsample(jax.random.key(0), whole.labels, np.ones(101, int))

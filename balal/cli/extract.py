@@ -59,6 +59,8 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     out = None if flag_values.out is None else Path(flag_values.out)
     output.refuse_file(out)
     images.refuse_network(options)
+    if flag_values.split == "test" and (options.files or options.labels):
+        raise ValueError("--files and --labels are about the pool: leave them out, or --split=test")
     if flag_values.split == "pool":
         chosen = images.read_pool(options, labelled=flag_values.labelled)
     else:

@@ -208,7 +208,7 @@ def read_pool(
       labelled: whether the directories in a folder are classes; None: as for `data.folder`. With a
         table of labels: whether images without one are left out.
       also: takes the ids of all images, and of those that are listed, before a file is opened, and
-        returns the ids that are read besides.
+        returns the ids that are read besides; not called for a data set of the paper.
     """
     path = _data_dir(options)
     if options.dataset in paper_datasets.NAMES:

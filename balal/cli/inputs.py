@@ -106,14 +106,15 @@ def read(
             raise ValueError(
                 "--data_dir is missing: name the folder of photographs, or a file of --features"
             )
-        listed: set[str] = set()
+        listed: frozenset[str] | None = None
 
         def also(every: Sequence[str], chosen: Collection[str]) -> Collection[str]:
-            listed.update(chosen)
+            nonlocal listed
+            listed = frozenset(chosen)
             return [] if early is None else early(every, chosen, _name_of(options))
 
         photographs = images.read_pool(options, labelled=False, also=also)
-        return Choice(photographs.name, photographs.ids, photographs, None, frozenset(listed))
+        return Choice(photographs.name, photographs.ids, photographs, None, listed)
     given = feature_files.read(features, logits=logits, ids=ids)
     chosen = frozenset(given.ids)
     if options.files is not None:

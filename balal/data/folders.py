@@ -114,7 +114,7 @@ def folder(
         found = [classes[name.split("/")[0]] if labelled else -1 for name in names]
         return np.array(found, np.int32)
 
-    if choose is not None:
+    if choose is not None and sound:
         rows = check_rows("rows", choose(tuple(sound), labels_of(sound)), size=len(sound))
         sound = [sound[row] for row in np.sort(rows)]
     contents = _examine(
