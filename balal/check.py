@@ -587,12 +587,12 @@ def _feature_faults(features, shares):
         return jnp.where(jnp.isfinite(rows), rows, 0).astype(jnp.float32)
 
     def of_share(rows, _):
-        return xla.map_tiles(of_rows, rows, height=height), xla.all_tiles(
-            lambda rows: rows == first, rows, height=height
-        )
+        sizes, apart = xla.map_tiles(of_rows, rows, height=height)
+        same = xla.all_tiles(lambda rows: rows == first, rows, height=height)
+        return sizes, jnp.max(apart), same
 
     first = sharding.fetch(features, jnp.int32(0))[None, :]
-    (sizes, apart), same = sharding.by_shares(of_share, features, number=shares)
+    sizes, apart, same = sharding.by_shares(of_share, features, number=shares)
     sizes = sizes.reshape(-1)
     return sizes < jnp.inf, sizes <= _largest(features), jnp.all(same), jnp.max(apart)
 
