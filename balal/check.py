@@ -163,7 +163,7 @@ def logits(logits: Any, *, offset: int = 0) -> None:
         and min(logits.shape) > 1
         and low.min() >= 0
         and high.max() <= 1
-        and np.all(abs(total - 1) < _SUM_TOLERANCE)
+        and np.all(abs(total - 1) < _sum_tolerance(logits))
     ):
         raise ValueError(
             "these logits look like probabilities (none negative, every row sums to 1): pass them "
@@ -173,7 +173,7 @@ def logits(logits: Any, *, offset: int = 0) -> None:
 
 def probs(probs: Any, *, offset: int = 0) -> None:
     """ValueError unless every row of `probs` [N, K] is a distribution: no NaN, none negative, sum 1
-    within 0.001.
+    within 0.001, or within the precision of bfloat16, 0.008, where they are of that type.
 
     offset: the row number of the first row, for blocks of a larger array.
     """
@@ -190,7 +190,7 @@ def probs(probs: Any, *, offset: int = 0) -> None:
             verb="hold negative values",
         )
     _refuse(
-        ~(abs(total - 1) < _SUM_TOLERANCE),
+        ~(abs(total - 1) < _sum_tolerance(probs)),
         "every row of probs must sum to 1, but {} not; were these logits?",
         offset,
         verb="do",
@@ -565,6 +565,11 @@ def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
     with jax.ensure_compile_time_eval():
         values = jnp.asarray(values)
         return tuple(sharding.whole(fault) for fault in faults(values, sharding.shares(values)))
+
+
+def _sum_tolerance(values) -> float:
+    coarse = jnp.issubdtype(values.dtype, jnp.floating)
+    return max(_SUM_TOLERANCE, float(jnp.finfo(values.dtype).eps) if coarse else 0)
 
 
 # XLA's minimum and maximum of a row skip NaN on CPUs (jaxlib 0.10), so neither can detect one.

@@ -211,6 +211,13 @@ def test_features_are_constant_only_where_all_rows_are():
     balal.check.pool(balal.pool(features), needs=("features",))
 
 
+def test_probabilities_in_bfloat16_sum_to_1_as_well_as_they_can():
+    probs = np.random.default_rng(0).dirichlet(np.ones(7), 60).astype(np.float32)
+    balal.pool(None, probs=jnp.asarray(probs, jnp.bfloat16))
+    with pytest.raises(ValueError, match="every row of probs must sum to 1"):
+        balal.pool(None, probs=jnp.asarray(0.98 * probs, jnp.bfloat16))
+
+
 def test_features_that_differ_too_little_or_too_much_to_be_squared_are_refused():
     features = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
     features[250] = np.nan
