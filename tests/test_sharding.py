@@ -204,7 +204,7 @@ def test_a_spread_pool_is_checked_where_it_lies(inside, mesh):
             (pools._checksums, ([features], (DEVICES,))),
         ):
             program = program.lower(*arguments).compile()
-            assert all(bytes_ <= 4 * 64 for bytes_, *_ in collectives(program))
+            assert all(bytes_ <= 2 * 4 * 64 for bytes_, *_ in collectives(program)), "a row or two"
             assert program.memory_analysis().temp_size_in_bytes < 2**16 * 64 * 4 // DEVICES
 
 

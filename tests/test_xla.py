@@ -1,5 +1,7 @@
 """The detours around the compiler: each gives what the plain operation does, without copies."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -158,3 +160,33 @@ def test_update_tiles_makes_no_second_table():
 
 def test_opaque_changes_no_value():
     np.testing.assert_array_equal(jax.jit(xla.opaque)(jnp.arange(3)), jnp.arange(3))
+
+
+MANY_SIMULATIONS = """
+import sys
+from pathlib import Path
+import jax, jax.numpy as jnp, numpy as np
+import balal
+from balal import xla
+def maps():
+    return Path("/proc/self/maps").read_bytes().count(b"\\n")
+Path(sys.argv[1]).write_text(str(maps() + 2400))
+xla._MOST_MAPS, most = Path(sys.argv[1]), 0
+for number in range(12):
+    pool = balal.pool(None, logits=jnp.outer(jnp.arange(20.0 + number), jnp.eye(2)[0]))
+    labels = np.zeros(pool.num_rows, int)
+    options = dict(budget=4 + number, num_classes=2 + number, key=jax.random.key(0))
+    balal.simulate(balal.strategy("ent"), pool, labels, **options)
+    most = max(most, maps())
+print(most, int(xla._MOST_MAPS.read_text()))
+"""
+
+
+@linux
+@pytest.mark.slow
+def test_any_number_of_different_simulations_stay_below_the_limit_of_memory_maps(tmp_path):
+    """Under a limit of a few thousand, as under that of Linux many hundreds would be needed."""
+    command = [sys.executable, "-c", MANY_SIMULATIONS, tmp_path / "most"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    used, most = map(int, printed.split())
+    assert used < 0.75 * most
