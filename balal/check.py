@@ -2,13 +2,17 @@
 and how many there are.
 
 Nothing is repaired. Shapes and dtypes are always checked; values only if they are known, which
-they are not under jit and vmap. The loop's entry points and every experiment call these functions;
-compiled kernels do not.
+they are not under jit and vmap. The loop's entry points, every experiment and the kernels that
+users call go through these functions; what is compiled does not.
+
+Arrays of other libraries become NumPy's or JAX's in `array`, and nowhere else: `floats`, `integers`
+and all that follows build on it.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import jax
@@ -18,8 +22,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Key
 
 from balal import sharding, xla
-from balal.types import Labelled, Pool, State
-from balal.wording import first_few
+from balal.types import Labelled, Pool, Scores, State
+from balal.wording import first_few, quoted
 
 _SUM_TOLERANCE = 1e-3
 # The squared distances of a whole pool add up in float32 where no number is larger than `_LARGEST`
@@ -28,25 +32,178 @@ _SUM_TOLERANCE = 1e-3
 _LARGEST, _SMALLEST = 1e18, 1e-12
 # Numbers that are checked at a time.
 _TILE = 2**16
+_REAL = (jnp.integer, jnp.floating, jnp.bool_)
+# Any of these and NumPy can read it.
+_READABLE = ("__array__", "__array_interface__", "__dlpack__")
+# What to do about numbers that are not real ones, by the kind of their dtype.
+_REMEDIES = {
+    "c": "take their real parts or absolute values",
+    "M": "turn dates into numbers first",
+    "m": "divide durations by one of them, such as np.timedelta64(1, 'D')",
+    "V": "take the fields of a structured array one by one",
+}
+_TEXT = (
+    "number names with np.unique(names, return_inverse=True)[1] (pandas: .cat.codes), read digits "
+    "with .astype(float)"
+)
 
 
-def array(name: str, value: Any) -> Any:
-    """`value` if it is a numeric array; ValueError for lists, objects, strings and complex
-    numbers."""
-    dtype = getattr(value, "dtype", None)
-    if dtype is None or not hasattr(value, "shape"):
-        raise ValueError(
-            f"{name} must be a NumPy or JAX array, got {type(value).__name__}; convert it with "
-            f"np.asarray first"
-        )
-    if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.floating, jnp.bool_)):
-        raise ValueError(f"{name} must hold real numbers, got dtype {dtype}")
+def array(name: str, value: Any, *, lists: bool = False) -> Any:
+    """`value` as an array of NumPy or JAX that holds real numbers in the byte order of this
+    machine; what is one already comes back as it is.
+
+    Whatever NumPy can read is converted: columns and tables of pandas, tensors of PyTorch and
+    TensorFlow in host memory, long doubles (to float64), either byte order. ValueError for all
+    else, with the way to convert it: masked entries, sparse matrices, complex numbers, text, dates,
+    objects, missing values, structured arrays, tensors with a gradient or on another device.
+
+    Args:
+      name: of the array, for messages.
+      value: to convert.
+      lists: whether numbers and lists of numbers are taken as well.
+    """
+    if not isinstance(value, jax.Array):
+        value = _read(name, value, lists)
+    # JAX's own types, such as those of keys, have no kind; NumPy takes durations for integers.
+    kind = getattr(value.dtype, "kind", "")
+    if kind == "m" or not any(jnp.issubdtype(value.dtype, real) for real in _REAL):
+        remedy = _REMEDIES.get(kind, _TEXT)
+        held = _unreadable(value) if value.dtype == object else ""
+        raise ValueError(f"{name} must hold real numbers, got dtype {value.dtype}{held}: {remedy}")
     return value
+
+
+def floats(name: str, value: Any, *, lists: bool = False) -> Any:
+    """`value` as floating-point numbers, from whatever `array` takes. Integers and booleans become
+    float32 here: on its way to a device a 64-bit integer would lose its upper half."""
+    value = array(name, value, lists=lists)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return _cast(value, np.float32)
+    if isinstance(value, np.ndarray) and value.dtype == np.float64:
+        # What float32 does not hold becomes infinite, which is looked for elsewhere.
+        with np.errstate(over="ignore"):
+            return value.astype(jax.dtypes.canonicalize_dtype(value.dtype), copy=False)
+    return value
+
+
+def integers(name: str, value: Any) -> Any:
+    """`value` as int32, from whatever `array` takes and from lists; ValueError for other numbers
+    and for integers that int32 does not hold."""
+    found = array(name, value, lists=True)
+    if not found.size:
+        # An empty list has no dtype of its own.
+        return _cast(found, np.int32)
+    if not jnp.issubdtype(found.dtype, jnp.integer):
+        remedy = (
+            "use .astype(int) for classes 0 and 1, np.flatnonzero for the rows of a mask"
+            if found.dtype == bool
+            else "use .astype(int) if they are whole and none is missing"
+        )
+        raise ValueError(f"{name} must be integers, got dtype {found.dtype}: {remedy}")
+    if not np.can_cast(found.dtype, np.int32) and _concrete(found):
+        values = sharding.whole(found)
+        wide = values != values.astype(np.int32)
+        if wide.any():
+            raise ValueError(
+                f"{name} must be integers that int32 holds, but {_some(values[wide], 'value')} not"
+            )
+    return found if found.dtype == np.int32 else _cast(found, np.int32)
+
+
+def whole_number(name: str, value: Any) -> int:
+    """`value` if it is a whole number; ValueError otherwise, so for booleans, floats and traced
+    values too."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    return int(value)
+
+
+def mask(name: str, value: Any, *, size: int) -> Any:
+    """`value` as a boolean mask [size]; None stays None. ValueError for anything else."""
+    if value is None:
+        return None
+    value = array(name, value, lists=True)
+    if value.dtype != bool:
+        raise ValueError(
+            f"{name} must be a boolean mask [N], got dtype {value.dtype}: use .astype(bool) if it "
+            f"holds 0 and 1, np.isin(np.arange({size}), rows) if it holds rows"
+        )
+    if value.shape != (size,):
+        raise ValueError(f"{name} must have one entry for each of {size} rows, got {value.shape}")
+    return value
+
+
+def rows(
+    name: str,
+    value: Any,
+    *,
+    size: int,
+    of: str = "rows of the pool",
+    axes: int | None = 1,
+    padded: bool = False,
+    distinct: bool = False,
+) -> Any:
+    """`value` as integers in [0, size); ValueError otherwise.
+
+    Args:
+      name: of the rows, for messages.
+      value: to check.
+      size: how many rows there are.
+      of: what they are if not rows, such as classes.
+      axes: how many axes they have: 1 for a list, 0 for a single one, None for any.
+      padded: whether -1 may stand between them.
+      distinct: whether each may come only once.
+    """
+    found = integers(name, value)
+    if axes is not None and found.ndim != axes:
+        raise ValueError(
+            f"{name} must be {f'a list of {of}, [n]' if axes else 'one number'}, got shape "
+            f"{found.shape}"
+        )
+    if not _concrete(found):
+        return found
+    values = sharding.whole(found)
+    bad = (values < (-1 if padded else 0)) | (values >= size)
+    if bad.any():
+        raise ValueError(
+            f"{name} must be {of}, 0 to {size - 1}{', or -1 for none' * padded}, but "
+            f"{_some(values[bad], 'value')} outside"
+        )
+    if distinct:
+        each, times = np.unique(values[values >= 0], return_counts=True)
+        if np.any(times > 1):
+            raise ValueError(
+                f"{name} must be distinct, but {_some(each[times > 1], 'row')} more than once"
+            )
+    return found
+
+
+def known(name: str, values: Any, *, candidates: Any = None) -> None:
+    """ValueError for values [N] that are NaN where a row is a candidate."""
+    if _concrete(values) and _concrete(candidates):
+        bad = np.isnan(sharding.whole(values))
+        bad &= True if candidates is None else sharding.whole(candidates)
+        _refuse(bad, f"{name} must not be NaN, but {{}} so")
+
+
+def finite(name: str, values: Any) -> None:
+    """ValueError for rows of `values` [n, ...] that are not finite."""
+    if _concrete(values):
+        found = np.isfinite(sharding.whole(floats(name, values)))
+        _refuse(
+            ~found.all(axis=tuple(range(1, found.ndim))), f"{name} must be finite, but {{}} not"
+        )
+
+
+def scored(values: Any, scores: Any) -> None:
+    """ValueError for rows of `values` [N, K] that are no logits, found by their scores [N]: NaN."""
+    if _concrete(scores) and np.isnan(sharding.whole(scores)).any():
+        logits(values)
 
 
 def rows_in(pool: Pool) -> int:
     """`N` of a pool; ValueError where its arrays disagree about it or there are none."""
-    sizes = {name: leaf.shape[0] if leaf.ndim else 0 for name, leaf in _leaves(pool)}
+    sizes = {name: leaf.shape[0] if leaf.ndim else 0 for name, leaf in _fields(pool)}
     if not sizes:
         raise ValueError(
             "the pool is empty: it has neither features nor scores; make one with "
@@ -68,11 +225,7 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
     Features that are the same in every row are refused if they are needed: no strategy can
     distinguish such rows.
     """
-    if not isinstance(pool, Pool):
-        raise ValueError(
-            f"expected a balal.Pool, got {type(pool).__name__}; make one with "
-            f"balal.pool(features, logits=...)"
-        )
+    arrays_of(pool)
     for name in needs:
         if getattr(pool, name) is None:
             how = (
@@ -83,43 +236,69 @@ def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
             raise ValueError(
                 f"this strategy needs {name}, which the pool lacks: make the pool with {how}"
             )
-    rows_in(pool)
-    for name, leaf in _leaves(pool):
-        if leaf.ndim != (2 if name in ("features", "logits") else 1):
-            raise ValueError(
-                f"{name} must be {'[N, D]' if name in ('features', 'logits') else '[N]'}, got "
-                f"shape {leaf.shape}"
-            )
-    if pool.candidates is not None:
-        if pool.candidates.dtype != bool:
-            raise ValueError(
-                f"candidates must be a boolean mask [N], got dtype {pool.candidates.dtype}"
-            )
-        if _concrete(pool.candidates) and not np.any(sharding.whole(pool.candidates)):
-            raise ValueError(
-                "no row of the pool is a candidate: the candidates mask is False everywhere"
-            )
+    if (
+        pool.candidates is not None
+        and _concrete(pool.candidates)
+        and not np.any(sharding.whole(pool.candidates))
+    ):
+        raise ValueError(
+            "no row of the pool is a candidate: the candidates mask is False everywhere"
+        )
     if pool.features is not None:
         features(pool.features, candidates=pool.candidates, varied="features" in needs)
     if pool.scores is not None:
-        for name, leaf in _leaves(pool):
-            if name.startswith("scores") and _concrete(leaf):
-                _refuse(~np.isfinite(sharding.whole(leaf)), f"{name} must be finite, but {{}} not")
+        for name, leaf in _fields(pool):
+            if name.startswith("scores."):
+                finite(name, leaf)
+
+
+def arrays_of(pool: Pool) -> None:
+    """ValueError unless `pool` is a `Pool` of arrays that `balal.pool` would have made: NumPy's or
+    JAX's, of the right types and shapes. Values are not read."""
+    if not isinstance(pool, Pool):
+        raise ValueError(
+            f"expected a balal.Pool, got {type(pool).__name__}; make one with "
+            f"balal.pool(features, logits=...)"
+        )
+    if not isinstance(pool.scores, Scores | None):
+        raise ValueError(
+            f"the scores of a pool must be balal.Scores, got {type(pool.scores).__name__}: make "
+            f"the pool with balal.pool(features, logits=...)"
+        )
+    how = "make the pool with balal.pool, which converts what it can"
+    for name, value in _fields(pool):
+        if array(name, value) is not value:
+            raise ValueError(
+                f"{name} of a pool must be an array of NumPy or JAX in the byte order of this "
+                f"machine, got {type(value).__name__}: {how}"
+            )
+    size = rows_in(pool)
+    mask("candidates", pool.candidates, size=size)
+    for name, value in _fields(pool):
+        axes = 2 if name in ("features", "logits") else 1
+        if value.ndim != axes:
+            raise ValueError(
+                f"{name} must be {'[N, D]' if axes == 2 else '[N]'}, got shape {value.shape}"
+            )
+        whole = name == "scores.predicted"
+        if name != "candidates" and not jnp.issubdtype(
+            value.dtype, jnp.integer if whole else jnp.floating
+        ):
+            raise ValueError(
+                f"{name} of a pool must be {'integers' if whole else 'floating-point numbers'}, "
+                f"got dtype {value.dtype}: {how}"
+            )
 
 
 def features(
-    features: Array, *, candidates: Array | np.ndarray | None = None, varied: bool = True
-) -> None:
-    """ValueError for features [N, D] with values in a candidate row that are NaN, infinite or too
-    large to be squared, or, if `varied`, with the same values in every row, or values that differ
-    too little to be squared."""
-    array("features", features)
-    if features.ndim != 2 or features.shape[1] < 1:
-        raise ValueError(
-            f"features must be [N, D] with at least one column, got shape {features.shape}"
-        )
+    features: Any, *, candidates: Array | np.ndarray | None = None, varied: bool = True
+) -> Any:
+    """`features` [N, D] as floating-point numbers; ValueError for values in a candidate row that
+    are NaN, infinite or too large to be squared, or, if `varied`, for the same values in every row,
+    or values that differ too little to be squared."""
+    features = feature_table(features)
     if not _concrete(features) or not _concrete(candidates):
-        return
+        return features
     finite, small, constant, apart = _computed(_feature_faults, features)
     checked = np.ones(len(finite), bool) if candidates is None else sharding.whole(candidates)
     remedy = "fix these rows or take them out of candidates"
@@ -144,6 +323,18 @@ def features(
             f"features differ by {apart:.2g} at most, too little for squared distances in float32: "
             f"subtract their mean and multiply them by 2.0**{-math.frexp(apart)[1]}"
         )
+    return features
+
+
+def feature_table(features: Any) -> Any:
+    """`features` as floating-point numbers; ValueError unless they are [N, D]. Values are
+    not read."""
+    features = floats("features", features)
+    if features.ndim != 2 or features.shape[1] < 1:
+        raise ValueError(
+            f"features must be [N, D] with at least one column, got shape {features.shape}"
+        )
+    return features
 
 
 def logits(logits: Any, *, offset: int = 0) -> None:
@@ -152,7 +343,7 @@ def logits(logits: Any, *, offset: int = 0) -> None:
 
     offset: the row number of the first row, for blocks of a larger array.
     """
-    source_shape("logits", logits)
+    logits = source_shape("logits", logits)
     if not _concrete(logits) or logits.shape[0] == 0:
         return
     bad, low, high, total = _computed(_logit_faults, logits)
@@ -177,7 +368,7 @@ def probs(probs: Any, *, offset: int = 0) -> None:
 
     offset: the row number of the first row, for blocks of a larger array.
     """
-    source_shape("probs", probs)
+    probs = source_shape("probs", probs)
     if not _concrete(probs) or probs.shape[0] == 0:
         return
     bad, low, _, total = _computed(_logit_faults, probs)
@@ -216,14 +407,13 @@ def labels(
       rows: the row of the pool that each label belongs to (None: 0, 1, 2, ...).
       needed: bool, where a label must be known; elsewhere it may be -1 (None: everywhere).
     """
-    labels = array(name, np.asarray(labels) if isinstance(labels, list | tuple) else labels)
+    labels = array(name, labels, lists=True)
     if labels.ndim != 1 or (size is not None and labels.shape[0] != size):
         raise ValueError(
             f"{name} must be one integer for each row{f', [{size}]' if size is not None else ''}, "
             f"got shape {labels.shape}"
         )
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"{name} must be integers, got dtype {labels.dtype}")
+    labels = integers(name, labels)
     if _concrete(labels) and _concrete(needed):
         values = sharding.whole(labels)
         bad = (values < 0) | (values >= num_classes)
@@ -241,24 +431,7 @@ def labels(
 def indices(name: str, indices: Any, *, size: int) -> np.ndarray:
     """`indices` as int NumPy array if they are distinct rows of a pool of `size`; ValueError
     otherwise."""
-    found = np.asarray(indices)
-    if found.ndim != 1:
-        raise ValueError(f"{name} must be a list of rows, [n], got shape {found.shape}")
-    if found.size and not np.issubdtype(found.dtype, np.integer):
-        raise ValueError(f"{name} must be integers, got dtype {found.dtype}")
-    found = found.astype(np.int64)
-    bad = (found < 0) | (found >= size)
-    if bad.any():
-        raise ValueError(
-            f"{name} must be rows of the pool, 0 to {size - 1}, but {_some(found[bad], 'value')} "
-            f"outside"
-        )
-    values, times = np.unique(found, return_counts=True)
-    if np.any(times > 1):
-        raise ValueError(
-            f"{name} must be distinct, but {_some(values[times > 1], 'row')} more than once"
-        )
-    return found
+    return np.asarray(rows(name, indices, size=size, distinct=True)).astype(np.int64)
 
 
 def key(key: Key[Array, ""] | Any) -> None:
@@ -281,9 +454,7 @@ def budget(budget: Any, *, askable: int | None = None, num_classes: Any = 1) -> 
     """ValueError unless `budget` and `num_classes` are whole numbers of at least 1 and the budget
     is within the askable rows."""
     for name, value in (("budget", budget), ("num_classes", num_classes)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-        if value < 1:
+        if whole_number(name, value) < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if askable is not None and budget > askable:
         raise ValueError(
@@ -322,19 +493,23 @@ def labelled(
 ) -> Labelled | tuple[np.ndarray | Array, np.ndarray | Array]:
     """The rows and labels of a labelled start, given as a `Labelled`, a pair (indices, labels) or
     None; ValueError where they are not valid. A traced `Labelled` comes back as it is."""
-    if not all(_concrete(leaf) for leaf in jax.tree.leaves(start)):
-        if (
-            isinstance(start, tuple)
-            and [part.ndim for part in start] == [1, 1]
-            and start[0].shape == start[1].shape
-        ):
-            return start
-        if isinstance(start, Labelled):
+    known = isinstance(start, Labelled | tuple) and jax.tree.all(jax.tree.map(_concrete, start))
+    if isinstance(start, Labelled) and not known:
+        return start
+    if isinstance(start, tuple) and not known:
+        shapes = [part.shape for part in start]
+        if len(shapes) == 2 and shapes[0] == shapes[1] and len(shapes[0]) == 1:
             return start
     if start is None:
         found, answers = np.zeros(0, np.int32), np.zeros(0, np.int32)
     elif isinstance(start, Labelled):
-        found, answers = np.asarray(start.indices), np.asarray(start.labels)
+        found, answers = (
+            np.asarray(rows(f"labelled {name}", values, size=size, of=of, padded=True))
+            for name, values, size, of in (
+                ("indices", start.indices, rows_in(pool), "rows of the pool"),
+                ("labels", start.labels, num_classes, "classes"),
+            )
+        )
         filled = found >= 0
         if filled.sum() != int(start.count) or not filled[: int(start.count)].all():
             raise ValueError(
@@ -343,15 +518,16 @@ def labelled(
             )
         found, answers = found[filled], answers[filled]
     elif isinstance(start, tuple) and len(start) == 2:
-        found, answers = (np.asarray(part) for part in start)
+        found, answers = start
     else:
         raise ValueError(
             f"labelled must be a balal.Labelled or a pair (indices, labels), got "
             f"{type(start).__name__}"
         )
     found = indices("labelled indices", found, size=rows_in(pool))
-    if found.size or answers.size:
-        labels("labelled labels", answers, num_classes=num_classes, size=len(found), rows=found)
+    answers = labels(
+        "labelled labels", answers, num_classes=num_classes, size=len(found), rows=found
+    )
     return found, answers
 
 
@@ -420,9 +596,7 @@ def answers(told: Any, given: Any, state: State, *, size: int) -> tuple[np.ndarr
     ValueError otherwise."""
     asked = np.concatenate([np.asarray(state.labelled.indices), np.asarray(state.pending.indices)])
     told = indices("told indices", told, size=size)
-    given = np.asarray(given)
-    if told.size or given.size:
-        labels("told labels", given, num_classes=state.num_classes, size=len(told), rows=told)
+    given = labels("told labels", given, num_classes=state.num_classes, size=len(told), rows=told)
     withdrawn = told[np.asarray(state.withdrawn)[told]]
     if withdrawn.size:
         raise ValueError(
@@ -435,7 +609,7 @@ def answers(told: Any, given: Any, state: State, *, size: int) -> tuple[np.ndarr
             f"{_some(stray, 'row', 'were')} never asked; rows labelled elsewhere go into init's "
             f"labelled="
         )
-    return told, given
+    return told, np.asarray(given)
 
 
 def among(rows: np.ndarray, allowed: Any, problem: str) -> None:
@@ -448,11 +622,11 @@ def among(rows: np.ndarray, allowed: Any, problem: str) -> None:
 def row_map(indices: Any, *, old: int, new: int) -> np.ndarray:
     """`indices`, the new row of every old one, as int NumPy array; ValueError unless there is one
     for each, each new row comes once, and all lie in the new pool or are -1."""
-    found = np.asarray(indices)
-    if found.shape != (old,) or not np.issubdtype(found.dtype, np.integer):
+    found = np.asarray(integers("a map of rows", indices))
+    if found.shape != (old,):
         raise ValueError(
             f"a map of rows must have an integer for each of the {old} old rows, got shape "
-            f"{found.shape} and dtype {found.dtype}"
+            f"{found.shape}"
         )
     bad = np.flatnonzero((found < -1) | (found >= new))
     if bad.size:
@@ -507,22 +681,87 @@ def _left(state: State) -> int:
     )
 
 
-def _leaves(pool: Pool) -> list[tuple[str, Any]]:
+def _fields(pool: Pool) -> list[tuple[str, Any]]:
     """The arrays with a row for each image, by name."""
-    pool = replace(pool, prepared={})
-    return [
-        (jax.tree_util.keystr(path).strip("."), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(pool)
-    ]
+    found = [(name, getattr(pool, name)) for name in ("features", "logits", "candidates")]
+    found = [(name, value) for name, value in found if value is not None]
+    if pool.scores is not None:
+        names = [each.name for each in fields(Scores)]
+        found += [(f"scores.{name}", getattr(pool.scores, name)) for name in names]
+    return found
 
 
-def source_shape(name: str, values: Any) -> None:
-    """ValueError unless `values` is a numeric array [N, K] with K >= 1."""
-    array(name, values)
+def source_shape(name: str, values: Any) -> Any:
+    """`values` as an array of real numbers [N, K] with K >= 1; ValueError otherwise."""
+    values = array(name, values)
     if values.ndim != 2 or values.shape[1] < 1:
         raise ValueError(
             f"{name} must be [N, K] with at least one source class, got shape {values.shape}"
         )
+    return values
+
+
+def _read(name: str, value: Any, lists: bool) -> Any:
+    """A value as an array of NumPy, or of JAX where only DLPack can read it."""
+    if type(value) in (np.ndarray, np.memmap) and value.dtype.isnative and value.itemsize <= 8:
+        return value
+    kind = type(value).__name__
+    if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
+        masked = np.ma.getmaskarray(value).reshape(len(value) if value.ndim else 1, -1)
+        _refuse(
+            masked.any(axis=1),
+            f"{name} must be known throughout, but {{}} masked entries: leave these rows out, or "
+            f"use .filled(value)",
+            verb="have",
+        )
+    for way in ("toarray", "todense"):
+        if hasattr(value, way):
+            raise ValueError(f"{name} must be dense, got {kind}: pass its .{way}()")
+    listed = lists and isinstance(value, list | tuple | range | int | float)
+    if not listed and not any(hasattr(value, way) for way in _READABLE):
+        raise ValueError(
+            f"{name} must be a NumPy or JAX array, got {kind}; convert it with np.asarray first"
+        )
+    try:
+        found = np.asarray(getattr(value, "to_numpy", lambda: value)())
+    # Whatever another library raises.
+    except Exception as error:
+        found = _through_dlpack(value)
+        if found is None:
+            said = " ".join(str(error).split())
+            raise ValueError(
+                f"{name} cannot be read by NumPy, got {kind} ({said}): convert it to a NumPy array "
+                f"first"
+            ) from None
+    if found.dtype.kind == "f" and found.dtype.itemsize > 8:
+        with np.errstate(over="ignore"):
+            found = found.astype(np.float64)
+    return found if found.dtype.isnative else found.astype(found.dtype.newbyteorder("="))
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    """The array in another type; known values stay known even where a surrounding jit only
+    traces."""
+    if not _concrete(value):
+        return value.astype(dtype)
+    with jax.ensure_compile_time_eval():
+        return value.astype(dtype)
+
+
+def _through_dlpack(value: Any) -> Array | None:
+    """The array, or None: DLPack also knows bfloat16, which NumPy does not."""
+    try:
+        return jnp.from_dlpack(value)
+    except Exception:
+        return None
+
+
+def _unreadable(values: Any) -> str:
+    """The first object that is no number, for messages."""
+    for place, value in np.ndenumerate(values):
+        if not isinstance(value, Real | np.bool_):
+            return f" ({f'row {place[0]} holds ' if place else ''}{quoted(str(value))})"
+    return ""
 
 
 def _concrete(value: Any) -> bool:
@@ -530,7 +769,7 @@ def _concrete(value: Any) -> bool:
 
 
 def _refuse(
-    bad: np.ndarray,
+    bad: Any,
     message: str,
     offset: int = 0,
     *,
@@ -560,10 +799,8 @@ def _some(values: np.ndarray, noun: str, verb: str | None = None) -> str:
 
 def _computed(faults, values: Any) -> tuple[np.ndarray, ...]:
     """The faults as NumPy arrays, computed now even where a surrounding jit only traces."""
-    if isinstance(values, np.ndarray) and not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
     with jax.ensure_compile_time_eval():
-        values = jnp.asarray(values)
+        values = jnp.asarray(floats("values", values))
         return tuple(sharding.whole(fault) for fault in faults(values, sharding.shares(values)))
 
 

@@ -382,6 +382,7 @@ def catch_up(strategy: Strategy, pool: Pool, state: State) -> tuple[Pool, State]
     """The pool as the strategy sees it, without the rows that were withdrawn and with all that it
     prepares, and the state with a memory made from that pool."""
     check_belongs(strategy, state)
+    check.arrays_of(pool)
     old, new = len(state.withdrawn), pool.num_rows
     if new < old:
         raise ValueError(
@@ -390,7 +391,9 @@ def catch_up(strategy: Strategy, pool: Pool, state: State) -> tuple[Pool, State]
             f"balal.remap(state, indices, num_rows={new})"
         )
     withdrawn = jnp.pad(state.withdrawn, (0, new - old))
-    now = checksums(replace(pool, prepared={}))
+    # In float64 there may be numbers beyond float32, which are told of below.
+    with np.errstate(over="ignore"):
+        now = checksums(replace(pool, prepared={}))
     pool = preparation.fresh(strategy, pool, kept=state.prepared, now=_of_features(pool, now))
     pool = preparation.prepare_missing(strategy, pool)
     kept = {name: pool.prepared[name] for name in preparation.keys(strategy)}

@@ -1,6 +1,8 @@
 """Arrays to a checked pool."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from balal.types import Pool, Scores
 _BLOCK = 65536
 # Numbers that go into a checksum at a time.
 _TILE = 2**14
+_MEASURES = ("entropy", "margin", "least_confidence")
 
 
 def pool(
@@ -50,17 +53,25 @@ def pool(
     if keep_logits and logits is None and probs is None:
         raise ValueError("keep_logits=True keeps logits or probs, and neither was passed")
     if logits is not None:
-        scores = _scores(logits, check.logits)
+        scored = _scores("logits", logits, check.logits)
     elif probs is not None:
-        scores = _scores(probs, check.probs)
+        scored = _scores("probs", probs, check.probs)
+    else:
+        scored = _ready(scores)
     kept = None
     if keep_logits:
-        kept = _real(logits) if probs is None else jnp.log(_real(probs))
+        kept = (
+            jnp.asarray(check.floats("logits", logits))
+            if probs is None
+            else jnp.log(check.floats("probs", probs))
+        )
     made = Pool(
-        features=None if features is None else _real(check.array("features", features)),
-        scores=None if scores is None else jax.tree.map(jnp.asarray, scores),
+        features=None if features is None else jnp.asarray(check.floats("features", features)),
+        scores=scored,
         logits=kept,
-        candidates=None if candidates is None else jnp.asarray(candidates),
+        candidates=None
+        if candidates is None
+        else jnp.asarray(check.array("candidates", candidates, lists=True)),
     )
     if made.candidates is None:
         everywhere = jnp.ones(check.rows_in(made), bool)
@@ -69,34 +80,36 @@ def pool(
     return made
 
 
-def _scores(values, check_block) -> Scores:
+def _scores(name: str, values: Any, check_block: Callable[..., None]) -> Scores:
     """Scores of logits or probabilities in any array; host memory goes to the device in blocks of
     rows."""
-    take_log = check_block is check.probs
+    to_logits = _log if name == "probs" else partial(check.floats, name)
     blocks = []
-    check.source_shape("probs" if take_log else "logits", values)
+    values = check.source_shape(name, values)
     step = _BLOCK if isinstance(values, np.ndarray) else max(1, values.shape[0])
     for offset in range(0, values.shape[0], step):
         block = values[offset : offset + step]
         check_block(block, offset=offset)
-        block = _real(block)
-        if take_log:
-            block = jnp.log(
-                block.astype(jnp.float64 if block.dtype == jnp.float64 else jnp.float32)
-            )
-        blocks.append(score(block))
+        blocks.append(score(to_logits(block)))
     if not blocks:
-        return score(_real(values))
+        return score(check.floats(name, values))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
 
 
-def _real(values) -> Float[Array, "..."]:
-    """The values on the device as floating-point numbers, from any layout, byte order or integer
-    type."""
-    if isinstance(values, np.ndarray) and not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
-    values = jnp.asarray(values)
-    return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(jnp.float32)
+def _log(probs: Any) -> Float[Array, "..."]:
+    probs = jnp.asarray(check.floats("probs", probs))
+    return jnp.log(probs.astype(jnp.float64 if probs.dtype == jnp.float64 else jnp.float32))
+
+
+def _ready(scores: Scores | None) -> Scores | None:
+    """Scores that were computed elsewhere, as arrays of JAX."""
+    if not isinstance(scores, Scores):
+        # What is something else is told by the check of the pool.
+        return scores
+    return Scores(
+        *(jnp.asarray(check.floats(f"scores.{name}", getattr(scores, name))) for name in _MEASURES),
+        predicted=jnp.asarray(check.integers("scores.predicted", scores.predicted)),
+    )
 
 
 def checksums(arrays) -> UInt32[Array, " parts"]:

@@ -61,12 +61,20 @@ def spread(mesh: Mesh, pool: Pool) -> Pool:
     """The pool with its rows divided equally among the devices of the mesh, padded at the end with
     rows of zeros that are not candidates.
 
-    Every process must pass the same pool. If each has read a part of it, join the parts with
-    `jax.make_array_from_process_local_data`.
+    Every process must pass the same pool, made by `balal.pool`. If each has read a part of it, join
+    the parts with `jax.make_array_from_process_local_data`.
 
     >>> spread(mesh(devices=jax.devices()[:1]), Pool(jnp.eye(3))).candidates.tolist()
     [True, True, True]
     """
+    for leaf in jax.tree.leaves(replace(pool, prepared={})):
+        plain = type(leaf) in (np.ndarray, np.memmap) and leaf.dtype.isnative
+        # The floats of eight and sixteen bits that NumPy lacks are of kind V.
+        if not isinstance(leaf, jax.Array) and not (plain and leaf.dtype.kind in "biufV"):
+            raise ValueError(
+                f"the arrays of a pool must be NumPy's or JAX's, got {type(leaf).__name__}: make "
+                f"the pool with balal.pool, which converts what it can"
+            )
     candidates = askable(pool.candidates, pool.num_rows)
     more = -pool.num_rows % mesh.shape[AXIS]
 

@@ -11,6 +11,11 @@ typicality: how central a row lies among them.
 k_means: clusters.
 gaussian_process: what the labels so far say about every row.
 distances, ordering, sampling: what the others are built on.
+
+What users call is a plain function: it has its arguments checked and converted by `balal.check`,
+then calls its compiled self, which has the same name with an underscore. It can be jitted and
+vmapped; shapes are checked there too, values only where they are known. Functions that say "Runs
+inside jit" are parts of these: they take arrays of JAX and trust them.
 """
 
 from balal.kernels import (

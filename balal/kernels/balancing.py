@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import check
@@ -19,9 +20,11 @@ Denominator = Literal["min", "max", "mean", "none"]
 Ties = Literal["lowest", "first_found", "random"]
 
 
-@partial(jax.jit, static_argnames="num_classes")
 def misses(
-    labels: Int[Array, " B"], wanted: Int[Array, " B"], *, num_classes: int
+    labels: Int[Array | np.ndarray, " B"],
+    wanted: Int[Array | np.ndarray, " B"],
+    *,
+    num_classes: int,
 ) -> Int[Array, " C"]:
     """How many times in a row each class was wanted and another one came: int32 [C].
 
@@ -37,6 +40,18 @@ def misses(
     >>> misses(jnp.array([0, 1, 1, 0]), jnp.array([2, 1, 2, 1]), num_classes=3).tolist()
     [0, 1, 2]
     """
+    num_classes = check.whole_number("num_classes", num_classes)
+    labels = check.rows("labels", labels, size=num_classes, of="classes", padded=True)
+    wanted = check.rows("wanted", wanted, size=num_classes, of="classes", padded=True)
+    if labels.shape != wanted.shape or labels.ndim != 1:
+        raise ValueError(
+            f"labels and wanted must both be [B], got shapes {labels.shape} and {wanted.shape}"
+        )
+    return _misses(labels, wanted, num_classes)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def _misses(labels, wanted, num_classes: int) -> Int[Array, " C"]:
     number = jnp.arange(labels.shape[0])
     aimed = (wanted >= 0) & (labels >= 0)
     # Padding goes to class `num_classes`, which does not exist, and is dropped.
@@ -48,11 +63,10 @@ def misses(
     return jnp.zeros(num_classes, jnp.int32).at[missed].add(1, mode="drop")
 
 
-@partial(jax.jit, static_argnames="patience")
 def wanted_class(
-    counts: Int[Array, " C"],
-    missed: Int[Array, " C"],
-    rank: Int[Array, " C"],
+    counts: Int[Array | np.ndarray, " C"],
+    missed: Int[Array | np.ndarray, " C"],
+    rank: Int[Array | np.ndarray, " C"],
     *,
     patience: int | None = 3,
 ) -> Int[Array, ""]:
@@ -81,6 +95,21 @@ def wanted_class(
     2
     """
     patient(patience)
+    names = ("counts", "missed", "rank")
+    values = [
+        check.integers(name, value)
+        for name, value in zip(names, (counts, missed, rank), strict=True)
+    ]
+    if len({value.shape for value in values}) > 1 or values[0].ndim != 1:
+        raise ValueError(
+            f"counts, missed and rank must be [C], got shapes "
+            f"{', '.join(str(value.shape) for value in values)}"
+        )
+    return _wanted_class(*values, patience)
+
+
+@partial(jax.jit, static_argnames="patience")
+def _wanted_class(counts, missed, rank, patience: int | None) -> Int[Array, ""]:
     level = jnp.zeros_like(missed) if patience is None else missed // patience
     known = counts > 0
     eligible = known
@@ -104,7 +133,11 @@ def patient(patience: int | None) -> None:
 
 
 def tie_rank(
-    labels: Int[Array, " B"], *, num_classes: int, key: Key[Array, ""], ties: Ties = "lowest"
+    labels: Int[Array | np.ndarray, " B"],
+    *,
+    num_classes: int,
+    key: Key[Array, ""],
+    ties: Ties = "lowest",
 ) -> Int[Array, " C"]:
     """Ranks that break ties between classes of equal count, smallest first: int32 [C].
 
@@ -116,7 +149,9 @@ def tie_rank(
     [1, 3, 0]
     """
     check.option("ties", ties, Ties)
+    labels = check.rows("labels", labels, size=num_classes, of="classes", padded=True)
     if ties == "random":
+        check.key(key)
         return (sampling.random_bits(key, num_classes) >> 1).astype(jnp.int32)
     if ties == "lowest":
         return jnp.zeros(num_classes, jnp.int32)
@@ -126,12 +161,11 @@ def tie_rank(
     return never.at[found].min(number, mode="drop")
 
 
-@partial(jax.jit, static_argnames="denominator")
 def choose(
-    distances: Float[Array, "C N"],
-    wanted: Int[Array, ""] | int,
-    over: Bool[Array, " C"],
-    candidates: Bool[Array, " N"],
+    distances: Float[Array | np.ndarray, "C N"],
+    wanted: Int[Array | np.ndarray, ""] | int | np.integer,
+    over: Bool[Array | np.ndarray, " C"],
+    candidates: Bool[Array | np.ndarray, " N"],
     *,
     denominator: Denominator = "min",
 ) -> Int[Array, ""]:
@@ -153,6 +187,8 @@ def choose(
       candidates: bool [N].
       denominator: "max" is Eq. 9 as printed; "min" is what the sentence under the equation says.
 
+    Raises: ValueError when shapes disagree, or `wanted` is no class.
+
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 9. `O(N C)`. Twin: the least `choice_ratio`
       in tests/reference.py.
 
@@ -160,6 +196,20 @@ def choose(
     >>> int(choose(distances, 0, jnp.array([False, True]), jnp.array([True, True, True])))
     0
     """
+    distances = check.floats("distances", distances)
+    if distances.ndim != 2:
+        raise ValueError(f"distances must be [C, N], got shape {distances.shape}")
+    num_classes, num_rows = distances.shape
+    wanted = check.rows("wanted", wanted, size=num_classes, of="classes", axes=0)
+    over = check.mask("over", check.array("over", over, lists=True), size=num_classes)
+    candidates = check.array("candidates", candidates, lists=True)
+    candidates = check.mask("candidates", candidates, size=num_rows)
+    check.option("denominator", denominator, Denominator)
+    return _choose(distances, wanted, over, candidates, denominator)
+
+
+@partial(jax.jit, static_argnames="denominator")
+def _choose(distances, wanted, over, candidates, denominator: Denominator) -> Int[Array, ""]:
     return argmax(-ratios(distances, wanted, over, denominator=denominator), candidates)
 
 

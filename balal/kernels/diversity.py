@@ -5,18 +5,19 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from balal import check
 from balal.kernels.ordering import argsort
 
 
-@partial(jax.jit, static_argnames="budget")
 def diversify(
-    values: Float[Array, " N"],
-    predicted: Int[Array, " N"],
+    values: Float[Array | np.ndarray, " N"],
+    predicted: Int[Array | np.ndarray, " N"],
     budget: int,
     *,
-    candidates: Bool[Array, " N"] | None = None,
+    candidates: Bool[Array | np.ndarray, " N"] | None = None,
 ) -> Int[Array, " budget"]:
     """The `budget` rows that come first when predicted classes take turns: int32 indices [b].
 
@@ -31,7 +32,8 @@ def diversify(
       candidates: bool [N], the rows that may be returned (None: all). If there are fewer than
         `budget`, the tail is -1.
 
-    Raises: ValueError when shapes disagree or the budget is not in [0, N].
+    Raises: ValueError when shapes disagree, the budget is not in [0, N], a value of a candidate is
+      NaN, or a class is beyond its range.
 
     Two or three sorts, `O(N log N)`; no intermediate array is larger than [N, 2].
 
@@ -41,16 +43,28 @@ def diversify(
     >>> diversify(jnp.array([0.1, 0.2, 0.3, 0.4]), jnp.array([7, 7, 7, 3]), 3).tolist()
     [0, 3, 1]
     """
-    num_rows = values.shape[0]
+    values = check.array("values", values)
+    numbers = check.integers if jnp.issubdtype(values.dtype, jnp.integer) else check.floats
+    values = numbers("values", values)
+    predicted = check.rows("predicted", predicted, size=2**31 - 1, of="source classes", padded=True)
     if values.shape != predicted.shape or values.ndim != 1:
         raise ValueError(
             f"values and predicted must both be [N], got shapes {values.shape} and "
             f"{predicted.shape}"
         )
+    num_rows, budget = len(values), check.whole_number("budget", budget)
     if not 0 <= budget <= num_rows:
         raise ValueError(
             f"budget must lie between 0 and the {num_rows} rows of the pool, got {budget}"
         )
+    candidates = check.mask("candidates", candidates, size=num_rows)
+    check.known("values", values, candidates=candidates)
+    return _diversify(values, predicted, budget, candidates)
+
+
+@partial(jax.jit, static_argnames="budget")
+def _diversify(values, predicted, budget: int, candidates) -> Int[Array, " budget"]:
+    num_rows = len(values)
     # Rows that may not be asked for form a class of their own behind all others, so that they take
     # no other class's turn and sort last.
     behind = jnp.iinfo(jnp.int32).max

@@ -5,9 +5,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from balal import sharding
+from balal import check, sharding
 from balal.kernels.distances import centred, squared_lengths, told_apart
 from balal.kernels.ordering import argmax, first_true
 from balal.types import askable
@@ -34,14 +35,13 @@ class Clusters:
     rounds: Int[Array, "*S"]
 
 
-@partial(jax.jit, static_argnames="rounds")
 def k_means(
-    features: Float[Array, "N D"],
-    centers: Float[Array, "k D"],
+    features: Float[Array | np.ndarray, "N D"],
+    centers: Float[Array | np.ndarray, "k D"],
     *,
-    candidates: Bool[Array, " N"] | None = None,
+    candidates: Bool[Array | np.ndarray, " N"] | None = None,
     rounds: int = 100,
-    tolerance: float | Float[Array, ""] = 1e-4,
+    tolerance: float | Float[Array | np.ndarray, ""] = 1e-4,
 ) -> Clusters:
     """Lloyd's algorithm: rows go to their nearest centre, centres to the mean of their rows, until
     the centres stay put. `O(N k D)` time per round.
@@ -58,7 +58,8 @@ def k_means(
     A centre without rows restarts at the candidate that is farthest from its centre. Ties go to the
     lowest centre.
 
-    Raises: ValueError when shapes disagree, or k is not between 1 and N.
+    Raises: ValueError when shapes disagree, k is not between 1 and N, or centres or features of
+      candidates are not finite.
 
     Source: Lloyd 1982; tolerance as in scikit-learn. Twin: `k_means` in tests/reference.py.
 
@@ -67,9 +68,9 @@ def k_means(
     >>> clusters.centers[:, 0].tolist(), clusters.assigned.tolist(), float(clusters.inertia)
     ([0.5, 8.5], [0, 0, 1, 1], 1.0)
     """
+    features, centers = check.feature_table(features), check.floats("centers", centers)
     if (
-        features.ndim != 2
-        or centers.ndim != 2
+        centers.ndim != 2
         or features.shape[1] != centers.shape[1]
         or not 1 <= len(centers) <= len(features)
     ):
@@ -77,6 +78,15 @@ def k_means(
             f"features must be [N, D] and centers [k, D] with k between 1 and N, got "
             f"{features.shape} and {centers.shape}"
         )
+    candidates = check.mask("candidates", candidates, size=len(features))
+    check.features(features, candidates=candidates, varied=False)
+    check.finite("centers", centers)
+    rounds = check.whole_number("rounds", rounds)
+    return _k_means(features, centers, candidates, rounds, tolerance)
+
+
+@partial(jax.jit, static_argnames="rounds")
+def _k_means(features, centers, candidates, rounds: int, tolerance) -> Clusters:
     points, lengths, (row, way) = centred(features, candidates=candidates)
     num_rows, k = len(points), len(centers)
     candidates = askable(candidates, num_rows)
@@ -115,13 +125,12 @@ def k_means(
     return Clusters(centers + way[None, :] + row[None, :], assigned, inertia, done)
 
 
-@partial(jax.jit, static_argnames="k")
 def k_means_plus_plus(
     key: Key[Array, ""],
-    features: Float[Array, "N D"],
+    features: Float[Array | np.ndarray, "N D"],
     k: int,
     *,
-    candidates: Bool[Array, " N"] | None = None,
+    candidates: Bool[Array | np.ndarray, " N"] | None = None,
 ) -> Int[Array, " k"]:
     """Rows to start k-means from: int32 [k], each drawn in proportion to its squared distance from
     the nearest one before it. `O(N D)` per row.
@@ -132,7 +141,8 @@ def k_means_plus_plus(
       candidates: bool [N], the rows that count (None: all). If fewer than k of them differ, rows
         are repeated.
 
-    Raises: ValueError when `features` is not [N, D] or k is out of range.
+    Raises: ValueError when `features` is not [N, D], k is out of range, or features of candidates
+      are not finite.
 
     Source: Arthur, Vassilvitskii, *k-means++*, SODA 2007, one draw a centre; drawn as Efraimidis,
       Spirakis, IPL 2006, so that the order in which distances are added up does not matter. Twin:
@@ -142,10 +152,19 @@ def k_means_plus_plus(
     >>> max(k_means_plus_plus(jax.random.key(0), features, 2).tolist())
     2
     """
-    if features.ndim != 2 or not 1 <= k <= len(features):
+    check.key(key)
+    features, k = check.feature_table(features), check.whole_number("k", k)
+    if not 1 <= k <= len(features):
         raise ValueError(
             f"features must be [N, D] and k between 1 and N, got shape {features.shape} and k={k}"
         )
+    candidates = check.mask("candidates", candidates, size=len(features))
+    check.features(features, candidates=candidates, varied=False)
+    return _k_means_plus_plus(key, features, k, candidates)
+
+
+@partial(jax.jit, static_argnames="k")
+def _k_means_plus_plus(key, features, k: int, candidates) -> Int[Array, " k"]:
     points, lengths, _ = centred(features, candidates=candidates)
     candidates = askable(candidates, len(points))
 

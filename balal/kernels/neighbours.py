@@ -5,9 +5,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from balal import sharding
+from balal import check, sharding
 from balal.kernels.distances import centred, told_apart
 
 # Numbers in one block of the table of all pairs, so that it about fits the processor's cache.
@@ -30,13 +31,12 @@ class Neighbours:
     distances: Float[Array, "*S N k"]
 
 
-@partial(jax.jit, static_argnames="k")
 def nearest(
-    features: Float[Array, "N D"],
+    features: Float[Array | np.ndarray, "N D"],
     k: int,
     *,
-    among: Int[Array, " M"] | None = None,
-    candidates: Bool[Array, " N"] | None = None,
+    among: Int[Array | np.ndarray, " M"] | None = None,
+    candidates: Bool[Array | np.ndarray, " N"] | None = None,
 ) -> Neighbours:
     """The k nearest rows of each row by Euclidean distance, itself left out. `O(N M D)` time,
     `O((N + M) D + N k)` memory.
@@ -56,16 +56,30 @@ def nearest(
     Source: plain geometry, a block of rows at a time as one matrix product. Twin: `nearest` in
       tests/reference.py.
 
-    Raises: ValueError when `features` is not [N, D] or k is below 1.
+    Raises: ValueError when `features` is not [N, D] or k is below 1, for candidates whose features
+      are not finite, and for rows among which to search that are none or come twice.
 
     >>> found = nearest(jnp.array([[0.0], [1.0], [5.0]]), 1)
     >>> found.indices[:, 0].tolist(), found.distances[:, 0].tolist()
     ([1, 0, 1], [1.0, 1.0, 4.0])
     """
-    if features.ndim != 2 or k < 1:
+    features, k = check.feature_table(features), check.whole_number("k", k)
+    if k < 1:
         raise ValueError(
             f"features must be [N, D] and k at least 1, got shape {features.shape} and k={k}"
         )
+    candidates = check.mask("candidates", candidates, size=len(features))
+    check.features(features, candidates=candidates, varied=False)
+    some = among
+    if among is not None:
+        some = check.rows("among", among, size=len(features), distinct=True)
+        if not len(some):
+            raise ValueError("among names no row, so there is none that could be a neighbour")
+    return _nearest(features, k, some, candidates)
+
+
+@partial(jax.jit, static_argnames="k")
+def _nearest(features, k: int, among, candidates) -> Neighbours:
     points, lengths, _ = centred(features, candidates=candidates)
     rows = jnp.arange(len(features), dtype=jnp.int32)
     others, other_lengths = (points, lengths) if among is None else (points[among], lengths[among])

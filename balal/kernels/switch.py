@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from balal import check
@@ -17,10 +18,9 @@ AtMean = Literal["nowhere", "or", "ur"]
 KnownClasses = Literal["found", "all"]
 
 
-@partial(jax.jit, static_argnames=("at_mean", "known_classes"))
 def represented(
-    counts: Int[Array, " C"],
-    m: Int[Array, ""] | int,
+    counts: Int[Array | np.ndarray, " C"],
+    m: Int[Array | np.ndarray, ""] | int | np.integer,
     *,
     at_mean: AtMean = "nowhere",
     known_classes: KnownClasses = "found",
@@ -46,6 +46,12 @@ def represented(
     """
     check.option("at_mean", at_mean, AtMean)
     check.option("known_classes", known_classes, KnownClasses)
+    counts, m = _of_classes(counts), check.integers("m", m)
+    return _represented(counts, m, at_mean=at_mean, known_classes=known_classes)
+
+
+@partial(jax.jit, static_argnames=("at_mean", "known_classes"))
+def _represented(counts, m, *, at_mean: AtMean, known_classes: KnownClasses):
     known = counts > 0 if known_classes == "found" else jnp.ones_like(counts, bool)
     difference = counts * jnp.sum(known, dtype=counts.dtype) - m
     under = known & ((difference <= 0) if at_mean == "ur" else (difference < 0))
@@ -53,11 +59,10 @@ def represented(
     return under, over
 
 
-@partial(jax.jit, static_argnames=("at_mean", "known_classes"))
 def switches(
-    counts: Int[Array, " C"],
-    m: Int[Array, ""] | int,
-    left: Int[Array, ""] | int,
+    counts: Int[Array | np.ndarray, " C"],
+    m: Int[Array | np.ndarray, ""] | int | np.integer,
+    left: Int[Array | np.ndarray, ""] | int | np.integer,
     *,
     at_mean: AtMean = "nowhere",
     known_classes: KnownClasses = "found",
@@ -73,15 +78,24 @@ def switches(
       counts, m, at_mean, known_classes: as in `represented`.
       left: labels still to be bought, `b - m` in the paper.
 
-    Raises: nothing; `fits` checks that a budget and a number of classes keep the products within
-    int32.
+    Raises: ValueError for numbers that are not whole; `fits` checks that a budget and a number of
+      classes keep the products within int32.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 8. Twin: `switches` in tests/reference.py.
 
     >>> bool(switches(jnp.array([1, 1, 7]), 9, 12)), bool(switches(jnp.array([1, 1, 7]), 9, 13))
     (True, False)
     """
-    under, over = represented(counts, m, at_mean=at_mean, known_classes=known_classes)
+    check.option("at_mean", at_mean, AtMean)
+    check.option("known_classes", known_classes, KnownClasses)
+    counts, m = _of_classes(counts), check.integers("m", m)
+    left = check.integers("left", left)
+    return _switches(counts, m, left, at_mean=at_mean, known_classes=known_classes)
+
+
+@partial(jax.jit, static_argnames=("at_mean", "known_classes"))
+def _switches(counts, m, left, *, at_mean: AtMean, known_classes: KnownClasses):
+    under, over = _represented(counts, m, at_mean=at_mean, known_classes=known_classes)
     classes_under, classes_over = jnp.sum(under, dtype=jnp.int32), jnp.sum(over, dtype=jnp.int32)
     sum_under, sum_over = (
         jnp.sum(jnp.where(group, counts, 0), dtype=jnp.int32) for group in (under, over)
@@ -101,3 +115,10 @@ def fits(labels: int, num_classes: int) -> None:
             f"the switch rule multiplies {labels} labels by {num_classes} classes, which is more "
             f"than int32 holds; lower the budget or num_classes"
         )
+
+
+def _of_classes(counts):
+    counts = check.integers("counts", counts)
+    if counts.ndim != 1:
+        raise ValueError(f"counts must be one number for each class, got shape {counts.shape}")
+    return counts

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from balal import check
 from balal.kernels.distances import directions
 from balal.kernels.neighbours import Neighbours, nearest
 from balal.types import askable
@@ -12,9 +14,10 @@ from balal.types import askable
 AMONG, _NEIGHBOURS = 2**16, 3
 
 
-@jax.jit
 def typicality_ranks(
-    features: Float[Array, "N D"], *, candidates: Bool[Array, " N"] | None = None
+    features: Float[Array | np.ndarray, "N D"],
+    *,
+    candidates: Bool[Array | np.ndarray, " N"] | None = None,
 ) -> Float[Array, " N"]:
     """How typical each row is of its surroundings: [N], the share of the candidates that are no
     more typical.
@@ -28,12 +31,23 @@ def typicality_ranks(
       features: [N, D], float32, bfloat16 or float16.
       candidates: bool [N], the rows that count (None: all).
 
+    Raises: ValueError when `features` is not [N, D], or for candidates whose features are not
+      finite.
+
     Source: this library. Twin: `typicality_ranks` in tests/reference.py.
 
     >>> features = jnp.array([[0.0, 1.0], [0.3, 1.0], [0.6, 1.0], [-1.0, -1.0], [-1.0, -3.0]])
     >>> int(typicality_ranks(features).argmax())
     1
     """
+    features = check.feature_table(features)
+    candidates = check.mask("candidates", candidates, size=len(features))
+    check.features(features, candidates=candidates, varied=False)
+    return _typicality_ranks(features, candidates)
+
+
+@jax.jit
+def _typicality_ranks(features, candidates) -> Float[Array, " N"]:
     num_rows = features.shape[0]
     candidates = askable(candidates, num_rows)
     among = None if num_rows <= AMONG else _spread(candidates, AMONG)

@@ -12,13 +12,16 @@ to full relative precision as long as `exp(-d_2)` does not underflow (`d_2` up t
 very rows that inverted strategies pick.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from balal import sharding, xla
+from balal import check, sharding, xla
 from balal.types import Scores
 
 # Numbers in a tile: on CPUs it stays in the cache of one core; accelerators need no tiles, and
@@ -27,20 +30,19 @@ _TILE = 2**15
 _TILE_ON_ACCELERATORS = 2**27
 
 
-@jax.jit
-def score(logits: Float[Array, "N K"]) -> Scores:
+def score(logits: Float[Array | np.ndarray, "N K"]) -> Scores:
     """Entropy, margin, least confidence and predicted class of every row, in one pass over the
     logits.
 
     Args:
       logits: [N, K], float32, bfloat16 or float16 (computed in float32). `-inf` is allowed, so
-        `jnp.log(probs)` is a valid argument; a row of nothing but `-inf`, a `+inf` or a NaN is not,
-        and gives NaN here (`balal.check.logits` lists such rows).
+        `jnp.log(probs)` is a valid argument.
 
     Returns: `Scores`, larger = more uncertain. `predicted` is the lowest of tied classes. Two rows
       whose top classes lead by more than 87 may tie at 0.
 
-    Raises: ValueError if `logits` is not [N, K] with K >= 1.
+    Raises: ValueError if `logits` is not [N, K] with K >= 1, or for rows with a NaN or `+inf` or of
+      nothing but `-inf`. Where only shapes are known, as under jit, such a row scores NaN.
 
     Source: Aggarwal, Popescu, Hudelot, WACV 2020, Eq. 1 to 3 (there as probabilities). Twin:
       `scores` in tests/reference.py.
@@ -49,10 +51,49 @@ def score(logits: Float[Array, "N K"]) -> Scores:
     >>> [round(float(value), 3) for value in scores.entropy], scores.predicted.tolist()
     ([0.693, 0.639], [0, 0])
     """
-    if logits.ndim != 2 or logits.shape[1] < 1:
-        raise ValueError(
-            f"logits must be [N, K] with at least one source class, got shape {logits.shape}"
-        )
+    return _checked(logits, _score)
+
+
+def entropy(logits: Float[Array | np.ndarray, "N K"]) -> Float[Array, " N"]:
+    """Entropy of the source model's prediction, in nats: [N] from logits [N, K], Eq. 1. See
+    `score`.
+
+    >>> entropy(jnp.array([[0.0, 0.0], [200.0, 0.0]])).round(3).tolist()
+    [0.6930000185966492, 0.0]
+    """
+    return _checked(logits, partial(_one, name="entropy"))
+
+
+def margin(logits: Float[Array | np.ndarray, "N K"]) -> Float[Array, " N"]:
+    """Margin as an uncertainty, `1 - (p1 - p2)` with the two largest probabilities: [N] from logits
+    [N, K], Eq. 2. See `score`.
+
+    >>> margin(jnp.log(jnp.array([[0.5, 0.5], [0.75, 0.25]]))).tolist()
+    [1.0, 0.5]
+    """
+    return _checked(logits, partial(_one, name="margin"))
+
+
+def least_confidence(logits: Float[Array | np.ndarray, "N K"]) -> Float[Array, " N"]:
+    """Least confidence, `1 - p1` with the largest probability: [N] from logits [N, K], Eq. 3. See
+    `score`.
+
+    >>> least_confidence(jnp.log(jnp.array([[0.5, 0.5], [0.75, 0.25]]))).tolist()
+    [0.5, 0.25]
+    """
+    return _checked(logits, partial(_one, name="least_confidence"))
+
+
+def _checked(logits: Any, program: Callable[[Any], Any]) -> Any:
+    """What a compiled program makes of the logits."""
+    logits = check.floats("logits", check.source_shape("logits", logits))
+    found = program(logits)
+    check.scored(logits, jax.tree.leaves(found)[0])
+    return found
+
+
+@jax.jit
+def _score(logits: Float[Array, "N K"]) -> Scores:
     if logits.shape[0] == 0:
         return _score_rows(logits)
 
@@ -66,37 +107,9 @@ def score(logits: Float[Array, "N K"]) -> Scores:
     return sharding.by_rows(tiled, (0,), 0)(logits)
 
 
-@jax.jit
-def entropy(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
-    """Entropy of the source model's prediction, in nats: [N] from logits [N, K], Eq. 1. See
-    `score`.
-
-    >>> entropy(jnp.array([[0.0, 0.0], [200.0, 0.0]])).round(3).tolist()
-    [0.6930000185966492, 0.0]
-    """
-    return score(logits).entropy
-
-
-@jax.jit
-def margin(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
-    """Margin as an uncertainty, `1 - (p1 - p2)` with the two largest probabilities: [N] from logits
-    [N, K], Eq. 2. See `score`.
-
-    >>> margin(jnp.log(jnp.array([[0.5, 0.5], [0.75, 0.25]]))).tolist()
-    [1.0, 0.5]
-    """
-    return score(logits).margin
-
-
-@jax.jit
-def least_confidence(logits: Float[Array, "N K"]) -> Float[Array, " N"]:
-    """Least confidence, `1 - p1` with the largest probability: [N] from logits [N, K], Eq. 3. See
-    `score`.
-
-    >>> least_confidence(jnp.log(jnp.array([[0.5, 0.5], [0.75, 0.25]]))).tolist()
-    [0.5, 0.25]
-    """
-    return score(logits).least_confidence
+@partial(jax.jit, static_argnames="name")
+def _one(logits: Float[Array, "N K"], *, name: str) -> Float[Array, " N"]:
+    return getattr(_score(logits), name)
 
 
 def _tiled(logits: Float[Array, "N K"], *, tile: int) -> Scores:

@@ -122,7 +122,7 @@ class Balanced(Strategy):
         return jax.lax.fori_loop(jnp.int32(0), labelled.count.astype(jnp.int32), learn, memory)
 
     def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Pick, Memory]:
-        rules = dict(at_mean=self.at_mean, known_classes=self.known_classes)
+        rules: dict[str, Any] = dict(at_mean=self.at_mean, known_classes=self.known_classes)
         answers = jnp.where(labelled.indices >= 0, memory.labels[labelled.indices], -1)
         hopes = labelled_set.columns(labelled)["wanted"]
         left = memory.total - labelled.count

@@ -5,15 +5,16 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from balal import check
 from balal.kernels.gaussian_process.process import GaussianProcess
 
 # Classes that are summed over at once.
 _TOGETHER = 20
 
 
-@partial(jax.jit, static_argnames="sharpness")
 def explain(
     process: GaussianProcess, *, sharpness: int = 2
 ) -> tuple[Float[Array, "N C"], Float[Array, " N"]]:
@@ -31,6 +32,11 @@ def explain(
     >>> probabilities[0].round(3).tolist(), unexplained[:1].round(3).tolist()
     ([0.0, 0.800000011920929], [0.20000000298023224])
     """
+    return _explain(process, check.whole_number("sharpness", sharpness))
+
+
+@partial(jax.jit, static_argnames="sharpness")
+def _explain(process: GaussianProcess, sharpness: int):
     positive = jnp.maximum(process.mean.T, 0)
     explained = jnp.minimum(jnp.sum(positive, axis=1), 1)
     powers = positive**sharpness
@@ -38,11 +44,10 @@ def explain(
     return powers * (explained / jnp.where(total > 0, total, 1))[:, None], 1 - explained
 
 
-@partial(jax.jit, static_argnames="sharpness")
 def utility(
     process: GaussianProcess,
-    worth: Float[Array, " C"],
-    unseen: Float[Array, ""] | float,
+    worth: Float[Array | np.ndarray, " C"],
+    unseen: Float[Array | np.ndarray, ""] | float,
     *,
     sharpness: int = 2,
 ) -> Float[Array, " N"]:
@@ -64,7 +69,17 @@ def utility(
     >>> utility(process, jnp.array([0.0, 0.5]), 1.0).argmax().tolist()
     1
     """
+    worth = check.floats("worth", worth)
+    if worth.shape != process.counts.shape:
+        raise ValueError(
+            f"worth must have a number for each of {len(process.counts)} classes, got shape "
+            f"{worth.shape}"
+        )
+    return _utility(process, worth, unseen, check.whole_number("sharpness", sharpness))
 
+
+@partial(jax.jit, static_argnames="sharpness")
+def _utility(process: GaussianProcess, worth, unseen, sharpness: int) -> Float[Array, " N"]:
     def add(begin, sums, number):
         mass, power, worthy = sums
         for label in range(number):

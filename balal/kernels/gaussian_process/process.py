@@ -1,15 +1,18 @@
 """The steps of a Gaussian process over the pool: before any label, after some more, and restricted
 to some of the rows."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from balal import xla
+from balal import check, xla
 from balal.kernels.distances import directions, mean
 from balal.kernels.gaussian_process import exact, with_landmarks
 from balal.kernels.gaussian_process.columns import take
@@ -43,15 +46,14 @@ class GaussianProcess:
     relation: Exact | Landmarks
 
 
-@partial(jax.jit, static_argnames=("capacity", "num_classes", "landmarks"))
 def begin(
-    features: Float[Array, "N D"],
+    features: Float[Array | np.ndarray, "N D"],
     *,
     capacity: int,
     num_classes: int,
-    candidates: Bool[Array, " N"] | None = None,
-    scale: float | Float[Array, ""] = 1.0,
-    noise: float | Float[Array, ""] = 0.1,
+    candidates: Bool[Array | np.ndarray, " N"] | None = None,
+    scale: float | Float[Array | np.ndarray, ""] = 1.0,
+    noise: float | Float[Array | np.ndarray, ""] = 0.1,
     landmarks: int | None = None,
 ) -> GaussianProcess:
     """The process before any label.
@@ -73,8 +75,8 @@ def begin(
         `O(r^2)`: rows are related through the r rows that explain most of the pool, and what these
         leave unexplained is taken as independent from row to row. Exact where that is nothing.
 
-    Raises: ValueError when `features` is not [N, D], the capacity is negative or the number of
-      landmarks below 1.
+    Raises: ValueError when `features` is not [N, D], the capacity is negative, the number of
+      landmarks below 1, or features of candidates are not finite.
 
     Source: Rasmussen, Williams, Gaussian Processes for Machine Learning, 2006, chapter 2; the
       bounded form is the fully independent conditional of its section 8.3.4, landmarks chosen by
@@ -87,13 +89,25 @@ def begin(
     >>> process.mean[:, :2].T.round(3).tolist(), process.variance[:2].tolist()
     ([[0.0, 1.0], [0.0, 1.0]], [0.0, 0.0])
     """
-    if features.ndim != 2:
-        raise ValueError(f"features must be [N, D], got shape {features.shape}")
+    features = check.feature_table(features)
+    capacity = check.whole_number("capacity", capacity)
+    num_classes = check.whole_number("num_classes", num_classes)
+    if landmarks is not None:
+        landmarks = check.whole_number("landmarks", landmarks)
     if capacity < 0 or (landmarks is not None and landmarks < 1):
         raise ValueError(
             f"capacity must be at least 0, and landmarks at least 1 or None; got {capacity} and "
             f"{landmarks}"
         )
+    candidates = check.mask("candidates", candidates, size=len(features))
+    check.features(features, candidates=candidates, varied=False)
+    return _begin(features, candidates, scale, noise, capacity, num_classes, landmarks)
+
+
+@partial(jax.jit, static_argnames=("capacity", "num_classes", "landmarks"))
+def _begin(
+    features, candidates, scale, noise, capacity: int, num_classes: int, landmarks: int | None
+) -> GaussianProcess:
     num_rows = features.shape[0]
     candidates = askable(candidates, num_rows)
     units = directions(features, candidates)
@@ -116,9 +130,10 @@ def begin(
     )
 
 
-@jax.jit
 def update(
-    process: GaussianProcess, rows: Int[Array, "*p"] | int, labels: Int[Array, "*p"] | int
+    process: GaussianProcess,
+    rows: Int[Array | np.ndarray, "*p"] | int | np.integer,
+    labels: Int[Array | np.ndarray, "*p"] | int | np.integer,
 ) -> GaussianProcess:
     """The process after one more label, or after p of them, by one exact step of rank p.
 
@@ -127,8 +142,12 @@ def update(
       rows: [p], the rows that were labelled, or one.
       labels: [p], their classes; -1 changes nothing (padding).
 
-    The exact form has no room for more labels than its capacity: after more of them it is wrong.
-    The bounded form does not keep what a label says of its own row beyond the landmarks.
+    The exact form has no room for more labels than its capacity; where only shapes are known, as
+    under jit, it is wrong after more of them. The bounded form does not keep what a label says of
+    its own row beyond the landmarks.
+
+    Raises: ValueError when there is not a label for each row, labels are no classes, rows with a
+      label are none of the pool's, or there is no room for them.
 
     Source: Rasmussen, Williams, 2006, the conditional of equation 2.19, some labels at a time.
       Twin: `posterior` in tests/reference.py, by one solve.
@@ -137,6 +156,28 @@ def update(
     >>> int(update(process, jnp.array([0, 1, 2]), jnp.array([-1, 0, 1])).count)
     2
     """
+    size = len(process.counts)
+    classes = check.rows("labels", labels, size=size, of="classes", axes=None, padded=True)
+    some = check.rows("rows", rows, size=len(process.variance), axes=None, padded=True)
+    if some.shape != classes.shape or some.ndim > 1:
+        raise ValueError(
+            f"rows and labels must be one each or both [p], got shapes {some.shape} and "
+            f"{classes.shape}"
+        )
+    if not any(isinstance(part, Tracer) for part in (some, classes, process.count)):
+        filled = np.atleast_1d(classes) >= 0
+        check.rows("rows with a label", np.atleast_1d(some)[filled], size=len(process.variance))
+        room, count = _room(process), int(process.count) + int(filled.sum())
+        if count > room:
+            raise ValueError(
+                f"this process has room for {room} labels, its capacity, and would have {count}: "
+                f"begin it with a larger capacity"
+            )
+    return _update(process, some, classes)
+
+
+@jax.jit
+def _update(process: GaussianProcess, rows, labels) -> GaussianProcess:
     rows, labels = jnp.atleast_1d(rows), jnp.atleast_1d(labels)
     # Padding goes last, so that there are no gaps between the columns of the labels.
     order = jnp.argsort(labels < 0, stable=True)
@@ -173,8 +214,7 @@ def update(
     )
 
 
-@jax.jit
-def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProcess:
+def restrict(process: GaussianProcess, rows: Int[Array | np.ndarray, " n"]) -> GaussianProcess:
     """The same process restricted to some rows of the pool: exact there, and cheaper in proportion.
 
     Args:
@@ -189,12 +229,23 @@ def restrict(process: GaussianProcess, rows: Int[Array, " n"]) -> GaussianProces
     >>> bool(jnp.all(restrict(process, rows).mean == process.mean[:, rows]))
     True
     """
+    return _restrict(process, check.rows("rows", rows, size=len(process.variance)))
+
+
+@jax.jit
+def _restrict(process: GaussianProcess, rows) -> GaussianProcess:
     return replace(
         process,
         mean=take(process.mean, rows),
         variance=process.variance[rows],
         relation=_form_of(process).restrict(process.relation, process.count, rows),
     )
+
+
+def _room(process: GaussianProcess) -> float:
+    """How many labels it has room for."""
+    relation = process.relation
+    return sum(map(len, relation.columns)) if isinstance(relation, Exact) else math.inf
 
 
 def _form_of(process: GaussianProcess) -> Any:

@@ -5,9 +5,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from balal import sharding
+from balal import check, sharding
 from balal.kernels import sampling
 from balal.kernels.distances import squared_distances
 from balal.kernels.k_center import lazy, products
@@ -36,14 +38,13 @@ class Centers:
     radii: Float[Array, "*S b"]
 
 
-@partial(jax.jit, static_argnames="budget")
 def k_center(
-    features: Float[Array, "N D"],
+    features: Float[Array | np.ndarray, "N D"],
     budget: int,
     *,
-    labelled: Int[Array, " B"] | None = None,
-    candidates: Bool[Array, " N"] | None = None,
-    start: int | Int[Array, ""] | None = None,
+    labelled: Int[Array | np.ndarray, " B"] | None = None,
+    candidates: Bool[Array | np.ndarray, " N"] | None = None,
+    start: int | np.integer | Int[Array | np.ndarray, ""] | None = None,
     key: Key[Array, ""] | None = None,
 ) -> Centers:
     """Greedy k-center: picks the candidate that is farthest from its nearest centre, again and
@@ -73,8 +74,9 @@ def k_center(
       `distances.product_error` times |x|^2 + |c|^2, with `x` and its centre `c` relative to the
       mean.
 
-    Raises: ValueError when `features` is not [N, D], the budget is not in [0, N], or there is
-      nowhere to begin.
+    Raises: ValueError when `features` is not [N, D], the budget is not in [0, N], there is nowhere
+      to begin, labelled rows or `start` are not rows of the pool, or features of a candidate or a
+      labelled row are not finite.
 
     Source: Sener, Savarese, ICLR 2018; Gonzalez 1985; Eq. 7 of Aggarwal, Popescu, Hudelot, WACV
       2020. Differs from the widely copied 2018 code in the random cold start, which that code never
@@ -84,9 +86,8 @@ def k_center(
     >>> centers.indices.tolist(), centers.radii.tolist()
     ([0, 3, 2], [9.0, 4.0, 1.0])
     """
-    if features.ndim != 2:
-        raise ValueError(f"features must be [N, D], got shape {features.shape}")
-    num_rows = features.shape[0]
+    features, budget = check.feature_table(features), check.whole_number("budget", budget)
+    num_rows = len(features)
     if not 0 <= budget <= num_rows:
         raise ValueError(
             f"budget must lie between 0 and the {num_rows} rows of the pool, got {budget}"
@@ -96,8 +97,29 @@ def k_center(
             "k_center needs somewhere to begin: pass labelled rows, start=row, or "
             "key=jax.random.key(seed)"
         )
+    candidates = check.mask("candidates", candidates, size=num_rows)
+    if labelled is not None:
+        labelled = check.rows("labelled", labelled, size=num_rows, padded=True)
+    if start is not None:
+        start = check.rows("start", start, size=num_rows, axes=0)
+    if key is not None:
+        check.key(key)
+    centers, finite = _k_center(features, budget, labelled, candidates, start, key)
+    # Values that are no numbers, seen in the distances that were taken anyway.
+    if not isinstance(finite, Tracer) and not finite:
+        matter = jnp.ones(num_rows, bool) if candidates is None else jnp.asarray(candidates)
+        if labelled is not None:
+            matter = matter.at[jnp.where(labelled >= 0, labelled, num_rows)].set(True, mode="drop")
+        check.features(features, candidates=matter, varied=False)
+    return centers
+
+
+@partial(jax.jit, static_argnames="budget")
+def _k_center(
+    features, budget: int, labelled, candidates, start, key
+) -> tuple[Centers, Bool[Array, ""]]:
     large = features.size * budget >= _LARGE and sharding.devices() == 1
-    sizes = lazy.sizes_for(num_rows, budget) if large else None
+    sizes = lazy.sizes_for(len(features), budget) if large else None
     return search(
         features,
         budget,
@@ -111,8 +133,10 @@ def k_center(
 
 def search(
     features, budget, *, labelled, candidates, start, key, sizes: lazy.Sizes | None
-) -> Centers:
-    """`k_center` after its checks, searched lazily if `sizes` are given."""
+) -> tuple[Centers, Bool[Array, ""]]:
+    """`k_center` after its checks, searched lazily if `sizes` are given; and whether all centres
+    and candidates are at a finite distance from the first centre, which no row is that holds NaN
+    or infinity."""
     num_rows = features.shape[0]
     candidates = askable(candidates, num_rows)
     labelled = (
@@ -127,39 +151,42 @@ def search(
     labels = centres.count
     goal = labels + jnp.minimum(budget + 1, jnp.sum(left, dtype=jnp.int32))
 
+    matter = candidates.at[jnp.where(labelled >= 0, labelled, num_rows)].set(True, mode="drop")
     centres, left = _first_pick(centres, left, start, key)
+    nearest = squared_distances(features, sharding.fetch(features, centres.rows[0]))
+    finite = jnp.all((nearest < jnp.inf) | ~matter)
     if sizes:
-        centres, left = lazy.pick(features, centres, left, goal, sizes)
+        centres, left = lazy.pick(features, centres, left, goal, nearest, sizes)
     elif features.size <= _SMALL and sharding.devices() == 1:
         centres, left = products.pick(features, centres, left, goal)
-    centres = pick_by_passes(features, centres, left, goal)
+    centres = pick_by_passes(features, centres, left, goal, nearest)
     indices = jax.lax.dynamic_slice(centres.rows, (labels,), (budget,))
     radii = jnp.sqrt(jax.lax.dynamic_slice(centres.distances, (labels + 1,), (budget,)))
-    return Centers(indices, radii)
+    return Centers(indices, radii), finite
 
 
-def pick_by_passes(features, centres: Centres, left, goal) -> Centres:
+def pick_by_passes(features, centres: Centres, left, goal, nearest) -> Centres:
     """The plain algorithm: until there are `goal` centres, the next one is the row left that is
-    farthest from its nearest centre."""
-
-    def nearer(nearest, centre):
-        distances = squared_distances(features, sharding.fetch(features, centre))
-        return jnp.minimum(nearest, distances)
+    farthest from its nearest centre. `nearest` holds the squared distances to the first centre."""
 
     def pick(carry):
-        centres, nearest, left = carry
-        nearest = nearer(nearest, centres.rows[centres.count - 1])
+        centres, nearest, seen, left = carry
+        # All centres there are at first, then the last pick.
+        nearest = jax.lax.fori_loop(
+            seen,
+            centres.count,
+            lambda number, nearest: jnp.minimum(
+                nearest,
+                squared_distances(features, sharding.fetch(features, centres.rows[number])),
+            ),
+            nearest,
+        )
         row = argmax(nearest, left)
+        seen = centres.count
         centres = add_centre(centres, row, sharding.fetch(nearest, row), row >= 0)
-        return centres, nearest, left.at[row].set(False)
+        return centres, nearest, seen, left.at[row].set(False)
 
-    nearest = jnp.full(len(left), jnp.inf, jnp.float32)
-    # The last centre has its turn with the first pick.
-    earlier = jnp.where(centres.count < goal, centres.count - 1, 0)
-    nearest = jax.lax.fori_loop(
-        0, earlier, lambda index, nearest: nearer(nearest, centres.rows[index]), nearest
-    )
-    carry = centres, nearest, left
+    carry = centres, nearest, jnp.int32(1), left
     return jax.lax.while_loop(lambda carry: carry[0].count < goal, pick, carry)[0]
 
 

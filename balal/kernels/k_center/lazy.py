@@ -17,7 +17,6 @@ from balal.kernels.distances import (
     middle,
     product_error,
     seen_from,
-    squared_distances,
     squared_lengths,
     upper_bounds,
 )
@@ -79,14 +78,16 @@ def sizes_for(num_rows: int, budget: int) -> Sizes:
     return replace(SIZES, block=2 * SIZES.block) if budget > num_rows // 50 else SIZES
 
 
-def pick(features, centres: Centres, left, goal, sizes: Sizes) -> tuple[Centres, Bool[Array, " N"]]:
+def pick(
+    features, centres: Centres, left, goal, nearest, sizes: Sizes
+) -> tuple[Centres, Bool[Array, " N"]]:
     """Picks until there are `goal` centres or products cannot resolve what comes next. Returns the
-    centres and the rows left."""
+    centres and the rows left. `nearest` holds the squared distances to the first centre."""
     amid = middle(features, left)
     # One pass over the features measures all rows to the first centre. It is rounded differently,
     # so these bounds are enlarged as well.
     first = centres.rows[0]
-    values = (1 + product_error(features.shape[1])) * squared_distances(features, features[first])
+    values = (1 + product_error(features.shape[1])) * nearest
     values = jnp.where(left, jnp.where(values < jnp.inf, values, jnp.inf), -jnp.inf)
     bounds = Bounds(values, jnp.full(len(left), first), jnp.ones(len(left), jnp.int32))
 
