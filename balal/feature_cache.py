@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Num
 
+from balal import check
 from balal.atomic_files import atomic_write, naming, settle
 from balal.types import Scores
 from balal.wording import first_few
@@ -154,6 +155,7 @@ def write(folder: Path | str, first: int, shard: Mapping[str, Num[np.ndarray, "n
         _json(folder / _PROGRESS, rows=int),
         _json(folder / _MANIFEST, columns=dict),
     )
+    shard = {name: check.array(f"column {name}", values) for name, values in shard.items()}
     (size,) = {len(values) for values in shard.values()}
     done, total = progress["rows"], len(_json(folder / _ROWS, ids=list)["ids"])
     if first != done or first + size > total or set(shard) != set(manifest["columns"]):
@@ -223,7 +225,11 @@ def read(
 
 
 def _rows(ids, labels, class_names) -> dict[str, Any]:
-    return dict(ids=list(ids), labels=np.asarray(labels).tolist(), class_names=list(class_names))
+    return dict(
+        ids=list(ids),
+        labels=check.integers("labels", labels).tolist(),
+        class_names=list(class_names),
+    )
 
 
 def _compare(folder: Path, found: Any, wanted: Any) -> None:

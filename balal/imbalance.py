@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Array, Int, Integer, Key
 
+from balal import check
 from balal.kernels import sampling
 
 
@@ -49,7 +50,7 @@ def counts(
     >>> int(sizes.sum()), round(float(sizes.std()), 2), round(float(sizes.std() / sizes.mean()), 3)
     (17168, 126.98, 0.74)
     """
-    rooms = np.asarray(capacity, np.int64)
+    rooms = np.asarray(check.integers("capacity", capacity), np.int64)
     if num_classes < 1 or rooms.shape not in ((), (num_classes,)):
         raise ValueError(
             f"give one capacity, or one for each of num_classes={num_classes} classes (1 or "
@@ -148,7 +149,10 @@ def subsample(
     >>> subsample(jax.random.key(0), np.array([0, 0, 1, 1, 1]), np.array([2, 0])).tolist()
     [0, 1]
     """
-    rows, wanted = np.asarray(labels, np.int64), np.asarray(counts, np.int64)
+    rows, wanted = (
+        np.asarray(check.integers(name, values), np.int64)
+        for name, values in (("labels", labels), ("counts", counts))
+    )
     if rows.size and (rows.min() < -1 or rows.max() >= wanted.size):
         raise ValueError(
             f"labels must lie between -1 and {wanted.size - 1}, the last class of counts, got "
@@ -182,7 +186,9 @@ def fingerprint(indices: Integer[Array | np.ndarray, " b"]) -> str:
     >>> fingerprint(np.array([3, 1, 4]))
     '0057aef4fe5ef616'
     """
-    return hashlib.sha256(np.asarray(indices).astype("<i8").tobytes()).hexdigest()[:16]
+    return hashlib.sha256(
+        np.asarray(check.integers("indices", indices)).astype("<i8").tobytes()
+    ).hexdigest()[:16]
 
 
 def _check_profile(num_classes: int, largest: int, rho: float | int) -> None:

@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
+from balal import check
+
 _Labels = Integer[Array | np.ndarray, " B"]
 _Predicted = Integer[Array | np.ndarray, " P"]
 _Counts = Real[Array | np.ndarray, "*batch C"]
 _Percent = Real[Array | np.ndarray, "..."] | Sequence[Any] | float | int
 
 
-@partial(jax.jit, static_argnames="num_classes")
 def class_counts(labels: _Labels, *, num_classes: int) -> Int[Array, " C"]:
     """How many labels each target class has: int32 [C].
 
@@ -31,7 +32,12 @@ def class_counts(labels: _Labels, *, num_classes: int) -> Int[Array, " C"]:
     >>> class_counts(jnp.array([0, 2, 2, -1]), num_classes=3).tolist()
     [1, 0, 2]
     """
-    _check(num_classes)
+    labels, num_classes = _checked(num_classes, labels=labels)
+    return _class_counts(labels, num_classes=num_classes)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def _class_counts(labels: _Labels, *, num_classes: int) -> Int[Array, " C"]:
     return jnp.zeros(num_classes, jnp.int32).at[_in_range(labels, num_classes)].add(1, mode="drop")
 
 
@@ -41,7 +47,7 @@ def classes_found(counts: _Counts) -> Int[Array, "*batch"]:
     >>> int(classes_found(jnp.array([3, 0, 1])))
     2
     """
-    return jnp.sum(jnp.asarray(counts) > 0, axis=-1, dtype=jnp.int32)
+    return jnp.sum(_float32("counts", counts) > 0, axis=-1, dtype=jnp.int32)
 
 
 def imbalance_ratio(counts: _Counts) -> Float[Array, "*batch"]:
@@ -56,7 +62,7 @@ def imbalance_ratio(counts: _Counts) -> Float[Array, "*batch"]:
     >>> float(imbalance_ratio(jnp.array([2, 2, 0, 0])))
     1.0
     """
-    counts = jnp.asarray(counts, jnp.float32)
+    counts = _float32("counts", counts)
     return jnp.std(counts, axis=-1) / jnp.mean(counts, axis=-1)
 
 
@@ -67,7 +73,7 @@ def entropy(counts: _Counts) -> Float[Array, "*batch"]:
     >>> round(float(entropy(jnp.array([5, 5, 0]))), 4)
     0.6931
     """
-    counts = jnp.asarray(counts, jnp.float32)
+    counts = _float32("counts", counts)
     return jnp.sum(
         jax.scipy.special.entr(counts / jnp.sum(counts, axis=-1, keepdims=True)), axis=-1
     )
@@ -89,7 +95,7 @@ def max_over_min(counts: _Counts) -> Float[Array, "*batch"]:
     >>> float(max_over_min(jnp.array([6, 3, 2]))), float(max_over_min(jnp.array([6, 0])))
     (3.0, inf)
     """
-    counts = jnp.asarray(counts, jnp.float32)
+    counts = _float32("counts", counts)
     smallest = jnp.min(counts, axis=-1)
     # The inner `where` keeps 0 / 0 from happening at all: a run that hunts for nans would stop
     # there.
@@ -98,7 +104,6 @@ def max_over_min(counts: _Counts) -> Float[Array, "*batch"]:
     )
 
 
-@partial(jax.jit, static_argnames="num_classes")
 def confusion(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Int[Array, "C C"]:
     """How often each true class (row) was predicted as each class (column): int32 [C, C].
 
@@ -113,12 +118,16 @@ def confusion(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> In
     >>> confusion(jnp.array([0, 0, 1]), jnp.array([0, 1, 1]), num_classes=2).tolist()
     [[1, 1], [0, 1]]
     """
-    _check(num_classes, labels, predicted)
+    labels, predicted, num_classes = _checked(num_classes, labels=labels, predicted=predicted)
+    return _confusion(labels, predicted, num_classes=num_classes)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def _confusion(labels, predicted, *, num_classes: int) -> Int[Array, "C C"]:
     cells = _in_range(labels, num_classes), _in_range(predicted, num_classes)
     return jnp.zeros((num_classes, num_classes), jnp.int32).at[cells].add(1, mode="drop")
 
 
-@partial(jax.jit, static_argnames="num_classes")
 def balanced_accuracy(
     labels: _Labels, predicted: _Predicted, *, num_classes: int
 ) -> Float[Array, ""]:
@@ -133,11 +142,16 @@ def balanced_accuracy(
     >>> float(balanced_accuracy(jnp.array([0, 0, 0, 1]), jnp.array([0, 0, 0, 0]), num_classes=5))
     0.5
     """
+    labels, predicted, num_classes = _checked(num_classes, labels=labels, predicted=predicted)
+    return _balanced_accuracy(labels, predicted, num_classes=num_classes)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def _balanced_accuracy(labels, predicted, *, num_classes: int) -> Float[Array, ""]:
     hits, rows, _ = _tallies(labels, predicted, num_classes)
     return jnp.sum(hits / jnp.maximum(rows, 1)) / jnp.sum(rows > 0).astype(jnp.float32)
 
 
-@partial(jax.jit, static_argnames="num_classes")
 def macro_f1(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Float[Array, ""]:
     """Mean, over the classes of the test set, of F1 = `2 hits / (true rows + rows predicted so)`:
     in [0, 1], nan without labels.
@@ -147,12 +161,17 @@ def macro_f1(labels: _Labels, predicted: _Predicted, *, num_classes: int) -> Flo
     >>> round(float(macro_f1(jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 1, 1]), num_classes=2)), 4)
     0.7333
     """
+    labels, predicted, num_classes = _checked(num_classes, labels=labels, predicted=predicted)
+    return _macro_f1(labels, predicted, num_classes=num_classes)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def _macro_f1(labels, predicted, *, num_classes: int) -> Float[Array, ""]:
     hits, rows, guesses = _tallies(labels, predicted, num_classes)
     shares = 2 * hits / jnp.maximum(rows + guesses, 1)
     return jnp.sum(shares) / jnp.sum(rows > 0).astype(jnp.float32)
 
 
-@jax.jit
 def area_under_curve(
     budgets: Real[Array | np.ndarray, " points"],
     accuracies: Real[Array | np.ndarray, "*batch values"],
@@ -166,12 +185,17 @@ def area_under_curve(
     >>> float(area_under_curve(jnp.array([0, 1, 4]), jnp.array([0.0, 1.0, 1.0])))
     0.875
     """
-    if budgets.shape[0] < 2 or accuracies.shape[-1:] != budgets.shape:
+    budgets, accuracies = _float32("budgets", budgets), _float32("accuracies", accuracies)
+    if budgets.ndim != 1 or len(budgets) < 2 or accuracies.shape[-1:] != budgets.shape:
         raise ValueError(
             f"give two budgets or more and one accuracy for each, got shapes {budgets.shape} and "
             f"{accuracies.shape}"
         )
-    budgets, accuracies = jnp.asarray(budgets, jnp.float32), jnp.asarray(accuracies, jnp.float32)
+    return _area_under_curve(budgets, accuracies)
+
+
+@jax.jit
+def _area_under_curve(budgets, accuracies) -> Float[Array, "*batch"]:
     heights = (accuracies[..., 1:] + accuracies[..., :-1]) / 2
     shares = jnp.broadcast_to(jnp.diff(budgets) / (budgets[-1] - budgets[0]), heights.shape)
     # A sum and not a matrix product, which accelerators do in fewer bits.
@@ -196,7 +220,10 @@ def g_al(accuracy: _Percent, full: _Percent) -> float:
     >>> g_al([[50.0, 60.0], [70.0, 80.0]], 80.0)
     -0.75
     """
-    achieved, ceiling = np.asarray(accuracy, np.float64), np.asarray(full, np.float64)
+    achieved, ceiling = (
+        np.asarray(check.array(name, values, lists=True), np.float64)
+        for name, values in (("accuracy", accuracy), ("full", full))
+    )
     for name, values in (("accuracy", achieved), ("full", ceiling)):
         wrong = values[~((values >= 0) & (values <= 100))]
         if wrong.size or not values.size:
@@ -219,16 +246,28 @@ def g_al(accuracy: _Percent, full: _Percent) -> float:
     return float(np.mean((achieved - ceiling) / (100 - ceiling)))
 
 
-def _check(
-    num_classes: int, labels: _Labels | None = None, predicted: _Predicted | None = None
-) -> None:
+def _checked(num_classes: int, **classes: Any) -> list[Any]:
+    """The class ids as integers, and how many classes there are."""
+    num_classes = check.whole_number("num_classes", num_classes)
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    if labels is not None and predicted is not None and labels.shape != predicted.shape:
+    found = {name: check.integers(name, values) for name, values in classes.items()}
+    for name, values in found.items():
+        if values.ndim != 1:
+            raise ValueError(f"{name} must be one class id for each row, got shape {values.shape}")
+    if len({len(values) for values in found.values()}) > 1:
         raise ValueError(
-            f"labels has {labels.shape[0]} rows and predicted {predicted.shape[0]}: give one "
-            f"prediction for each label"
+            f"labels has {len(found['labels'])} rows and predicted {len(found['predicted'])}: give "
+            f"one prediction for each label"
         )
+    return [*found.values(), num_classes]
+
+
+def _float32(name: str, values: Any) -> Array:
+    found = jnp.asarray(check.floats(name, values, lists=True), jnp.float32)
+    if not found.ndim:
+        raise ValueError(f"{name} must have one axis or more, got a single number")
+    return found
 
 
 def _in_range(classes: _Labels, num_classes: int) -> Array:
@@ -243,9 +282,8 @@ def _tallies(
 ) -> tuple[Array, Array, Array]:
     """Of each class the rows predicted right, the true rows and the rows predicted so: float32 [C]
     each."""
-    _check(num_classes, labels, predicted)
     labels, predicted = _in_range(labels, num_classes), _in_range(predicted, num_classes)
-    count = partial(class_counts, num_classes=num_classes)
+    count = partial(_class_counts, num_classes=num_classes)
     hits = jnp.where(labels == predicted, labels, num_classes)
     guesses = jnp.where(labels < num_classes, predicted, num_classes)
     hits, rows, guesses = (count(each).astype(jnp.float32) for each in (hits, labels, guesses))

@@ -11,6 +11,8 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
+from balal import check
+
 _log_gamma = np.vectorize(math.lgamma, otypes=[np.float64])
 
 
@@ -89,6 +91,10 @@ def labels_until(
     >>> labels_until(1, 100), labels_until(5, 100, m=5, probability=1.0)
     (95, 100)
     """
+    size, rows, m = (
+        check.whole_number(name, value)
+        for name, value in (("size", size), ("rows", rows), ("m", m))
+    )
     if not 0 <= size <= rows:
         raise ValueError(f"size must lie between 0 and the {rows} rows of the pool, got {size}")
     if m < 1:
@@ -97,7 +103,7 @@ def labels_until(
         raise ValueError(f"a class with {size} rows can never give {m}: lower m")
     if not 0 < probability <= 1:
         raise ValueError(f"probability must lie in (0, 1], got {probability}")
-    size, rows, wanted = int(size), int(rows), Fraction(str(float(probability)))
+    wanted = Fraction(str(float(probability)))
     # With `m` draws more than there are other rows it is certain. Doubling first keeps the numbers
     # small if few labels suffice.
     low, high, certain = m - 1, m, rows - size + m
@@ -110,7 +116,12 @@ def labels_until(
 
 
 def _checked(sizes, budget) -> tuple[np.ndarray, int, np.ndarray]:
-    rows, draws = np.asarray(sizes, np.int64), np.asarray(budget, np.int64)
+    rows, draws = (
+        np.asarray(check.integers(name, values), np.int64)
+        for name, values in (("sizes", sizes), ("budget", budget))
+    )
+    if rows.ndim != 1:
+        raise ValueError(f"sizes must be one number for each class, got shape {rows.shape}")
     if not rows.size or rows.min() < 0 or not rows.sum():
         raise ValueError(
             f"sizes must be the rows of each class, none negative and not all 0, got "

@@ -7,11 +7,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import balal
+from balal import check
 
 SAID = {
     "features nan": "rows 3, 7 have NaN or infinite",
@@ -146,6 +148,103 @@ SAID = {
     "features huge": "row 4 does not",
     "nothing to keep": "keep_logits=True keeps",
     "saved nowhere": "no folder /no/such/folder",
+    "score nan": "NaN, +inf or -inf throughout, and row 2 is so",
+    "entropy inf": "and row 4 is so",
+    "diversify nan": "values must not be NaN, but row 3 is so",
+    "diversify class too large": "value 2147483647 is outside",
+    "diversify class in parts": "predicted must be integers, got dtype float64",
+    "diversify short mask": "one entry for each of 10 rows, got (3,)",
+    "diversify mask of numbers": "np.isin(np.arange(10), rows) if it holds rows",
+    "diversify budget float": "whole number, got 2.0",
+    "diversify budget bool": "whole number, got True",
+    "diversify budget array": "budget must be a whole number",
+    "diversify budget negative": "between 0 and the 10 rows",
+    "k_center nan": "row 3 has NaN",
+    "k_center inf": "rows 3, 4 have NaN",
+    "k_center huge": "within 1e+17",
+    "k_center all nan": "(10 in all) have NaN",
+    "k_center labelled nan": "row 3 has NaN",
+    "k_center labelled too large": "value 5000 is outside",
+    "k_center labelled negative": "or -1 for none, but value -2 is outside",
+    "k_center labelled in parts": "labelled must be integers, got dtype float64",
+    "k_center labelled mask": "np.flatnonzero for the rows of a mask",
+    "k_center labelled table": "[n], got shape (1, 2)",
+    "k_center start too large": "start must be rows of the pool, 0 to 9, but value 10",
+    "k_center start negative": "but value -1 is outside",
+    "k_center start in parts": "start must be integers",
+    "k_center start bool": "got dtype bool",
+    "k_center several starts": "start must be one number",
+    "k_center key legacy": "jax.random.key(seed)",
+    "k_center short mask": "10 rows, got (9,)",
+    "k_center mask of 0 and 1": "use .astype(bool) if it holds 0 and 1",
+    "k_center budget float": "whole number, got 2.0",
+    "k_center budget bool": "whole number, got True",
+    "k_center budget negative": "between 0 and the 10 rows",
+    "nearest nan": "row 3 has NaN",
+    "nearest in parts": "k must be a whole number, got 1.5",
+    "nearest among too large": "among must be rows of the pool, 0 to 9",
+    "nearest among twice": "row 1 is more than once",
+    "nearest among padding": "value -1 is outside",
+    "nearest among none": "names no row",
+    "nearest short mask": "got (3,)",
+    "typicality nan": "row 3 has NaN",
+    "typicality short mask": "got (3,)",
+    "k_means nan": "row 3 has NaN",
+    "k_means centers nan": "centers must be finite, but row 1 is not",
+    "k_means rounds in parts": "got 1.5",
+    "k_means++ nan": "row 3 has NaN",
+    "k_means++ in parts": "k must be a whole number, got 2.0",
+    "k_means++ seed": "jax.random.key(seed)",
+    "posterior nan": "row 3 has NaN",
+    "posterior capacity in parts": "got 2.5",
+    "posterior row too large": "rows must be rows of the pool, 0 to 9",
+    "posterior row in parts": "rows must be integers",
+    "posterior row negative": "value -2 is outside",
+    "posterior label too large": "labels must be classes, 0 to 2",
+    "posterior labels too few": "got shapes (2,) and (1,)",
+    "posterior row of none": "rows with a label must be rows of the pool",
+    "posterior beyond capacity": "has room for 2 labels, its capacity, and would have 3",
+    "posterior restricted": "value 10 is outside",
+    "posterior worth": "each of 3 classes, got shape (2,)",
+    "posterior sharpness in parts": "got 1.5",
+    "choose no class": "wanted must be classes, 0 to 2, but value -1",
+    "choose class too large": "value 3 is outside",
+    "choose short mask": "10 rows, got (9,)",
+    "choose over rows": "over must be a boolean mask",
+    "misses label too large": "labels must be classes, 0 to 2, or -1",
+    "misses lengths": "got shapes (2,) and (1,)",
+    "wanted shares": "counts must be integers",
+    "wanted lengths": "got shapes (2,), (1,), (2,)",
+    "switch shares": "counts must be integers",
+    "switch table": "got shape (1, 2)",
+    "bits of a seed": "jax.random.key(seed)",
+    "bits in parts": "got 3.0",
+    "counts of parts": "labels must be integers",
+    "counts beyond int32": "value 4294967296 is not",
+    "predictions are scores": "predicted must be integers",
+    "imbalance of a number": "counts must have one axis or more",
+    "sizes in parts": "sizes must be integers",
+    "budget of a class in parts": "size must be a whole number, got 2.5",
+    "subsample in parts": "labels must be integers",
+    "loss of no class": "labels must be classes, 0 to 2",
+    "pseudo-labels nan": "probabilities must be finite",
+    "head of parts": "labels must be integers",
+    "head of complex": "real numbers, got dtype complex128",
+    "features beyond float32": "row 4 has NaN or infinite",
+    "pool of scores beyond float32": "scores.margin must be finite",
+    "labels beyond int32": "value 4294967296 is not",
+    "rows beyond int64": "value 18446744073709551615 is not",
+    "rows beyond int32": "value 4294967296 is not",
+    "start of two axes": "[n], got shape (1, 2)",
+    "spread of big endian": "make the pool with balal.pool",
+    "spread of masked": "got MaskedArray",
+    "pool of whole numbers": "floating-point numbers, got dtype int64",
+    "pool of half scores": "scores.margin must be a NumPy or JAX array, got NoneType",
+    "pool of loose scores": "must be balal.Scores, got ndarray",
+    "asked of no pool": "expected a balal.Pool, got ndarray",
+    "classes are names": "np.unique(names, return_inverse=True)[1]",
+    "labels are flags": "use .astype(int) for classes 0 and 1",
+    "features hold None": "row 3 holds 'None'",
     "check indices axes": "got shape (1, 1)",
     "check many indices": "(17 in all)",
 }
@@ -166,12 +265,19 @@ def outcomes():
 
 
 def test_every_fault_of_the_table_has_its_sentence(outcomes):
-    assert set(outcomes) == set(SAID)
+    assert set(outcomes["faults"]) == set(SAID)
+
+
+def test_arrays_of_any_kind_are_converted_or_refused_in_a_sentence_wherever_they_are_taken(
+    outcomes,
+):
+    assert len(outcomes["arrays"]) > 50
+    assert {place: wrong for place, wrong in outcomes["arrays"].items() if wrong} == {}
 
 
 @pytest.mark.parametrize("name", SAID)
 def test_a_fault_ends_in_one_value_error_that_says_what_is_wrong(outcomes, name):
-    kind, message, seconds = outcomes[name]
+    kind, message, seconds = outcomes["faults"][name]
     assert kind == ("FileNotFoundError" if name == "saved nowhere" else "ValueError"), (
         f"{kind}: {message}"
     )
@@ -237,6 +343,39 @@ def test_features_that_differ_too_little_or_too_much_to_be_squared_are_refused()
     features[7] = 3e16
     with pytest.raises(ValueError, match=r"must lie within 2\.6e\+16, so that .* row 7 does not"):
         pool(features)
+
+
+def test_a_big_endian_array_is_read_right_after_a_native_one_of_its_shape():
+    logits = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    native = balal.entropy(logits)
+    np.testing.assert_array_equal(balal.entropy(logits.astype(">f4")), native)
+    np.testing.assert_array_equal(
+        balal.pool(None, logits=logits.astype(">f4")).scores.entropy, native
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_large_whole_numbers_keep_their_size_as_features(dtype):
+    features = np.array([[2**40, 1], [3, 2**35]], dtype)
+    np.testing.assert_array_equal(balal.pool(features).features, features.astype(np.float32))
+
+
+def test_a_plain_array_comes_back_as_it_is():
+    for plain in (np.ones(3, np.float32), jnp.ones(3), np.arange(3, dtype=np.int32)):
+        assert check.array("values", plain) is plain
+
+
+def test_kernels_can_be_jitted_and_vmapped_with_their_checks():
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(2, 10, 3)), jnp.float32)
+    alone = [balal.k_center(table, 3, start=0).indices for table in features]
+    together = jax.vmap(lambda table: balal.k_center(table, 3, start=0).indices)(features)
+    np.testing.assert_array_equal(together, alone)
+    jitted = jax.jit(balal.k_center, static_argnames="budget")
+    # What is known is checked where a jit around it only traces.
+    rows = jnp.array([10], jnp.int8)
+    with pytest.raises(ValueError, match="value 10 is outside"):
+        jax.eval_shape(lambda table: balal.k_center(table, 3, labelled=rows), features[0])
+    np.testing.assert_array_equal(jitted(features[0], 3, start=jnp.int32(0)).indices, alone[0])
 
 
 def test_inputs_are_left_as_they_were():

@@ -30,7 +30,7 @@ def lazily(features, budget, labelled=None, candidates=None, start=None, key=Non
         start=start,
         key=key,
         sizes=sizes,
-    )
+    )[0]
 
 
 def check_replay(features, found, labelled=(), candidates=None, start=None, share=1e-5):

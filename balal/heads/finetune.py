@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Key, Real
 
-from balal import array_file
+from balal import array_file, check
 from balal.atomic_files import atomic_write
 from balal.extras import Extra
 from balal.heads import fitting
@@ -114,7 +114,7 @@ def fit(
       source's learning rate).
     """
     recipe = Recipe() if recipe is None else recipe
-    answers = _checked(images, labels, num_classes, recipe)
+    images, answers = _checked(images, labels, num_classes, recipe)
     known = np.bincount(answers, minlength=num_classes) > 0
     counted = fitting.of_classes(
         "weights", np.ones(num_classes) if weights is None else weights, num_classes
@@ -190,6 +190,7 @@ def logits(
 ) -> Float[np.ndarray, "M C"]:
     """The network's outputs, `batch` images at a time: float32 [M, C], -inf for classes without
     labels."""
+    images = np.asarray(check.array("images", images))
     found = np.full((len(images), len(head.known)), -np.inf, np.float32)
     for first in range(0, len(images), batch):
         some = images[first : first + batch]
@@ -270,8 +271,11 @@ def _augmented(images, recipe: Recipe, key):
     return images
 
 
-def _checked(images, labels, num_classes: int, recipe: Recipe) -> Int[np.ndarray, " B"]:
-    answers = np.asarray(labels, np.int64)
+def _checked(
+    images, labels, num_classes: int, recipe: Recipe
+) -> tuple[Real[np.ndarray, "B h w 3"], Int[np.ndarray, " B"]]:
+    images = np.asarray(check.array("images", images))
+    answers = fitting.classes("labels", labels)
     if not len(answers):
         raise ValueError("there are no labelled images to train on")
     if images.ndim != 4 or images.shape[3] != 3 or len(images) != len(answers):
@@ -292,7 +296,7 @@ def _checked(images, labels, num_classes: int, recipe: Recipe) -> Int[np.ndarray
             f"a recipe must have epochs, batch and learning_rate above 0 and a shift of at least 0 "
             f"and below 0.5, got {recipe}"
         )
-    return answers
+    return images, answers
 
 
 def _fingerprint(*parts: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from balal import check
 from balal.wording import first_few
 
 _LARGEST = 1e17
@@ -14,8 +15,8 @@ _LARGEST = 1e17
 
 def checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Features in float64 and labels in int64; ValueError if no head can be fitted to them."""
-    rows, answers = np.asarray(features, np.float64), np.asarray(labels, np.int64)
-    if rows.ndim != 2 or answers.ndim != 1:
+    rows, answers = numbers("features", features), classes("labels", labels)
+    if rows.ndim != 2:
         raise ValueError(
             f"features must be [B, D] and labels [B], got shapes {rows.shape} and {answers.shape}"
         )
@@ -32,6 +33,19 @@ def checked(features, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]
     return rows, answers
 
 
+def numbers(name: str, values) -> np.ndarray:
+    """Any array of real numbers, or list of them, in float64; ValueError for what is none."""
+    return np.asarray(check.array(name, values, lists=True), np.float64)
+
+
+def classes(name: str, values) -> np.ndarray:
+    """Any array of integers [n], or list of them, in int64; ValueError for what is none."""
+    found = np.asarray(check.integers(name, values), np.int64)
+    if found.ndim != 1:
+        raise ValueError(f"{name} must be one class for each row, got shape {found.shape}")
+    return found
+
+
 def require(right, rule: str, what: str = "rows") -> None:
     """ValueError that says which entries break a rule, if any do."""
     wrong = np.flatnonzero(~right)
@@ -42,7 +56,7 @@ def require(right, rule: str, what: str = "rows") -> None:
 def of_classes(name: str, values, num_classes: int, *, axes: int = 1) -> np.ndarray:
     """The values in float64; ValueError unless there are `axes` axes, the last with one number for
     each class."""
-    found = np.asarray(values, np.float64)
+    found = numbers(name, values)
     if found.ndim != axes or found.shape[-1] != num_classes:
         raise ValueError(
             f"{name} must have a number for each of {num_classes} classes, got shape {found.shape}"
@@ -53,7 +67,7 @@ def of_classes(name: str, values, num_classes: int, *, axes: int = 1) -> np.ndar
 def columns(features, coef: np.ndarray) -> np.ndarray:
     """Features in float64; ValueError if they have another number of columns than the head was
     fitted on."""
-    rows = np.asarray(features, np.float64)
+    rows = numbers("features", features)
     if rows.ndim != 2 or rows.shape[1] != coef.shape[1]:
         raise ValueError(
             f"the head was fitted on {coef.shape[1]} columns, and these features have shape "

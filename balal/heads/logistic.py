@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, Real
 from scipy.special import softmax as _softmax
 
+from balal import check
 from balal.heads import fitting, softmax
 
 # How much another Newton step may still lower the objective, as a share of it: what the solver aims
@@ -94,12 +95,12 @@ def fit(
     """
     rows, answers = fitting.checked(features, labels, num_classes)
     choices = fitting.choices(C, folds)
-    counted = np.ones(len(answers)) if weights is None else np.asarray(weights, np.float64)
+    counted = np.ones(len(answers)) if weights is None else fitting.numbers("weights", weights)
     wrong = np.flatnonzero(~(np.isfinite(counted) & (counted >= 0)))
-    if len(counted) != len(answers) or wrong.size or not counted.any():
+    if counted.shape != answers.shape or wrong.size or not counted.any():
         raise ValueError(
             f"weights must be one number for each row, none negative and not all 0, got "
-            f"{len(counted)}; wrong rows: {wrong[:5].tolist()}"
+            f"shape {counted.shape}; wrong rows: {wrong[:5].tolist()}"
         )
     shift = fitting.of_classes(
         "adjustment", np.zeros(num_classes) if adjustment is None else adjustment, num_classes
@@ -110,12 +111,10 @@ def fit(
         "adjustment must be finite for classes that have labels",
         "classes",
     )
-    real = np.ones(len(answers), bool) if given is None else np.asarray(given, bool)
-    if len(real) != len(answers) or not real.any():
-        raise ValueError(
-            f"given must be one boolean for each row, some of them true, got {len(real)} for "
-            f"{len(answers)} rows"
-        )
+    mask = check.mask("given", given, size=len(answers))
+    real = np.ones(len(answers), bool) if mask is None else np.asarray(mask)
+    if not real.any():
+        raise ValueError("given must be one boolean for each row, some of them true, and none is")
 
     classes, answers = np.unique(answers, return_inverse=True)
     counts = np.bincount(answers[real], minlength=len(classes))

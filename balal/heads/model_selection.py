@@ -53,7 +53,7 @@ def choose(
     >>> choose(heads, np.array([0, 1, 1, 1]), folds=2)
     Choice(name='ones', accuracies={'zeros': 0.25, 'ones': 0.75})
     """
-    answers = np.asarray(labels)
+    answers = fitting.classes("labels", labels)
     if not heads or len(answers) < 2 or folds < 2:
         raise ValueError(
             f"choosing a head needs at least 1 head, 2 labels and 2 folds, got {len(heads)}, "
@@ -65,7 +65,7 @@ def choose(
         right = 0
         for number in range(fold.max() + 1):
             rows, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            predicted = np.asarray(predict(rows, held))
+            predicted = fitting.classes(f"predictions of head {name}", predict(rows, held))
             if predicted.shape != held.shape:
                 raise ValueError(
                     f"head {name} must predict one class for each of {len(held)} rows, got shape "

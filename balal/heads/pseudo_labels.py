@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
-from balal.heads import logistic, rebalance
+from balal.heads import fitting, logistic, rebalance
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,12 @@ def choose(
         raise ValueError(f"confidence must be a probability, got {confidence}")
     if most < 0:
         raise ValueError(f"most must not be negative, got {most}")
-    values = np.asarray(probabilities, np.float64)
+    values = fitting.numbers("probabilities", probabilities)
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(
+            f"probabilities must be [M, k] with at least one class, got shape {values.shape}"
+        )
+    fitting.require(np.isfinite(values).all(axis=1), "probabilities must be finite")
     labels, sure = values.argmax(axis=1), values.max(axis=1)
     order = np.lexsort((-sure, labels))
     order = order[sure[order] >= confidence]
@@ -105,9 +110,9 @@ def fit(
     if rounds < 1:
         raise ValueError(f"there must be at least one round, got {rounds}")
     rows, answers, others = (
-        np.asarray(features, np.float64),
-        np.asarray(labels, np.int64),
-        np.asarray(pool, np.float64),
+        fitting.numbers("features", features),
+        fitting.classes("labels", labels),
+        fitting.numbers("pool", pool),
     )
     shift = rebalance.adjustment(rebalance.counts_of(answers, num_classes=num_classes))
     # This first fit also checks labels and features.

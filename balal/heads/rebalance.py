@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Real
 
+from balal import check
 from balal.heads import fitting
 
 # The logit of an unknown class: its probability is 0, and so is its gradient, unlike with -inf.
@@ -198,7 +199,7 @@ def deferred(
     >>> deferred(np.array([0.5, 1.5]), progress=0.5).tolist()
     [1.0, 1.0]
     """
-    weights = np.asarray(weights, np.float64)
+    weights = fitting.numbers("weights", weights)
     return weights if progress >= start else np.ones_like(weights)
 
 
@@ -234,9 +235,8 @@ def ldam_losses(
     >>> ldam_losses(np.array([[0.5, 0.5]]), np.array([0]), np.array([0.0, 0.0])).shape
     (1,)
     """
-    cosines, margins = jnp.asarray(cosines), jnp.asarray(margins)
-    _matching(cosines, labels, margins)
-    own = jax.nn.one_hot(jnp.asarray(labels), cosines.shape[1], dtype=cosines.dtype)
+    cosines, labels, margins = _matching(cosines, labels, margins)
+    own = jax.nn.one_hot(labels, cosines.shape[1], dtype=cosines.dtype)
     return losses(scale * (cosines - own * margins[None, :].astype(cosines.dtype)), labels)
 
 
@@ -251,11 +251,11 @@ def losses(
     >>> losses(np.zeros((1, 4)), np.array([2])).shape
     (1,)
     """
-    values = jnp.asarray(logits)
-    added = jnp.zeros(values.shape[1:]) if adjustment is None else jnp.asarray(adjustment)
-    _matching(values, labels, added)
+    values = check.floats("logits", logits)
+    each = jnp.zeros(values.shape[1:]) if adjustment is None else adjustment
+    values, labels, added = _matching(values, labels, each)
     values = values + added[None, :].astype(values.dtype)
-    own = jnp.take_along_axis(values, jnp.asarray(labels)[:, None], axis=1)[:, 0]
+    own = jnp.take_along_axis(values, labels[:, None], axis=1)[:, 0]
     return jax.nn.logsumexp(values, axis=1) - own
 
 
@@ -278,7 +278,9 @@ def tau_normalise(
     [[0.6, 0.8]]
     """
     _within("strength", strength, 0, 1)
-    coef = np.asarray(coef, np.float64)
+    coef = fitting.numbers("coef", coef)
+    if coef.ndim != 2:
+        raise ValueError(f"coef must be [C, D], got shape {coef.shape}")
     norms = np.linalg.norm(coef, axis=1, keepdims=True)
     return coef / np.where(norms > 0, norms, 1) ** strength
 
@@ -293,25 +295,32 @@ def counts_of(
     >>> counts_of(np.array([2, 2, -1]), num_classes=3).tolist()
     [0, 0, 2]
     """
-    labels = np.asarray(labels)
+    labels = fitting.classes("labels", labels)
     fitting.require(
         (labels >= -1) & (labels < num_classes), f"labels must be in [-1, {num_classes})"
     )
     return np.bincount(labels[labels >= 0], minlength=num_classes)
 
 
-def _matching(values, labels, each) -> None:
-    """ValueError unless there is a label for each row and a number for each column. Checks shapes
-    only, as losses are compiled."""
-    if (*np.shape(labels), *np.shape(each)) != values.shape or values.ndim != 2:
+def _matching(values, labels, each) -> tuple[Array, Array, Array]:
+    """Rows, labels and a number for each class as arrays of JAX; ValueError unless they fit
+    together. Values are checked where they are known: losses are usually compiled."""
+    values, each = check.floats("logits", values), check.floats("numbers of classes", each)
+    if values.ndim != 2:
+        raise ValueError(f"losses take rows [B, C], got shape {values.shape}")
+    labels = check.rows("labels", labels, size=values.shape[1], of="classes")
+    if (*labels.shape, *each.shape) != values.shape:
         raise ValueError(
             f"losses take rows [B, C], a label for each row and a number for each class, got "
-            f"shapes {values.shape}, {np.shape(labels)} and {np.shape(each)}"
+            f"shapes {values.shape}, {labels.shape} and {each.shape}"
         )
+    return jnp.asarray(values), jnp.asarray(labels), jnp.asarray(each)
 
 
 def _checked(counts) -> np.ndarray:
-    counts = np.asarray(counts, np.float64)
+    counts = fitting.numbers("counts", counts)
+    if counts.ndim != 1:
+        raise ValueError(f"counts must be one number for each class, got shape {counts.shape}")
     fitting.require(
         (counts >= 0) & (counts < np.inf),
         "counts must be finite and not negative",

@@ -4,6 +4,8 @@ away, and every row of a table is scaled alike."""
 import numpy as np
 from jaxtyping import Array, Float, Real
 
+from balal import check
+
 
 def standardise(
     features: Real[Array | np.ndarray, "M D"], *, pool: Real[Array | np.ndarray, "N columns"]
@@ -56,7 +58,15 @@ def shrink(
 
 
 def _checked(features, pool) -> tuple[np.ndarray, np.ndarray]:
-    features, pool = np.asarray(features), np.asarray(pool)
+    features, pool = (
+        np.asarray(check.array(name, values, lists=True))
+        for name, values in (("features", features), ("pool", pool))
+    )
+    if features.ndim != 2 or pool.ndim != 2:
+        raise ValueError(
+            f"features must be [M, D] and the pool [N, D], got shapes {features.shape} and "
+            f"{pool.shape}"
+        )
     if features.shape[1] != pool.shape[1]:
         raise ValueError(
             f"features have {features.shape[1]} columns and the pool has {pool.shape[1]}: both "
