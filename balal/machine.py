@@ -1,6 +1,7 @@
 """What this machine has: cores, memory and devices."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 
 # Where a container finds its memory limit: cgroups of version 2, and of version 1.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
 
 
 def cores() -> int:
@@ -25,6 +27,36 @@ def memory() -> int | None:
     except (AttributeError, ValueError, OSError):
         return None
     return min([total, *(limit for path in _LIMITS if (limit := _number(Path(path))))])
+
+
+def available() -> int | None:
+    """Bytes of memory of the device that selections run on which are free now; None where the
+    system does not say."""
+    own = _accelerator()
+    if own is not None:
+        return own["bytes_limit"] - own.get("bytes_in_use", 0)
+    found = re.search(r"MemAvailable:\s+(\d+) kB", _read(Path("/proc/meminfo")))
+    free = [1024 * int(found[1])] if found else []
+    for limit, used in zip(_LIMITS, _USED, strict=True):
+        most, now = _number(Path(limit)), _number(Path(used))
+        if most is not None and now is not None:
+            # What files have been read into memory is given back when it is needed.
+            cached = re.search(
+                r"^inactive_file (\d+)", _read(Path(used).parent / "memory.stat"), re.M
+            )
+            free.append(most - now + (int(cached[1]) if cached else 0))
+    return max(min(free), 0) if free else None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, on the host or on a device.
+
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of ..."))
+    (True, True)
+    """
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    )
 
 
 def device_memory() -> int | None:
@@ -56,13 +88,24 @@ def written(count: int) -> str:
 
 def _accelerator_memory() -> int | None:
     """Bytes that JAX may use on one accelerator; None where there is none, or it does not say."""
+    own = _accelerator()
+    return None if own is None else own["bytes_limit"]
+
+
+def _accelerator() -> dict[str, int] | None:
+    """What one accelerator says of its memory."""
     device: Any = jax.devices()[0]
     stats = None if device.platform == "cpu" else device.memory_stats()
-    return stats.get("bytes_limit") if stats else None
+    return stats if stats and "bytes_limit" in stats else None
 
 
 def _number(path: Path) -> int | None:
+    text = _read(path).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _read(path: Path) -> str:
     try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
+        return path.read_text()
+    except OSError:
+        return ""

@@ -47,7 +47,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal import folder_lock
+from balal import cost, folder_lock
 from balal.atomic_files import together
 from balal.cli import images
 from balal.strategies import RULES, STRATEGIES, member
@@ -296,6 +296,9 @@ def carry_out(settings: Settings) -> None:
         for name in settings.strategies
         for rule in buying.rules_of(name, settings.rules)
     ]
+    sizes = dict(num_classes=dataset.num_classes, budget=settings.budgets[-1])
+    for name, rule in pairs:
+        cost.check_memory(balal.strategy(summary.full_name(name, rule)), pool, **sizes)
     seeds = sum(len(buying.seeds_of(name, settings.seeds)) for name, _ in pairs)
     # A network is trained in this process, with whatever accelerator there is.
     processes = 0 if network else settings.processes

@@ -12,13 +12,14 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
 from small_network import photographs
 
 import balal
-from balal import data
+from balal import data, machine
 from balal.cli import answers as answer_files
 from balal.cli import command_line, doctor, estimate, images, main, matching
 
@@ -544,8 +545,29 @@ def test_an_estimate_is_a_line_for_each_strategy(network, capsys):
     lines = [line for line in told.splitlines() if line.startswith("| ")]
     assert [line.split()[1] for line in lines] == ["strategy", "random", "core_set", "posterior"]
     cost = balal.estimate(balal.strategy("core_set"), 500, 4, 0, 5, 10)
-    assert f"{cost.bytes / 1e6:.2f} MB" in lines[2]
+    assert machine.written(cost.bytes) in lines[2]
     assert lines[2].split()[-2] == "yes"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("std::bad_alloc"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 64 bytes."),
+    ],
+)
+def test_too_little_memory_ends_in_a_sentence(error, capsys):
+    with pytest.raises(SystemExit) as ended, command_line.user_errors(flags.FlagValues()):
+        raise error
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search(r"^error: out of memory \(.*\); .*B are free now: use fewer rows", said)
+
+
+def test_any_other_error_at_run_time_is_a_bug():
+    with pytest.raises(RuntimeError, match="broken"), command_line.user_errors(flags.FlagValues()):
+        raise RuntimeError("broken")
 
 
 def test_an_estimate_says_what_does_not_fit():

@@ -2,7 +2,7 @@
 count of their parts."""
 
 import dataclasses
-import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from measure_memory import JOBS
 
 import balal
+from balal import cost, machine
 from balal.kernels import balancing, distances, gaussian_process
 
 
@@ -20,18 +20,29 @@ from balal.kernels import balancing, distances, gaussian_process
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from /proc"
 )
-@pytest.mark.parametrize("place", range(len(JOBS)), ids=[job[0] for job in JOBS])
-def test_memory_is_what_a_process_takes_within_a_quarter(place):
-    program = Path(__file__).parent / "measure_memory.py"
+@pytest.mark.parametrize(
+    ("name", "mode", "shape"),
+    [
+        ("core_set", "simulate", (300_000, 256, 2, 2)),
+        ("random+balance", "ask", (100_000, 256, 300, 40)),
+    ],
+)
+def test_memory_is_what_a_process_takes_within_a_fifth(name, mode, shape):
+    rows, size, num_classes, budget = shape
+    asked = dict(simulate=None, ask=20)[mode]
+    said = balal.estimate(
+        balal.strategy(name), rows, size, 1000, num_classes, budget, size=asked
+    ).bytes
+    child = ",".join(map(str, [name, mode, *shape]))
     run = subprocess.run(
-        [sys.executable, program, str(place)],
+        [sys.executable, "-m", "benchmarks.memory", f"--child={child}"],
         capture_output=True,
         text=True,
         check=True,
         timeout=300,
+        cwd=Path(__file__).parents[1],
     )
-    figures = json.loads(run.stdout)
-    assert figures["estimated"] == pytest.approx(figures["measured"], rel=0.25)
+    assert said == pytest.approx(int(run.stdout), rel=0.2)
 
 
 def flops(function, *arguments) -> float:
@@ -97,10 +108,29 @@ def test_operations_grow_with_what_there_is_to_do():
 def test_a_job_above_the_limit_is_refused_before_anything_is_allocated():
     with pytest.raises(
         ValueError,
-        match=r"2,000,000,000 x 512 .* needs 4.* GB, more than the limit of 16.00 GB: lower the "
-        r"budget",
+        match=r"2,000,000,000 x 512 .* needs 4.* GB, and there are 16.00 GB: at most about "
+        r"7,\d\d\d,\d\d\d rows would fit; or lower num_classes",
     ):
         balal.estimate(balal.strategy("random"), 2_000_000_000, 512, 0, 3, 10, limit=16 * 10**9)
+
+
+def test_what_is_said_to_fit_does():
+    strategy, shape = balal.strategy("random+balance"), (4, 0, 3, 10)
+    with pytest.raises(ValueError, match="at most about") as refused:
+        balal.estimate(strategy, 50_000_000, *shape, limit=10**9)
+    rows = int(re.search(r"about ([\d,]+) rows", str(refused.value))[1].replace(",", ""))
+    assert rows > 5_000_000
+    assert balal.estimate(strategy, rows, *shape, limit=10**9).bytes > 0.9e9
+
+
+def test_a_pool_too_large_for_the_free_memory_is_refused_before_anything_is_computed(monkeypatch):
+    pool = balal.Pool(jnp.zeros((1000, 4)), candidates=jnp.ones(1000, bool))
+    options = dict(num_classes=3, budget=10)
+    monkeypatch.setattr(machine, "available", lambda: 10**5)
+    with pytest.raises(ValueError, match=r"1,000 x 4 .* and there are 0.12 MB: nothing would fit"):
+        cost.check_memory(balal.strategy("random"), pool, **options)
+    monkeypatch.setattr(machine, "available", lambda: 10**9)
+    cost.check_memory(balal.strategy("random"), pool, **options)
 
 
 @pytest.mark.parametrize(

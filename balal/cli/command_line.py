@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from absl import flags
 
+from balal import machine
 from balal.wording import printable
 
 
@@ -50,7 +51,7 @@ def user_errors(
     flag_values: flags.FlagValues, *, instead: Mapping[str, str] | None = None
 ) -> Iterator[None]:
     """Ends the process with exit code 2 and one sentence where the block raises what the user can
-    put right: a `ValueError`, an `OSError`, or a package that is not installed.
+    put right: a `ValueError`, an `OSError`, a package that is not installed, or too little memory.
 
     Args:
       flag_values: of the program.
@@ -72,8 +73,20 @@ def user_errors(
     except KeyboardInterrupt:
         print("stopped; the same command continues with what is finished", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, ModuleNotFoundError, flags.Error) as error:
+    except (
+        ValueError,
+        OSError,
+        ModuleNotFoundError,
+        MemoryError,
+        RuntimeError,
+        flags.Error,
+    ) as error:
+        exhausted = machine.out_of_memory(error)
         if flag_values.is_parsed() and flag_values.traceback:
+            raise
+        if exhausted:
+            error = _too_little_memory(error)
+        elif isinstance(error, RuntimeError):
             raise
         here = {name: f"--{name}" for name in flag_values}
         said = str(error)
@@ -82,6 +95,16 @@ def user_errors(
         sentence = with_flags(" ".join(said.split()), {**(instead or {}), **here})
         print(f"error: {printable(sentence)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _too_little_memory(error: BaseException) -> MemoryError:
+    free = machine.available()
+    there_is = "" if free is None else f"; {machine.written(free)} are free now"
+    return MemoryError(
+        f"out of memory ({str(error).rstrip('.') or 'no details'}){there_is}: use fewer rows, "
+        f"fewer features or a smaller budget, or a strategy that needs less (`balal estimate` "
+        f"says how much each needs)"
+    )
 
 
 def with_flags(sentence: str, here: Mapping[str, str]) -> str:

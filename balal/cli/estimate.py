@@ -3,10 +3,12 @@
     balal estimate --rows=1000000 --features=512 --classes=1000 --budget=1000
     balal estimate --rows=17168 --features=1280 --budget=2000 --strategies=core_set,posterior
     balal estimate --rows=1000000 --source_classes=1000 --budget=5000 --strategies=ent_inv_div
+    balal estimate --rows=100000 --features=512 --size=50
 
-Prints a line for each strategy: its peak memory, as the compiler for this device reserves it, its
-operations, and whether it fits into the memory of this machine or its accelerator. Each line takes
-as long as compiling the strategy, a few seconds.
+Prints a line for each strategy: the peak memory of its process beside that of Python and JAX
+themselves, its operations, and whether it fits into the memory of this machine or its accelerator.
+With --size it is what `balal.init` and `balal.ask` take, as in `balal pick`, otherwise a whole
+simulation. Each line takes as long as compiling the strategy, a few seconds.
 """
 
 from collections.abc import Sequence
@@ -31,6 +33,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     )
     flags.DEFINE_integer("classes", 100, "Classes that a person assigns.", lower_bound=1, **own)
     flags.DEFINE_integer("budget", 1000, "Labels to be bought.", lower_bound=1, **own)
+    flags.DEFINE_integer(
+        "size", None, "Labels asked for at once. Default: a simulation.", lower_bound=1, **own
+    )
     flags.DEFINE_list(
         "strategies",
         None,
@@ -69,6 +74,7 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
                 flag_values.source_classes,
                 flag_values.classes,
                 flag_values.budget,
+                size=flag_values.size,
                 dtype=flag_values.dtype,
             )
     limit = machine.device_memory()

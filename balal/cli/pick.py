@@ -39,7 +39,7 @@ import numpy as np
 from absl import flags
 
 import balal
-from balal import folder_lock
+from balal import cost, folder_lock
 from balal.atomic_files import atomic_write, together
 from balal.cli import answers as answer_files
 from balal.cli import images, inputs, matching, output, remarks, table
@@ -308,11 +308,13 @@ def pick(
     """
     strategy, classes = balal.strategy(name), sorted(set(answers.values()))
     labels = [classes.index(label) for label in answers.values()]
+    num_classes = len(classes) + 1
+    cost.check_memory(strategy, pool, num_classes=num_classes, budget=budget, size=budget)
     state = balal.init(
         strategy,
         pool,
         budget=budget,
-        num_classes=len(classes) + 1,
+        num_classes=num_classes,
         key=key,
         labelled=(np.array(list(answers)), np.array(labels)) if answers else None,
     )
