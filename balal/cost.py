@@ -125,7 +125,7 @@ def estimate(
         left = budget - (arrays + process - limit) / a_label if a_label else 0
         fits = [f"about {most:,} rows"] * (most >= 1) + [f"a budget of {int(left):,}"] * (left >= 1)
         raise ValueError(
-            f"{num_rows:,} x {num_features:,} with {num_classes:,} classes and a budget of "
+            f"{num_rows:,} x {num_features:,} with num_classes={num_classes:,} and a budget of "
             f"{budget:,} needs {written(arrays + process)}, and there are {written(limit)}: "
             f"{'at most ' * bool(fits)}{' or '.join(fits) or 'nothing'} would fit; or lower "
             f"num_classes, keep fewer features, or choose a strategy that needs less"
@@ -207,9 +207,10 @@ def _turns(strategy, pool: _Shapes, num_classes, budget, *, asking: bool) -> Ite
     yield _turn(lambda *inputs: begin(*inputs[:2], *inputs[1:]), [pool, start, key])
     memory = _memory(strategy, pool, num_classes, budget)
     # The memory that it starts from belongs to the state that the caller holds.
+    ask = partial(loop._ask, strategy)
     yield _turn(
-        lambda pool, memory, start: loop._ask(strategy, pool, memory, start, start, start.count),
-        [pool, memory, start],
+        lambda pool, memory, start, size: ask(pool, memory, start, start, size),
+        [pool, memory, start, _made(lambda: jnp.int32(0))],
     )
 
 
@@ -227,7 +228,7 @@ def _turn(program: Any, inputs: list[_Shapes]) -> _Turn:
         )
     own = reserved.temp_size_in_bytes + reserved.output_size_in_bytes
     alive = sum(shapes.bytes for shapes in inputs)
-    return _Turn(alive + own, compiled.as_text().count(" = "))
+    return _Turn(alive + own, (compiled.as_text() or "").count(" = "))
 
 
 def _made(function: Any, *inputs: _Shapes) -> _Shapes:
