@@ -61,7 +61,8 @@ def estimate(
     from NumPy; what is prepared from it; the memories before and after an `ask`, as states are
     values; and what the compiler reserves for each program. This takes as long as compiling them, a
     few seconds. It does not include what the caller holds, such as arrays that the pool was made
-    from and earlier states. Measured peaks lie within a fifth of it: `python -m benchmarks.memory`.
+    from and earlier states. Measured peaks lie within a fifth of it, or 60 MB in small
+    pools, most of which the compiler takes: `python -m benchmarks.memory`.
 
     The operations are those of the plain form of each rule, which evaluates every row at every
     pick; k-center and balancing take far fewer if their bounds are tight.
