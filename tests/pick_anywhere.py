@@ -50,7 +50,7 @@ def kernels(pool: balal.Pool, key: jax.Array) -> dict[str, jax.Array]:
             start=None,
             key=key,
             sizes=lazy.SIZES,
-        ).indices,
+        )[0].indices,
         k_means_plus_plus=begin,
         k_means=k_means.k_means(pool.features, pool.features[begin], rounds=5).assigned,
     )

@@ -3,6 +3,7 @@ experiments."""
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -749,7 +750,7 @@ def test_a_table_lines_up_and_says_where_balance_did_not_help():
 def test_a_cell_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     folder = cells.folder(tmp_path / "cells", dict(C=(1.0, 2.0)))
     cells.write(folder, "a", [1])
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
     with pytest.raises(OSError, match="killed"):
         cells.write(folder, "a", [2])
     assert cells.read(folder, "a") == [1]

@@ -133,7 +133,9 @@ def arrays(program: Any) -> list[jax.core.ShapedArray]:
     program = getattr(program, "jaxpr", program)
     found = []
     for equation in getattr(program, "eqns", []):
-        found += [variable.aval for variable in equation.outvars]
+        # A barrier passes on what it is given.
+        if equation.primitive.name != "optimization_barrier":
+            found += [variable.aval for variable in equation.outvars]
         parts = dict(equation.params)
         if platforms := parts.get("branches_platforms"):
             parts["branches"] = [
