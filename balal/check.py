@@ -493,7 +493,7 @@ def labelled(
 ) -> Labelled | tuple[np.ndarray | Array, np.ndarray | Array]:
     """The rows and labels of a labelled start, given as a `Labelled`, a pair (indices, labels) or
     None; ValueError where they are not valid. A traced `Labelled` comes back as it is."""
-    known = isinstance(start, Labelled | tuple) and jax.tree.all(jax.tree.map(_concrete, start))
+    known = isinstance(start, Labelled | tuple) and all(map(_concrete, jax.tree.leaves(start)))
     if isinstance(start, Labelled) and not known:
         return start
     if isinstance(start, tuple) and not known:

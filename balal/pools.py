@@ -112,7 +112,7 @@ def _ready(scores: Scores | None) -> Scores | None:
     )
 
 
-def checksums(arrays) -> UInt32[Array, " parts"]:
+def checksums(arrays: Any) -> UInt32[Array, " parts"]:
     """A checksum for each array [N, ...] of a pytree, to notice changes: uint32 [parts].
 
     >>> checksums((jnp.eye(2), jnp.eye(2))).shape

@@ -72,7 +72,7 @@ def test_whatever_the_bounds_hold_the_pick_is_that_of_all_measured_distances(
         )
         candidates = candidates.at[pick].set(False)
         for label in rng.integers(0, CLASSES, 2):
-            step = ((features[int(pick)] - means[label]) / rng.integers(1, 20)).astype(jnp.float32)
+            step = (features[int(pick)] - means[label]) / np.float32(rng.integers(1, 20))
             means[label] += step
             found = class_means.move(found, jnp.int32(label), jnp.sqrt(jnp.sum(jnp.square(step))))
 

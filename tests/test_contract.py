@@ -183,7 +183,7 @@ class Broken(balal.Ordered):
         if self.fault == "depends on the size of the pool":
             values = values * (1 - pool.num_rows % 2 * 2)
         if self.fault == "depends on the place of a row":
-            values = values + jnp.arange(pool.num_rows)
+            values = values + jnp.arange(pool.num_rows, dtype=jnp.float32)
         order = jnp.lexsort((values, ~free))[:budget]
         if self.fault == "asks a row twice":
             order = order.at[-1].set(order[0])
@@ -239,7 +239,8 @@ class Peeks(balal.Strategy):
     def ask(self, memory, pool, labelled):
         rows = pool.features[labelled.indices]
         weight = (labelled.labels == 0)[:, None]
-        middle = jnp.sum(jnp.where(weight, rows, 0), axis=0) / jnp.maximum(jnp.sum(weight), 1)
+        count = jnp.maximum(jnp.sum(weight), 1).astype(jnp.float32)
+        middle = jnp.sum(jnp.where(weight, rows, 0), axis=0) / count
         distances = jnp.sum(jnp.square(pool.features - middle[None, :]), axis=1)
         free = balal.available(pool, labelled)
         index = jnp.argmax(jnp.where(free, distances, -1)).astype(jnp.int32)

@@ -149,7 +149,12 @@ class Unit(nnx.Module):
     def __call__(self, images):
         images, kernel = images.astype(self.style.dtype), self.kernel[...].astype(self.style.dtype)
         images = convolve(images, kernel, stride=self.stride, padding=self.style.padding)
-        images = self._scaled(images) if self.norm.use_running_average else self.norm(images)
+        if self.norm.use_running_average:
+            images = self._scaled(images)
+        else:
+            # Flax mixes dtypes in bfloat16.
+            with jax.numpy_dtype_promotion("standard"):
+                images = self.norm(images)
         return images if self.activation is None else self.activation(images)
 
     def _scaled(self, images):
