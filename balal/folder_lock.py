@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,8 +32,8 @@ def locked(folder: Path, *, first: str | None = None, read_only: bool = False) -
       first: as in `atomic_files.settle`.
       read_only: a folder that cannot be written need not be held, as nobody else writes there.
 
-    Raises: ValueError at once where another process holds it, with its number; OSError where the
-      folder cannot be written.
+    Raises: ValueError at once where another process holds it, with its number and its machine;
+      OSError where the folder cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as name, locked(Path(name)):
@@ -53,7 +54,7 @@ def locked(folder: Path, *, first: str | None = None, read_only: bool = False) -
     try:
         with suppress(OSError):  # On a full disk the others are refused without its number.
             file.truncate(0)
-            file.write(f"process {os.getpid()}".encode())
+            file.write(f"process {os.getpid()} on {platform.node()}".encode())
         settle(folder, first=first)
         yield
     finally:
@@ -77,7 +78,7 @@ def _held(folder: Path) -> Any:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read(100).decode("ascii", "replace")
+            holder = file.read(300).decode("ascii", "replace")
             file.close()
             raise ValueError(
                 f"{folder} is in use by {holder or 'another process'}: wait until it has ended, or "

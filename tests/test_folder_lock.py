@@ -2,16 +2,16 @@
 
 import errno
 import os
+import platform
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from absl import flags
 
-from balal.cli import pick
 from balal.folder_lock import locked
-from experiments import compare, heads, one_shot
 
 HOLD = """
 import sys, time
@@ -29,7 +29,10 @@ def test_another_process_is_refused_with_its_number_until_it_is_killed(tmp_path)
     try:
         assert process.stdout.readline() == b"held\n"
         with (
-            pytest.raises(ValueError, match=f"in use by process {process.pid}: wait until"),
+            pytest.raises(
+                ValueError,
+                match=f"in use by process {process.pid} on {platform.node()}: wait until",
+            ),
             locked(tmp_path),
         ):
             raise AssertionError("two at once")
@@ -38,19 +41,21 @@ def test_another_process_is_refused_with_its_number_until_it_is_killed(tmp_path)
         process.wait()
         process.stdout.close()
     with locked(tmp_path):
-        assert (tmp_path / ".lock").read_text() == f"process {os.getpid()}"
+        assert (tmp_path / ".lock").read_text() == f"process {os.getpid()} on {platform.node()}"
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("program", ["pick", "one_shot", "compare", "heads"])
+@pytest.mark.parametrize("program", ["pick", "extract", "one_shot", "compare", "heads"])
 def test_a_program_is_refused_before_it_reads_or_writes_anything(program, tmp_path):
-    main = dict(pick=pick, one_shot=one_shot, compare=compare, heads=heads)[program]
+    command = program in ("pick", "extract")
+    main = import_module(f"balal.cli.{program}" if command else f"experiments.{program}")
     values = flags.FlagValues()
     main.define_flags(values)
-    values(["program", f"--out={tmp_path / 'out'}", "--features=missing.npy"])
+    there = "--data_dir=missing" if program == "extract" else "--features=missing.npy"
+    values(["program", f"--out={tmp_path / 'out'}", there])
     with locked(tmp_path / "out"):
-        with pytest.raises(ValueError, match=f"out is in use by process {os.getpid()}: wait"):
-            main.main(values, []) if program == "pick" else main.main(values)
+        with pytest.raises(ValueError, match=f"out is in use by process {os.getpid()} on"):
+            main.main(values, []) if command else main.main(values)
         assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from balal import folder_lock
 from balal.cli import images, output, remarks
 
 
@@ -58,6 +59,10 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     options = images.read_options(flag_values, words=words)
     out = None if flag_values.out is None else Path(flag_values.out)
     output.refuse_file(out)
+    if out is not None:
+        # Whether another program works there is told now, not once all images have been read.
+        with folder_lock.locked(out, read_only=True):
+            pass
     images.refuse_network(options)
     if flag_values.split == "test" and (options.files or options.labels):
         raise ValueError("--files and --labels are about the pool: leave them out, or --split=test")
