@@ -15,6 +15,9 @@ import pytest
 import balal
 from balal import check
 
+# The table is gone through once.
+pytestmark = pytest.mark.xdist_group("faults")
+
 SAID = {
     "features nan": "rows 3, 7 have NaN or infinite",
     "features inf": "row 3 has NaN or infinite",
