@@ -78,7 +78,8 @@ def twin(name):
     [
         pytest.param(
             name,
-            marks=[pytest.mark.quick] * ("posterior" not in name)
+            # One that draws, and one that has all the parts of the others.
+            marks=[pytest.mark.quick] * (name in ("random", "lc_inv_div+balance_printed"))
             + [pytest.mark.slow] * (name != "lc_inv_div"),
         )
         for name in FULL
