@@ -564,7 +564,9 @@ def test_more_rows_and_other_scores_are_no_other_pool(tmp_path):
     balal.save(begin(pool=pool), tmp_path / "state.npz")
     more = jax.tree.map(lambda values: jnp.concatenate([values, values[:2]]), pool)
     for other in (more, dataclasses.replace(pool, scores=jax.tree.map(jnp.flip, pool.scores))):
-        balal.load(STRATEGY, other, tmp_path / "state.npz")
+        state = balal.load(STRATEGY, other, tmp_path / "state.npz")
+        expected = balal.ask(STRATEGY, other, begin(pool=other), size=4)[0]
+        np.testing.assert_array_equal(balal.ask(STRATEGY, other, state, size=4)[0], expected)
 
 
 def test_a_failed_save_leaves_the_older_file(tmp_path, monkeypatch):

@@ -196,10 +196,13 @@ def test_both_tools_read_the_same_pickle(tmp_path):
 
 
 BAD_PICKLES = {
-    "a program": (b"cos\nsystem\nU\x04true\x85R.", "it names 'os system', which is not looked up"),
-    "a program by its parts": (b"U\x02osU\x06system\x93.", "the instruction STACK_GLOBAL, which"),
-    "an instance": (b"(U\x04trueios\nsystem\n.", "the instruction INST, which is not executed"),
-    "an object": (b"cnumpy\nndarray\n)\x81.", "the instruction EMPTY_TUPLE"),
+    "a program": (b"cos\nsystem\nU\x04true\x85R.", "it names 'os.system', which is not looked up"),
+    "a program by its parts": (b"U\x02osU\x06system\x93.", "it names 'os.system', which"),
+    "an instance": (
+        b"(U\x04trueios\nsystem\n.",
+        "the pickle instruction INST, which its data do not need",
+    ),
+    "an object": (b"cnumpy\nndarray\n)\x81.", "the pickle instruction NEWOBJ"),
     "other numbers": (
         b"cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R.",
         "it holds something else than bytes",
@@ -207,14 +210,14 @@ BAD_PICKLES = {
     "a nested shape": (
         b"cnumpy.core.multiarray\n_reconstruct\nK\x00\x85R"
         b"(K\x01K\x01\x85\x85U\x05dtype\x89U\x00tb.",
-        "expected int, got tuple",
+        "expected a whole number, got a tuple",
     ),
     "nothing": (b"", "pickle exhausted before seeing STOP"),
     "half": (pickled_dict([(b"data", pickled(b"x"))])[:-3], "or damaged"),
-    "a list": (pickled_list([1]) + b".", "holds no dictionary"),
+    "a list": (pickled_list([1]) + b".", "expected a dictionary, got a list"),
     "another set": (pickled_dict([(b"labels", pickled_list([1]))]), "and holds labels"),
     "a length that lies": (b"T\xff\xff\xff\x7fabc.", "or damaged"),
-    "a key that is a list": (b"}]K\x01s.", "expected str, got list"),
+    "a key that is a list": (b"}]K\x01s.", "a dictionary with a list as a key"),
     "too few pixels": (
         pickled_dict(
             [

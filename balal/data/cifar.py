@@ -1,9 +1,5 @@
 """CIFAR-100 as its official archives hold it: the binary version, and the Python version, whose
-pickles are read as data.
-
-Nothing of `pickle` is run: the standard library decodes the instructions (`pickletools.genops`,
-which executes none), the few that these files need are followed here, and any other is refused by
-its name. Nothing is copied or hashed that instructions can make large from a few bytes.
+pickles are read as data (`balal.pickles`).
 
 Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html describes both versions.
@@ -14,12 +10,13 @@ import io
 import math
 from functools import partial
 from pathlib import Path
-from pickletools import genops
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
+from balal import pickles
 from balal.data.images import Images, fingerprint
+from balal.pickles import of, quoted
 from balal.wording import first_few
 
 _SIDE, _CHANNELS = 32, 3
@@ -122,15 +119,12 @@ class _Array:
 
 _MOST_AXES = 4
 _MAKE_ARRAY, _ARRAY, _DTYPE = "make array", "array", "dtype"
-_GLOBALS = {
-    "numpy.core.multiarray _reconstruct": _MAKE_ARRAY,
-    "numpy._core.multiarray _reconstruct": _MAKE_ARRAY,
-    "numpy ndarray": _ARRAY,
-    "numpy dtype": _DTYPE,
+_NAMES = {
+    "numpy.core.multiarray._reconstruct": _MAKE_ARRAY,
+    "numpy._core.multiarray._reconstruct": _MAKE_ARRAY,
+    "numpy.ndarray": _ARRAY,
+    "numpy.dtype": _DTYPE,
 }
-_LITERALS = {"BININT", "BININT1", "BININT2", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE"}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def _unpickled(path: Path) -> dict[str, Any]:
@@ -138,89 +132,40 @@ def _unpickled(path: Path) -> dict[str, Any]:
     if _size(path) > _LARGEST_PICKLE:
         raise ValueError(f"{path} is larger than any file of CIFAR-100: unpack the archive again")
     try:
-        found = _run(io.BytesIO(path.read_bytes()))
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        stream = io.BytesIO(path.read_bytes())
+        return of(
+            dict, pickles.load(stream, named=_named, called=_called, built=_built), "a dictionary"
+        )
+    except ValueError as error:
         raise ValueError(
-            f"{path} is not a pickle of the Python version of CIFAR-100, or damaged "
-            f"({str(error)[:100]}): unpack the archive again, or take the binary version"
+            f"{path} is not a pickle of the Python version of CIFAR-100, or damaged ({error}): "
+            f"unpack the archive again, or take the binary version"
         ) from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no dictionary: unpack the archive again")
-    return found
 
 
-def _run(stream: io.BytesIO) -> Any:
-    stack: list[Any] = []
-    below: list[list[Any]] = []  # The stacks under each open mark.
-    memo: dict[int, Any] = {}
-    for opcode, operand, _ in genops(stream):
-        name, argument = opcode.name, cast(Any, operand)
-        if name in _LITERALS:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _TUPLES:
-            items = [stack.pop() for _ in range(_TUPLES[name])]
-            stack.append(tuple(reversed(items)))
-        elif name == "PROTO":
-            pass
-        elif name == "MARK":
-            below.append(stack)
-            stack = []
-        elif name == "TUPLE":
-            items, stack = stack, below.pop()
-            stack.append(tuple(items))
-        elif name == "EMPTY_LIST":
-            stack.append([])
-        elif name == "EMPTY_DICT":
-            stack.append({})
-        elif name in ("APPEND", "APPENDS"):
-            items, stack = ([stack.pop()], stack) if name == "APPEND" else (stack, below.pop())
-            _of(list, stack[-1]).extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            items, stack = (
-                ([stack.pop(), stack.pop()][::-1], stack)
-                if name == "SETITEM"
-                else (stack, below.pop())
-            )
-            pairs = zip(items[::2], items[1::2], strict=True)
-            _of(dict, stack[-1]).update((_of(str, key), value) for key, value in pairs)
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif name == "GLOBAL":
-            if argument not in _GLOBALS:
-                raise ValueError(f"it names {argument[:60]!r}, which is not looked up")
-            stack.append(_GLOBALS[argument])
-        elif name == "REDUCE":
-            arguments, made = stack.pop(), stack.pop()
-            if made == _MAKE_ARRAY:
-                stack.append(_Array())
-            elif made == _DTYPE and _of(tuple, arguments)[0] in ("u1", "uint8", "|u1"):
-                stack.append(_DTYPE)
-            else:
-                raise ValueError("it holds something else than bytes")
-        elif name == "BUILD":
-            state = _of(tuple, stack.pop())
-            if isinstance(stack[-1], _Array):
-                _, shape, dtype, by_column, content = state
-                if dtype != _DTYPE or by_column:
-                    raise ValueError("its array is not of bytes in rows")
-                if len(_of(tuple, shape)) > _MOST_AXES:
-                    raise ValueError("its array has too many axes")
-                stack[-1].shape = tuple(_of(int, size) for size in shape)
-                # Text of Python 2 is bytes, which are decoded so that this gives them back.
-                stack[-1].content = _of(str, content).encode("latin-1")
-            elif stack[-1] != _DTYPE:
-                raise ValueError("it changes something else than an array")
-        elif name == "STOP":
-            return stack.pop()
-        else:
-            raise ValueError(f"it holds the instruction {name}, which is not executed")
+def _named(name: str) -> str:
+    if name not in _NAMES:
+        raise ValueError(f"it names {quoted(name)}, which is not looked up")
+    return _NAMES[name]
 
 
-def _of(kind: type, value: Any) -> Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
-    return value
+def _called(function: Any, arguments: tuple[Any, ...]) -> Any:
+    if function == _MAKE_ARRAY:
+        return _Array()
+    if function == _DTYPE and arguments[:1] in (("u1",), ("uint8",), ("|u1",)):
+        return _DTYPE
+    raise ValueError("it holds something else than bytes")
+
+
+def _built(target: Any, state: Any) -> None:
+    if not isinstance(target, _Array):
+        if target != _DTYPE:
+            raise ValueError("it changes something else than an array")
+        return
+    match state:
+        case (_, tuple(shape), "dtype", False, str(content)) if len(shape) <= _MOST_AXES:
+            target.shape = tuple(of(int, size, "a whole number") for size in shape)
+            # Text of Python 2 is bytes, which are decoded so that this gives them back.
+            target.content = content.encode("latin-1")
+        case _:
+            raise ValueError("its array is not of bytes in rows")

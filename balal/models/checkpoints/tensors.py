@@ -11,6 +11,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from balal.pickles import quoted, set_items
+
 MOST_DIMENSIONS = 32
 # The longest pickle, or header of a safetensors file, that is read. A tensor takes about 120 bytes
 # of it, and a network of this library 350 tensors. This bounds the time (seconds) and the memory
@@ -193,33 +195,6 @@ def call_global(name: str, arguments: tuple[Any, ...]) -> Any:
         ):
             return tensor
     raise ValueError(f"it calls {name} with arguments that PyTorch does not give it")
-
-
-def set_items(target: dict, items: list[Any]) -> dict:
-    """`target` with `items`: key, value, key, value, ...; ValueError unless keys are names or whole
-    numbers.
-
-    What has a number is left out: an optimizer's state, never a network's. Python hashes names by
-    a secret, whereas a file can choose numbers, and nested pairs, that take forever to tell apart.
-    """
-    if len(items) % 2:
-        raise ValueError("its pickle is damaged: a dictionary has a key without a value")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if type(key) not in (str, int):
-            raise ValueError(
-                f"it has a dictionary with {quoted(key)} as a key; only names and whole numbers "
-                f"are read"
-            )
-        if type(key) is str:
-            target[key] = value
-    return target
-
-
-def quoted(name: Any) -> str:
-    """A name from a file, quoted and short enough for a sentence, with what is not printed written
-    as in Python."""
-    text = repr(name) if isinstance(name, str | int) else f"a {type(name).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _tensor(
