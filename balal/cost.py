@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
 from balal import check, loop, machine, pools, preparation, simulation
+from balal.check.pools import feature_faults
 from balal.machine import written
 from balal.strategies.base import Strategy, member
 from balal.types import Labelled, Pool, Scores
@@ -96,8 +96,7 @@ def estimate(
     )
     for name, value in sizes.items():
         least = 0 if name in ("num_features", "num_source_classes") else 1
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        check.whole_number(name, value, least=least)
     if size is not None and size > budget:
         raise ValueError(f"size={size} is more than the budget, {budget}")
     check.strategy(strategy)
@@ -286,4 +285,4 @@ def _memory(strategy, pool: _Shapes, num_classes, budget) -> _Shapes:
 
 
 def _faults(pool: Pool) -> Any:
-    return None if pool.features is None else check._feature_faults(pool.features, 1)
+    return None if pool.features is None else feature_faults(pool.features, 1)

@@ -48,7 +48,7 @@ def assert_same(first, second):
 @pytest.mark.slow
 def test_a_simulation_without_labelled_rows_reads_the_features_once(monkeypatch):
     read, (pool, labels) = [], small_pool()
-    monkeypatch.setattr(balal.check, "features", lambda *_, **__: read.append(1))
+    monkeypatch.setattr("balal.check.pools.features", lambda *_, **__: read.append(1))
     for start, times in [(None, 1), (([3], [0]), 2)]:
         read.clear()
         balal.simulate(

@@ -159,7 +159,11 @@ def test_no_array_of_a_million_rows_is_larger_than_promised(name):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_checks_and_checksums_of_a_million_rows_copy_no_features(dtype):
     features = shaped(ROWS, SIZE, dtype=dtype)
-    programs = check._feature_faults, check._logit_faults, lambda rows, _: pools.checksums(rows)
+    programs = (
+        check.pools.feature_faults,
+        check.pools._logit_faults,
+        lambda rows, _: pools.checksums(rows),
+    )
     for program in programs:
         compiled = jax.jit(program, static_argnums=1).lower(features, 1).compile()
         assert compiled.memory_analysis().temp_size_in_bytes < 4 * 4 * ROWS

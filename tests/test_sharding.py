@@ -200,7 +200,7 @@ def test_a_spread_pool_is_checked_where_it_lies(inside, mesh):
     features = jax.ShapeDtypeStruct((2**16, 64), jnp.float32, sharding=sharding.rows(mesh))
     with jax.set_mesh(mesh) if inside else nullcontext():
         for program, arguments in (
-            (check._feature_faults, (features, DEVICES)),
+            (check.pools.feature_faults, (features, DEVICES)),
             (pools._checksums, ([features], (DEVICES,))),
         ):
             program = program.lower(*arguments).compile()
