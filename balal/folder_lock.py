@@ -33,7 +33,7 @@ def locked(folder: Path, *, first: str | None = None, read_only: bool = False) -
       read_only: a folder that cannot be written need not be held, as nobody else writes there.
 
     Raises: ValueError at once where another process holds it, with its number and its machine;
-      OSError where the folder cannot be written.
+      NotADirectoryError where it is a file; OSError where it cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as name, locked(Path(name)):
@@ -42,6 +42,8 @@ def locked(folder: Path, *, first: str | None = None, read_only: bool = False) -
     Traceback (most recent call last):
     ValueError: ... wait until it has ended, or name another folder
     """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: name a folder to write to")
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -239,7 +239,7 @@ def main(flag_values: flags.FlagValues) -> None:
         target=class_ids(flag_values.target),
         at_least=flag_values.at_least,
         quick=flag_values.quick,
-        out=program.out_folder(flag_values),
+        out=Path(flag_values.out),
         fresh=flag_values.fresh,
         processes=program.processes(flag_values),
     )

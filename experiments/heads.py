@@ -109,7 +109,7 @@ def main(flag_values: flags.FlagValues) -> None:
         seeds=flag_values.seeds,
         seed=flag_values.seed,
         folds=flag_values.folds,
-        out=program.out_folder(flag_values),
+        out=Path(flag_values.out),
         fresh=flag_values.fresh,
     )
     with folder_lock.locked(settings.out, first="results.json"):

@@ -251,7 +251,7 @@ def main(flag_values: flags.FlagValues) -> None:
         learning_rate=flag_values.learning_rate,
         tuned_size=flag_values.tuned_size,
         full=flag_values.full,
-        out=program.out_folder(flag_values),
+        out=Path(flag_values.out),
         fresh=flag_values.fresh,
         processes=program.processes(flag_values),
     )

@@ -194,7 +194,7 @@ def test_a_listed_photograph_is_asked_unless_a_copy_of_it_is_answered():
         (["--source=nonsense"], "there is no source model 'nonsense'"),
         (["--weights=nowhere.pth"], r"there is no file of weights nowhere\.pth"),
         (["--strategy=nonsense"], "nonsense"),
-        (["--out=a.csv"], r"--out must name a folder, and a\.csv is a file"),
+        (["--out=a.csv"], r"a\.csv is a file: name a folder to write to"),
     ],
 )
 def test_what_needs_no_photograph_is_told_before_one_is_opened(

@@ -4,6 +4,7 @@ and how many there are.
 conversion: arrays of other libraries become NumPy's or JAX's, here and nowhere else.
 pools: features, logits and probabilities, and the pool that holds them.
 bookkeeping: what the loop is asked and told, and the records that it keeps.
+faults: the first offending rows, in words.
 
 Nothing is repaired. Shapes and dtypes are always checked; values only if they are known, which
 they are not under jit and vmap. The loop's entry points, every experiment and the kernels that

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from balal import sharding
-from balal.check._faults import concrete, refuse, some
 from balal.check.conversion import array, integers, rows, whole_number
+from balal.check.faults import concrete, refuse, some
 from balal.check.pools import rows_in
 from balal.types import Labelled, Pool, State
 
@@ -237,14 +237,14 @@ def answers(told: Any, given: Any, state: State, *, size: int) -> tuple[np.ndarr
     withdrawn = told[np.asarray(state.withdrawn)[told]]
     if withdrawn.size:
         raise ValueError(
-            f"{some(withdrawn, 'row', 'were')} withdrawn: rows returned with balal.restore may be "
-            f"asked again"
+            f"{some(withdrawn, 'row', verb='were')} withdrawn: rows returned with balal.restore "
+            f"may be asked again"
         )
     stray = told[~np.isin(told, asked)]
     if stray.size:
         raise ValueError(
-            f"{some(stray, 'row', 'were')} never asked; rows labelled elsewhere go into init's "
-            f"labelled="
+            f"{some(stray, 'row', verb='were')} never asked; rows labelled elsewhere go into "
+            f"init's labelled="
         )
     return told, np.asarray(given)
 
@@ -274,7 +274,8 @@ def row_map(indices: Any, *, old: int, new: int) -> np.ndarray:
     rows, times = np.unique(found[found >= 0], return_counts=True)
     if np.any(times > 1):
         raise ValueError(
-            f"every new row must have one old one, but {some(rows[times > 1], 'row', 'have')} more"
+            f"every new row must have one old one, but "
+            f"{some(rows[times > 1], 'row', verb='have')} more"
         )
     return found.astype(np.int64)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from balal import sharding
-from balal.check._faults import concrete, refuse, some
+from balal.check.faults import concrete, refuse, some
 from balal.wording import quoted
 
 _REAL = (jnp.integer, jnp.floating, jnp.bool_)

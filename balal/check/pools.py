@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array
 
 from balal import sharding, xla
-from balal.check._faults import concrete, refuse
 from balal.check.conversion import array, floats, mask
+from balal.check.faults import concrete, refuse
 from balal.types import Labelled, Pool, Scores
 
 _SUM_TOLERANCE = 1e-3
@@ -181,7 +181,7 @@ def logits(logits: Any, *, offset: int = 0) -> None:
     if not concrete(logits) or logits.shape[0] == 0:
         return
     bad, low, high, total = _computed(_logit_faults, logits)
-    refuse(bad, "logits may be -inf but not NaN, +inf or -inf throughout, and {} so", offset)
+    refuse(bad, "logits may be -inf but not NaN, +inf or -inf throughout, and {} so", offset=offset)
     # A single row proves nothing.
     if (
         offset == 0
@@ -206,18 +206,18 @@ def probs(probs: Any, *, offset: int = 0) -> None:
     if not concrete(probs) or probs.shape[0] == 0:
         return
     bad, low, _, total = _computed(_logit_faults, probs)
-    refuse(bad, "probs must be finite, and {} not", offset)
+    refuse(bad, "probs must be finite, and {} not", offset=offset)
     if np.any(low < 0):
         refuse(
             low < 0,
             "probs must not be negative, but {}; were these logits? then pass logits=",
-            offset,
+            offset=offset,
             verb="hold negative values",
         )
     refuse(
         ~(abs(total - 1) < _sum_tolerance(probs)),
         "every row of probs must sum to 1, but {} not; were these logits?",
-        offset,
+        offset=offset,
         verb="do",
     )
 

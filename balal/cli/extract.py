@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from balal import folder_lock
-from balal.cli import images, output, remarks
+from balal.cli import images, remarks
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -58,7 +58,6 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     """Runs the command. words: the arguments that are not flags."""
     options = images.read_options(flag_values, words=words)
     out = None if flag_values.out is None else Path(flag_values.out)
-    output.refuse_file(out)
     if out is not None:
         # Whether another program works there is told now, not once all images have been read.
         with folder_lock.locked(out, read_only=True):

@@ -31,12 +31,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), rule, *map(line, rows)])
 
 
-def refuse_file(path: Path | None) -> None:
-    """Raises NotADirectoryError where a folder is to be written to and a file has its name."""
-    if path is not None and path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"--out must name a folder, and {path} is a file")
-
-
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all."""
     with atomic_write(path) as file:

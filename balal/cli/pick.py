@@ -105,7 +105,6 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     """Runs the command. words: the arguments that are not flags."""
     if flag_values.strategy is not None:
         balal.strategy(flag_values.strategy)  # before anything is read
-    output.refuse_file(Path(flag_values.out))
     with folder_lock.locked(Path(flag_values.out), first="picks.csv"):
         carry_out(flag_values, words)
 

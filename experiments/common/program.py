@@ -4,13 +4,12 @@ what the user got wrong."""
 import difflib
 import sys
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
 from balal import machine
-from balal.cli import command_line, output
+from balal.cli import command_line
 
 Number = TypeVar("Number", int, float)
 
@@ -35,13 +34,6 @@ def define_output_flags(flag_values: flags.FlagValues, *, out: str) -> None:
     own: dict[str, Any] = dict(flag_values=flag_values)
     flags.DEFINE_string("out", out, "Folder for everything that is written.", **own)
     flags.DEFINE_bool("fresh", False, "Delete the finished cells in --out first.", **own)
-
-
-def out_folder(flag_values: flags.FlagValues) -> Path:
-    """The folder that --out names; NotADirectoryError where it is a file."""
-    path = Path(flag_values.out)
-    output.refuse_file(path)
-    return path
 
 
 def define_workers_flag(flag_values: flags.FlagValues) -> None:
