@@ -31,7 +31,7 @@ from tqdm import tqdm
 import balal
 from balal import folder_lock
 from balal.atomic_files import together
-from balal.cli import images
+from balal.cli import image_options
 from balal.strategies import member
 from experiments.common import (
     buying,
@@ -47,7 +47,7 @@ from experiments.common import (
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the program."""
     own: dict[str, Any] = dict(flag_values=flag_values)
-    images.define_flags(flag_values)
+    image_options.define_flags(flag_values)
     flags.DEFINE_list(
         "strategies", ["random", "ent_inv_div+balance"], "What buys the labels.", **own
     )
@@ -82,7 +82,7 @@ class Settings:
     strategies: list[str]
     budgets: list[int]
     C: list[float]
-    images: images.ImageOptions
+    images: image_options.ImageOptions
     held_out: image_datasets.HeldOut
     features: str | None
     seeds: int
@@ -103,7 +103,7 @@ def main(flag_values: flags.FlagValues) -> None:
         strategies=buying.listed(flag_values.strategies),
         budgets=program.numbers("budgets", flag_values.budgets, int),
         C=program.numbers("C", flag_values.C, float),
-        images=images.read_options(flag_values),
+        images=image_options.read_options(flag_values),
         held_out=image_datasets.read_options(flag_values),
         features=flag_values.features,
         seeds=flag_values.seeds,

@@ -49,7 +49,7 @@ from tqdm import tqdm
 import balal
 from balal import cost, folder_lock
 from balal.atomic_files import together
-from balal.cli import images
+from balal.cli import image_options
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
     buying,
@@ -100,7 +100,7 @@ METRICS = {
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the program."""
     own: dict[str, Any] = dict(flag_values=flag_values)
-    images.define_flags(flag_values)
+    image_options.define_flags(flag_values)
     flags.DEFINE_list(
         "strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.", **own
     )
@@ -212,7 +212,7 @@ class Settings:
     budgets: list[int]
     seeds: int
     seed: int
-    images: images.ImageOptions
+    images: image_options.ImageOptions
     files: dict[str, str | None]
     held_out: image_datasets.HeldOut
     pool_rows: int | None
@@ -237,7 +237,7 @@ def main(flag_values: flags.FlagValues) -> None:
         budgets=program.numbers("budgets", flag_values.budgets, int),
         seeds=flag_values.seeds,
         seed=flag_values.seed,
-        images=images.read_options(flag_values),
+        images=image_options.read_options(flag_values),
         files={name: flag_values[name].value for name in FILES},
         held_out=image_datasets.read_options(flag_values),
         pool_rows=flag_values.pool_rows,

@@ -11,7 +11,7 @@ from absl import flags
 from small_network import photographs
 
 from balal import data
-from balal.cli import images, remarks
+from balal.cli import image_options, images, remarks
 from balal.data import folders
 from experiments import heads, one_shot
 from experiments.common import datasets, image_datasets
@@ -245,9 +245,9 @@ def test_names_of_classes_that_differ_by_case_alone_are_told_as_that(tmp_path):
         for name in names:
             photographs(tmp_path / folder / name, 1)
     flag_values = flags.FlagValues()
-    images.define_flags(flag_values)
+    image_options.define_flags(flag_values)
     flag_values(["program", f"--data_dir={tmp_path / 'pool'}", f"--test_dir={tmp_path / 'tests'}"])
-    options = images.read_options(flag_values)
+    options = image_options.read_options(flag_values)
     with pytest.raises(
         ValueError,
         match=r"only --data_dir has ape; and some differ by case, white space or Unicode form "
@@ -304,7 +304,7 @@ def test_a_folder_above_the_classes_is_told(tmp_path):
 
 def test_a_flag_that_is_empty_is_refused():
     flag_values = flags.FlagValues()
-    images.define_flags(flag_values)
+    image_options.define_flags(flag_values)
     flag_values(["program", "--data_dir=a", "--labels="])
     with pytest.raises(ValueError, match="--labels is empty: name a file or folder"):
-        images.read_options(flag_values)
+        image_options.read_options(flag_values)

@@ -9,7 +9,7 @@ from absl import flags
 from small_network import photographs
 
 from balal import data
-from balal.cli import extract, images, inputs, matching, pick, remarks
+from balal.cli import extract, image_options, images, inputs, matching, pick, remarks
 from balal.cli.command_line import parse
 from balal.data import folders
 
@@ -27,9 +27,9 @@ def photos(tmp_path) -> Path:
 def read(photos: Path, *arguments: str, **options) -> data.Images:
     """The pool of a program with these flags."""
     flag_values = flags.FlagValues()
-    images.define_flags(flag_values)
+    image_options.define_flags(flag_values)
     parse(flag_values, [f"--data_dir={photos}", *arguments], program="balal")
-    return images.read_pool(images.read_options(flag_values), **options)
+    return images.read_pool(image_options.read_options(flag_values), **options)
 
 
 def listed(photos: Path, text: str) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import balal
 from balal import data
-from balal.cli import images, inputs
+from balal.cli import image_options, images, inputs
 from balal.data import paper_datasets
 
 EMBEDDED = Path(__file__).parent.parent / "experiments" / "data"
@@ -293,9 +293,9 @@ def test_only_what_the_profile_keeps_is_opened_and_damage_is_drawn_again(food):
 def test_a_program_opens_only_the_pool_that_it_draws(food, monkeypatch):
     monkeypatch.setitem(paper_datasets._COUNTS, "food101", " ".join(["1"] * 101))
     flag_values = flags.FlagValues()
-    images.define_flags(flag_values)
+    image_options.define_flags(flag_values)
     flag_values(["program", "--dataset=food101", f"--data_dir={food}"])
-    options = images.read_options(flag_values)
+    options = image_options.read_options(flag_values)
     assert inputs.asked_once(inputs.read(options, None), {}).any(), "and all of it may be asked"
     pool = images.read_pool(options, key=jax.random.key(0))
     whole = data.load(data.info("food101"), food, part="pool")

@@ -24,12 +24,12 @@ import numpy as np
 from absl import flags
 
 from balal import folder_lock
-from balal.cli import images, remarks
+from balal.cli import image_options, images, remarks
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the command."""
-    images.define_flags(flag_values)
+    image_options.define_flags(flag_values)
     flags.DEFINE_enum(
         "split",
         "pool",
@@ -56,7 +56,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     """Runs the command. words: the arguments that are not flags."""
-    options = images.read_options(flag_values, words=words)
+    options = image_options.read_options(flag_values, words=words)
     out = None if flag_values.out is None else Path(flag_values.out)
     if out is not None:
         # Whether another program works there is told now, not once all images have been read.

@@ -9,7 +9,7 @@ import numpy as np
 
 import balal
 from balal import data
-from balal.cli import feature_files, images, lists
+from balal.cli import feature_files, image_options, images, lists
 from balal.wording import first_few, quoted
 
 Early = Callable[[Sequence[str], Collection[str], str], Collection[str]]
@@ -81,7 +81,7 @@ class Seen:
 
 
 def read(
-    options: images.ImageOptions,
+    options: image_options.ImageOptions,
     features: str | None,
     *,
     logits: str | None = None,
@@ -151,12 +151,12 @@ def read(
     return Choice(photographs.name, given.ids, photographs, given, chosen)
 
 
-def _name_of(options: images.ImageOptions) -> str:
+def _name_of(options: image_options.ImageOptions) -> str:
     assert options.data_dir is not None
     return options.data_dir.resolve().name
 
 
-def look(choice: Choice, options: images.ImageOptions, *, left: np.ndarray) -> Seen:
+def look(choice: Choice, options: image_options.ImageOptions, *, left: np.ndarray) -> Seen:
     """The pool of a choice: as it was given, or as a network sees the photographs.
 
     Args:

@@ -40,17 +40,18 @@ from absl import flags
 
 import balal
 from balal import cost, folder_lock
-from balal.atomic_files import atomic_write, together
+from balal.atomic_files import together
 from balal.cli import answers as answer_files
-from balal.cli import images, inputs, matching, output, remarks, table
+from balal.cli import image_options, images, inputs, matching, output, remarks, table
 from balal.cli.contact_sheet import contact_sheet
+from balal.cli.picks_table import carried_over, keep_previous
 from balal.wording import first_few, printable
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the command."""
     own: dict[str, Any] = dict(flag_values=flag_values)
-    images.define_flags(flag_values, tests=False, labels=False)
+    image_options.define_flags(flag_values, tests=False, labels=False)
     flags.DEFINE_integer("budget", 50, "How many images to pick.", lower_bound=1, **own)
     flags.DEFINE_string(
         "strategy",
@@ -120,51 +121,22 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     )
     class_names = read_class_names(flag_values.source_classes)
     answer_files.refuse_to_lose(out / "picks.csv", lines)
-    options = images.read_options(flag_values, words=words)
-    answers_path = Path(flag_values.answers or "")
-
-    def early(ids: Sequence[str], listed: Collection[str], name: str) -> Collection[str]:
-        """Before a photograph is opened: what names alone can tell."""
-        find = matching.finder(ids)
-        answered = {find(line.file) for line in lines if line.label.strip()} - {None}
-        inputs.check_budget(name, budget, left=len(set(listed) - answered))
-        if not options.skip_damaged:
-            matching.refuse_unknown(answers_path, lines, ids, name)
-        return [file for file in answered if file is not None]
-
-    if flag_values.features is None:
-        images.refuse_network(options)
-    choice = inputs.read(
-        options,
-        flag_values.features,
-        logits=flag_values.logits,
-        ids=flag_values.ids,
-        early=early,
-    )
-    match = matching.match(
-        answers_path,
-        lines,
-        choice.ids,
-        choice.name,
-        contents=choice.contents,
-        damaged=choice.photographs.skipped if choice.photographs else (),
-    )
-    answers = match.labels
-    left = inputs.asked_once(choice, answers)
-    inputs.check_budget(choice.name, budget, left=int(left.sum()) - len(answers))
+    options = image_options.read_options(flag_values, words=words)
+    choice, match = read_choice(flag_values, options, lines)
+    left = inputs.asked_once(choice, match.labels)
+    inputs.check_budget(choice.name, budget, left=int(left.sum()) - len(match.labels))
     seen, row_of = inputs.look(choice, options, left=left), choice.rows
-    default = "ent_inv_div" if seen.pool.scores is not None and not answers else "posterior"
+    default = "ent_inv_div" if seen.pool.scores is not None and not match.labels else "posterior"
     strategy = flag_values.strategy or default
     source_classes = name_source_classes(seen.pool, class_names)
     rows, reasons = pick(
         strategy,
         seen.pool,
-        {row_of[file]: label for file, label in answers.items()},
+        {row_of[file]: label for file, label in match.labels.items()},
         budget=budget,
         key=jax.random.key(seed),
         source_names=class_names,
     )
-
     picked = [
         dict(
             rank=rank,
@@ -180,7 +152,7 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         configuration=dict(strategy=strategy, budget=budget, seed=seed, versions=versions()),
         features=seen.made_from,
         skipped=list(choice.photographs.skipped) if choice.photographs else [],
-        answers=answers,
+        answers=match.labels,
         moved=match.moved,
         changed=match.changed,
         gone=match.gone,
@@ -191,9 +163,8 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         page = contact_sheet(choice.photographs, picked, f"{strategy} on {seen.by}")
     # Once more: somebody may have gone on labelling while the images were looked at.
     answer_files.refuse_to_lose(out / "picks.csv", lines)
-    keep_previous(
-        out / "picks.csv", new := carried_over(lines, match.files, picked, choice.contents)
-    )
+    new = carried_over(lines, match.files, picked, choice.contents)
+    keep_previous(out / "picks.csv", new)
     with together(out, first="picks.csv") as staged:
         table.write(staged / "picks.csv", new)
         output.write_json(staged / "results.json", results)
@@ -202,6 +173,43 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     print(summary(choice, picked, strategy, match=match, out=out))
     if seen.kept is not None:
         print(f"What the network saw is kept in {seen.kept}.")
+
+
+def read_choice(
+    flag_values: flags.FlagValues,
+    options: image_options.ImageOptions,
+    lines: Sequence[answer_files.Answer],
+) -> tuple[inputs.Choice, matching.Match]:
+    """What there is to choose from, and which of it the answers are about. What names alone can
+    tell is told before a photograph is opened."""
+    path = Path(flag_values.answers or "")
+
+    def early(ids: Sequence[str], listed: Collection[str], name: str) -> Collection[str]:
+        find = matching.finder(ids)
+        answered = {find(line.file) for line in lines if line.label.strip()} - {None}
+        inputs.check_budget(name, flag_values.budget, left=len(set(listed) - answered))
+        if not options.skip_damaged:
+            matching.refuse_unknown(path, lines, ids, name)
+        return [file for file in answered if file is not None]
+
+    if flag_values.features is None:
+        images.refuse_network(options)
+    choice = inputs.read(
+        options,
+        flag_values.features,
+        logits=flag_values.logits,
+        ids=flag_values.ids,
+        early=early,
+    )
+    match = matching.match(
+        path,
+        lines,
+        choice.ids,
+        choice.name,
+        contents=choice.contents,
+        damaged=choice.photographs.skipped if choice.photographs else (),
+    )
+    return choice, match
 
 
 def read_answers(
@@ -222,64 +230,6 @@ def read_answers(
             f"whatever words you like"
         )
     return lines
-
-
-def carried_over(
-    lines: Sequence[answer_files.Answer],
-    files: Mapping[int, str],
-    picked: Sequence[Mapping[str, Any]],
-    contents: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """The lines of the new picks.csv: those with an answer as they were but without a rank, those
-    with a note alone too unless they are picked again, then what is picked, with its notes.
-
-    Args:
-      lines: of the answers.
-      files: the name now of the file of each, by the number of the line.
-      picked: the new picks.
-      contents: the sha256 of the files, by which a photograph is found that was moved.
-    """
-    again = {line["file"] for line in picked}
-
-    def digest(file: str) -> dict[str, str]:
-        return dict(sha256=matching.digest(contents[file])) if file in contents else {}
-
-    notes: dict[str, dict[str, str]] = {}
-    kept = []
-    for line in lines:
-        if not line.label.strip() and not line.own:
-            continue
-        file = files[line.number]
-        if line.label.strip() or file not in again:
-            said = {
-                name: cell
-                for name, cell in line.cells.items()
-                if name != "rank" or not cell.isdecimal()
-            }
-            first = dict(rank="", file=table.escape(file), label=line.label)
-            first |= dict(reason="", source_class="", **digest(file))
-            kept.append({**first, **said, **digest(file)})
-        else:
-            notes.setdefault(file, {}).update(line.own)
-    return [
-        *kept,
-        *(
-            {
-                **line,
-                "file": table.escape(line["file"]),
-                **digest(line["file"]),
-                **notes.get(line["file"], {}),
-            }
-            for line in picked
-        ),
-    ]
-
-
-def keep_previous(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Copies picks.csv to picks.before.csv, unless its lines stay the same."""
-    if path.exists() and path.read_bytes() != table.text(lines).encode():
-        with atomic_write(path.with_name("picks.before.csv")) as file:
-            file.write(path.read_bytes())
 
 
 def read_class_names(path: str | None) -> list[str]:

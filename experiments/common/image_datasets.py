@@ -11,7 +11,7 @@ from absl import flags
 
 from balal import data
 from balal.cli import images, remarks
-from balal.cli.images import ImageOptions
+from balal.cli.image_options import ImageOptions
 from balal.wording import first_few
 from experiments.common import buying
 from experiments.common.datasets import Dataset
