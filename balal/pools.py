@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt32
 
 from balal import check, sharding, xla
-from balal.kernels.uncertainty import score
+from balal.kernels.uncertainty import mixture, score
 from balal.types import Pool, Scores
 
 # Rows of logits scored at a time if they are in host memory (or a memory-mapped file), not on the
@@ -24,8 +24,8 @@ _MEASURES = ("entropy", "margin", "least_confidence")
 def pool(
     features: Float[Array, "N D"] | np.ndarray | None,
     *,
-    logits: Float[Array, "N K"] | np.ndarray | None = None,
-    probs: Float[Array, "N K"] | np.ndarray | None = None,
+    logits: Float[Array, "N *M K"] | np.ndarray | None = None,
+    probs: Float[Array, "N *M K"] | np.ndarray | None = None,
     scores: Scores | None = None,
     candidates: Bool[Array, " N"] | np.ndarray | None = None,
     keep_logits: bool = False,
@@ -34,11 +34,12 @@ def pool(
 
     Args:
       features: [N, D], or None if only scores are used.
-      logits: [N, K], of the source model; pass at most one of logits, probs and scores.
-      probs: [N, K], its probabilities.
+      logits: [N, K], of the source model, or of the target model once there is one; [N, M, K] of
+        an ensemble, whose mean prediction is scored. Pass at most one of logits, probs and scores.
+      probs: the same as probabilities.
       scores: computed already.
       candidates: bool [N], the rows that may be asked (None: all).
-      keep_logits: keep [N, K] as well, for strategies that need more than the scores.
+      keep_logits: keep them as well, for strategies that need more than the scores.
 
     Raises: ValueError as `balal.check.pool` does, naming the rows at fault.
 
@@ -85,15 +86,24 @@ def _scores(name: str, values: Any, check_block: Callable[..., None]) -> Scores:
     rows."""
     to_logits = _log if name == "probs" else partial(check.floats, name)
     blocks = []
-    values = check.source_shape(name, values)
+    values = check.source_shape(name, values, ensemble=True)
     step = _BLOCK if isinstance(values, np.ndarray) else max(1, values.shape[0])
     for offset in range(0, values.shape[0], step):
         block = values[offset : offset + step]
-        check_block(block, offset=offset)
-        blocks.append(score(to_logits(block)))
+        members = [block] if block.ndim == 2 else np.moveaxis(block, 1, 0)
+        for member in members:
+            check_block(member, offset=offset)
+        blocks.append(_score(to_logits(block)))
     if not blocks:
-        return score(check.floats(name, values))
+        return _score(check.floats(name, values))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
+
+
+def _score(logits: Any) -> Scores:
+    return score(logits if logits.ndim == 2 else _mixture(logits))
+
+
+_mixture = jax.jit(mixture)
 
 
 def _log(probs: Any) -> Float[Array, "..."]:

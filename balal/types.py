@@ -56,7 +56,7 @@ class Pool:
     Attributes:
       features: [N, D].
       scores: of the source model.
-      logits: [N, K], kept only if a strategy needs them.
+      logits: [N, K], or [N, M, K] of an ensemble, kept only if a strategy needs them.
       candidates: bool [N], the rows that may be asked now (None: all).
       prepared: what strategies have computed from features and candidates, each under its own key;
         `balal.prepare` fills it in, and renews what other features or candidates have outdated.
@@ -64,7 +64,7 @@ class Pool:
 
     features: Float[Array, "*S N D"] | None
     scores: Scores | None = None
-    logits: Float[Array, "*S N K"] | None = None
+    logits: Float[Array, "*rows K"] | None = None
     candidates: Bool[Array, "*S N"] | None = None
     prepared: dict[str, Prepared] = field(default_factory=dict)
 

@@ -30,6 +30,14 @@ def scores(logits):
     )
 
 
+def mixture(logits):
+    """The log of the mean prediction of an ensemble, [N, K] from [N, M, K]."""
+    members = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    members /= members.sum(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        return np.log(members.mean(axis=1))
+
+
 def diversify(values, predicted, budget, candidates):
     """Classes take turns; within a round the smallest value first."""
     queues = {}

@@ -142,3 +142,23 @@ def test_no_rows_give_no_scores():
 def test_logits_of_another_shape_are_refused(shape):
     with pytest.raises(Exception, match=r"logits"):
         balal.score(jnp.zeros(shape))
+
+
+def test_an_ensemble_is_scored_by_its_mean_prediction():
+    logits = np.random.default_rng(0).normal(size=(30, 4, 5)).astype(np.float32)
+    logits[:, :, 4] = -np.inf
+    logits[3, 1, 2] = -np.inf
+    expected = reference.mixture(logits.astype(np.float64))
+    assert np.allclose(uncertainty.mixture(jnp.asarray(logits)), expected, atol=1e-5)
+    pool = balal.pool(None, logits=logits, keep_logits=True)
+    assert pool.logits.shape == (30, 4, 5)
+    alone = balal.pool(None, logits=expected.astype(np.float32)).scores
+    assert np.allclose(pool.scores.entropy, alone.entropy, atol=1e-5)
+    assert pool.scores.predicted.tolist() == alone.predicted.tolist()
+
+
+def test_a_member_of_an_ensemble_that_predicts_nothing_is_refused():
+    logits = np.zeros((4, 2, 3), np.float32)
+    logits[2, 1] = np.nan
+    with pytest.raises(ValueError, match=r"row 2 is so"):
+        balal.pool(None, logits=logits)

@@ -22,6 +22,8 @@ _SUM_TOLERANCE = 1e-3
 _LARGEST, _SMALLEST = 1e18, 1e-12
 # Numbers that are checked at a time.
 _TILE = 2**16
+# Axes of the arrays of a pool that have more than one.
+_SHAPES = {"features": ((2,), "[N, D]"), "logits": ((2, 3), "[N, K] or [N, M, K]")}
 
 
 def pool(pool: Pool, *, needs: tuple[str, ...] = ()) -> None:
@@ -81,11 +83,9 @@ def arrays_of(pool: Pool) -> None:
     size = rows_in(pool)
     mask("candidates", pool.candidates, size=size)
     for name, value in _fields(pool):
-        axes = 2 if name in ("features", "logits") else 1
-        if value.ndim != axes:
-            raise ValueError(
-                f"{name} must be {'[N, D]' if axes == 2 else '[N]'}, got shape {value.shape}"
-            )
+        axes, shape = _SHAPES.get(name, ((1,), "[N]"))
+        if value.ndim not in axes:
+            raise ValueError(f"{name} must be {shape}, got shape {value.shape}")
         whole = name == "scores.predicted"
         if name != "candidates" and not jnp.issubdtype(
             value.dtype, jnp.integer if whole else jnp.floating
@@ -222,10 +222,11 @@ def probs(probs: Any, *, offset: int = 0) -> None:
     )
 
 
-def source_shape(name: str, values: Any) -> Any:
-    """`values` as an array of real numbers [N, K] with K >= 1; ValueError otherwise."""
+def source_shape(name: str, values: Any, *, ensemble: bool = False) -> Any:
+    """`values` as an array of real numbers [N, K] with K >= 1, or of an ensemble [N, M, K]
+    with M >= 1; ValueError otherwise."""
     values = array(name, values)
-    if values.ndim != 2 or values.shape[1] < 1:
+    if values.ndim not in ((2, 3) if ensemble else (2,)) or min(values.shape[1:]) < 1:
         raise ValueError(
             f"{name} must be [N, K] with at least one source class, got shape {values.shape}"
         )

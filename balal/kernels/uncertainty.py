@@ -84,6 +84,22 @@ def least_confidence(logits: Float[Array | np.ndarray, "N K"]) -> Float[Array, "
     return _checked(logits, partial(_one, name="least_confidence"))
 
 
+def mixture(logits: Float[Array, "N M K"]) -> Float[Array, "N K"]:
+    """The log of the mean prediction of an ensemble: float32 [N, K] from logits [N, M, K] of M
+    members. Runs inside jit.
+
+    Source: plain arithmetic. Twin: `mixture` in tests/reference.py.
+
+    >>> jnp.exp(mixture(jnp.log(jnp.array([[[0.9, 0.1], [0.5, 0.5]]])))).round(3).tolist()
+    [[0.699999988079071, 0.30000001192092896]]
+    """
+    members = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    # A class that no member thinks possible: the log of 0, without NaN on the way.
+    largest = jnp.maximum(jnp.max(members, axis=1, keepdims=True), jnp.finfo(jnp.float32).min)
+    mean = jnp.mean(jnp.exp(members - largest), axis=1)
+    return jnp.log(mean) + largest[:, 0]
+
+
 def _checked(logits: Any, program: Callable[[Any], Any]) -> Any:
     """What a compiled program makes of the logits."""
     logits = check.floats("logits", check.source_shape("logits", logits))

@@ -4,6 +4,7 @@
 from balal.strategies.balanced import Balanced
 from balal.strategies.base import Names, Order, Ordered, Strategy, describe, member, prepared
 from balal.strategies.core_set import CoreSet
+from balal.strategies.planned import Plan, Planned
 from balal.strategies.posterior import Posterior
 from balal.strategies.registry import RULES, STRATEGIES, names, strategy
 from balal.strategies.uncertainty import Random, Uncertainty
@@ -16,6 +17,8 @@ __all__ = [
     "Names",
     "Order",
     "Ordered",
+    "Plan",
+    "Planned",
     "Posterior",
     "Random",
     "Strategy",
