@@ -11,6 +11,7 @@ from balal import (
     pools,
     preparation,
     random_sampling,
+    retraining,
     sharding,
     simulation,
     state_file,
@@ -24,6 +25,7 @@ from balal.kernels.uncertainty import entropy, least_confidence, margin, score
 from balal.loop import ask, extend, grow, init, reasons, remap, restore, tell, withdraw
 from balal.pools import pool
 from balal.preparation import prepare
+from balal.retraining import Round, rounds
 from balal.simulation import Result, one_shot, simulate
 from balal.state_file import load, save
 from balal.strategies import Balanced, Ordered, Posterior, Strategy, strategy
@@ -42,6 +44,7 @@ __all__ = [
     "Posterior",
     "Prepared",
     "Result",
+    "Round",
     "Scores",
     "State",
     "Strategy",
@@ -74,6 +77,8 @@ __all__ = [
     "reasons",
     "remap",
     "restore",
+    "retraining",
+    "rounds",
     "save",
     "score",
     "sharding",

@@ -359,18 +359,23 @@ def checked_start(
     budget: Any,
     num_classes: int,
     key: Key[Array, ""],
+    padded: bool = False,
 ) -> Labelled:
-    """The labelled start, after a check of all that `init` and `simulate` are given."""
+    """The labelled start, after a check of all that `init` and `simulate` are given.
+
+    padded: keep the padding of a `Labelled`, so that one program serves starts of several sizes.
+    """
     check.strategy(strategy)
     check.pool(pool, needs=strategy.needs)
     check.budget(budget, num_classes=num_classes)
     check.key(key)
+    room = len(labelled.indices) if padded and isinstance(labelled, Labelled) else None
     start = check.labelled(labelled, pool=pool, num_classes=num_classes)
     # What an earlier run hoped for says nothing about this one.
     if isinstance(start, Labelled):
         start = replace(start, wanted=None)
     else:
-        start = labelled_set.make(*start)
+        start = labelled_set.make(*start, capacity=room)
     start = labelled_set.extend(start, 0)
     check.asked_features(pool, start)
     if not preparation.traced((pool.candidates, start)):

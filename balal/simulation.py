@@ -58,7 +58,8 @@ def simulate(
     other inside one program, so that each pays only for what its own picks need.
 
     Args:
-      strategy, pool, budget, num_classes, key, labelled: as in `init`.
+      strategy, pool, budget, num_classes, key, labelled: as in `init`. The padding of a `Labelled`
+        is room for a larger one, which the same program serves.
       labels: int [N], the true target classes; -1 for a row that is not a candidate and whose class
         is not known.
       capacity: the largest budget that there is room for. With it the budget may be an array: one
@@ -70,7 +71,7 @@ def simulate(
     check.capacity(budget, capacity)
     most = budget if capacity is None else capacity
     start = loop.checked_start(
-        strategy, pool, labelled, budget=most, num_classes=num_classes, key=key
+        strategy, pool, labelled, budget=most, num_classes=num_classes, key=key, padded=True
     )
     labels = check.labels(
         "labels",

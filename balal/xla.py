@@ -247,9 +247,9 @@ def make_room() -> None:
         used, _ = _maps()
     if used > 0.9 * most:
         raise RuntimeError(
-            f"this process has {used} memory maps, and Linux allows it {most}, so that compiling "
+            f"this process has {used} memory maps, and Linux allows it {most:.0f}, so compiling "
             f"could end it: close files that are mapped into memory, delete compiled programs "
-            f"(jax.stages.Compiled), or raise the limit: sysctl -w vm.max_map_count={4 * most}"
+            f"(jax.stages.Compiled), or raise the limit: sysctl -w vm.max_map_count={4 * most:.0f}"
         )
 
 
@@ -257,7 +257,7 @@ def _maps() -> tuple[int, float]:
     """How many memory maps this process has, and how many it may have; without a limit 0 and
     infinity."""
     try:
-        most = int(_MOST_MAPS.read_text())
+        most = float(_MOST_MAPS.read_text())
         return Path("/proc/self/maps").read_bytes().count(b"\n"), most
     except (OSError, ValueError):
         return 0, math.inf

@@ -30,6 +30,7 @@ LAYERS = [
     {"preparation"},
     {"loop"},
     {"simulation"},
+    {"retraining"},
     {"state_file", "cost"},
     {"testing"},
     {"cli", "__main__"},

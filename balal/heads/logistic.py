@@ -63,6 +63,7 @@ def fit(
     weights: Real[Array | np.ndarray, " rows"] | None = None,
     adjustment: Real[Array | np.ndarray, " C"] | None = None,
     given: Bool[Array | np.ndarray, " rows"] | None = None,
+    before: Head | None = None,
 ) -> Head:
     """A `Head` fitted to labelled features. The same input gives the same head. One program solves
     all folds and values of `C` in float32.
@@ -83,6 +84,8 @@ def fit(
         `rebalance.adjustment(counts)` for the balanced softmax.
       given: bool [B], the labels that a person gave (None: all). The others, such as pseudo-labels,
         are not counted and have no say in the choice of `C` and the temperature.
+      before: a head fitted to other labels of the same pool, such as fewer of them, from which the
+        solver begins; it changes how long a fit takes, and nothing else beyond the tolerance.
 
     Raises: ValueError for no rows, wrong shapes, labels out of range, features that are not finite
       or beyond 1e17, a `C` that is not positive, fewer than 2 folds, weights that are negative or
@@ -121,7 +124,8 @@ def fit(
     chosen, accuracies, temperature = 0, (), 1.0
     held_out = len(answers) > 1 and (len(choices) > 1 or calibrate)
     fold = fitting.folds_of(len(answers), folds, seed) if held_out else np.full(len(answers), -1)
-    values, solution = _solved(rows, answers, counted, fold, choices, shift[classes])
+    begin = _begin(before, classes, rows.shape[1])
+    values, solution = _solved(rows, answers, counted, fold, choices, shift[classes], begin)
     if held_out:
         values, judges = [logits[real] for logits in values], answers[real]
         each = 1 / counts[judges] if balanced else np.ones(len(judges))
@@ -171,8 +175,30 @@ def logits(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.nd
     return (fitting.columns(features, head.coef) @ head.coef.T + head.intercept) / head.temperature
 
 
+def class_logits(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float[np.ndarray, "M C"]:
+    """`logits` with a column for each target class: float64 [M, C], `-inf` for classes that the
+    head has not seen. What strategies that ask the target model take as logits of the pool."""
+    found = np.full((len(features), head.num_classes), -np.inf)
+    found[:, head.classes] = logits(head, features)
+    return found
+
+
+def _begin(before: Head | None, classes: np.ndarray, size: int) -> np.ndarray:
+    """Coefficients [k, D + 1] of these classes in another head, 0 where it does not know them."""
+    begin = np.zeros((len(classes), size + 1))
+    if before is None:
+        return begin
+    if before.coef.shape[1] != size:
+        raise ValueError(
+            f"`before` was fitted on {before.coef.shape[1]} columns, and these features have {size}"
+        )
+    _, new, old = np.intersect1d(classes, before.classes, return_indices=True)
+    begin[new] = np.column_stack([before.coef, before.intercept])[old]
+    return begin
+
+
 def _solved(
-    rows, answers, weights, fold, choices: list[float], shift
+    rows, answers, weights, fold, choices: list[float], shift, begin
 ) -> tuple[np.ndarray, softmax.Solution]:
     """Logits of held-out rows [G, B, k], -inf for classes unknown to their run, and everything that
     the solver found."""
@@ -186,6 +212,16 @@ def _solved(
         jnp.asarray(choices, jnp.float32),
         jnp.asarray(np.pad(shift, (0, num_classes - len(shift))), jnp.float32),
         jnp.float32(_TOLERANCE),
+        # The intercept stays in the last column.
+        jnp.asarray(
+            np.insert(
+                np.pad(begin, ((0, num_classes - len(shift)), (0, 0))),
+                [rows.shape[1]] * columns,
+                0,
+                axis=1,
+            ),
+            jnp.float32,
+        ),
         num_folds=int(fold.max()) + 1,
     )
     known = fitting.known(answers, fold, num_classes)

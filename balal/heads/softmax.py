@@ -59,6 +59,7 @@ def solve(
     strengths: Float[Array, " G"],
     adjustment: Float[Array, " k"],
     tolerance: Float[Array, ""],
+    begin: Float[Array, "k columns"],
     *,
     num_folds: int,
 ) -> Solution:
@@ -73,6 +74,7 @@ def solve(
       adjustment: [k], added to the logits of every row. A class without a row in a run has no part
         in it.
       tolerance: the share by which one more step may still lower the objective.
+      begin: [k, D + 1], coefficients to begin with, the intercept last.
       num_folds: how many folds there are.
     """
     levels, num_classes, size = len(strengths), len(adjustment), len(rows)
@@ -89,9 +91,7 @@ def solve(
             coef, decrease = _newton(rows, problem, strength, tolerance, coef)
             return coef, (coef, decrease)
 
-        coefs, decrease = lax.scan(
-            level, jnp.zeros((num_classes, rows.shape[1]), jnp.float32), strengths
-        )[1]
+        coefs, decrease = lax.scan(level, begin, strengths)[1]
         logits = jax.vmap(lambda coef: product(rows, coef.T))(coefs)
         held_out = jnp.where((fold == number)[None, :, None], logits, held_out)
         return held_out, coefs, decreases.at[number].set(decrease)
