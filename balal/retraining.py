@@ -36,7 +36,7 @@ def rounds(
     labels: Int[Array, " N"] | np.ndarray,
     *,
     fit: Callable[[np.ndarray, np.ndarray, Any], Any],
-    predict: Callable[[Any, Any], Any],
+    predict: Callable[[Any], Any],
     sizes: Sequence[int],
     num_classes: int,
     key: Key[Array, ""],
@@ -53,15 +53,15 @@ def rounds(
 
     Args:
       strategy: of every round.
-      pool: with features; its scores and logits are those of the source model, and are used as long
-        as there is no target model.
+      pool: its scores and logits are those of the source model, and are used as long as there is
+        no target model.
       labels: int [N], the true target classes; -1 where they are not known, for rows that are no
         candidates.
-      fit: `fit(rows, labels, before) -> model` for features [B, D] and int labels [B]; `before` is
-        the model of the round before, or None, to begin from.
-      predict: `predict(model, features) -> logits` for the features of the pool: [N, C], or
-        [N, M, C] of an ensemble, column c for target class c, `-inf` for a class that it does not
-        know. `balal.heads.logistic` has both.
+      fit: `fit(indices, labels, before) -> model` for the labelled rows, int [B] each; `before` is
+        the model of the round before, to begin from, or None.
+      predict: `predict(model) -> logits` of every row of the pool: [N, C], or [N, M, C] of an
+        ensemble, column c for target class c, `-inf` for a class that it does not know. See
+        `balal.heads.logistic.class_logits`.
       sizes: labels to buy in each round.
       num_classes: room for this many target classes.
       key: for everything random.
@@ -71,15 +71,16 @@ def rounds(
       query_size: how many labels are asked for at once, before any of them is known; None: all of a
         round.
 
-    Raises: ValueError as `balal.simulate` does, for a pool without features or with fewer
-      candidates than labels to buy, and for predictions of another shape.
+    Raises: ValueError as `balal.simulate` does, for a pool with fewer candidates than labels to
+      buy, and for predictions of another shape.
 
     >>> import jax.numpy as jnp
     >>> from balal.strategies import strategy
-    >>> pool = Pool(jnp.arange(6.0)[:, None])
+    >>> rows = np.arange(6.0, dtype=np.float32)
+    >>> pool = Pool(jnp.asarray(rows)[:, None])
     >>> nearest_mean = dict(
-    ...     fit=lambda rows, labels, before: [rows[labels == c].mean() for c in range(2)],
-    ...     predict=lambda means, rows: -jnp.square(rows - jnp.array(means)[None, :]),
+    ...     fit=lambda indices, labels, before: [rows[indices[labels == c]].mean() for c in (0, 1)],
+    ...     predict=lambda means: -np.square(rows[:, None] - np.array(means)),
     ... )
     >>> start = (np.array([0, 5]), np.array([0, 1]))
     >>> steps = rounds(
@@ -103,7 +104,7 @@ def rounds(
         size=check.rows_in(pool),
         needed=pool.candidates,
     )
-    features, answers = np.asarray(pool.features), np.asarray(answers)
+    answers = np.asarray(answers)
     # Room for everything from the start: one program for all rounds.
     start = labelled_set.extend(start, sum(sizes))
 
@@ -112,7 +113,7 @@ def rounds(
         start = labelled_set.merge(start, more)
         known = int(start.count)
         rows, told = (np.asarray(column)[:known] for column in (start.indices, start.labels))
-        return Round(bought, start, fit(features[rows], told, model))
+        return Round(bought, start, fit(rows, told, model))
 
     model = None
     if int(start.count):
@@ -120,7 +121,7 @@ def rounds(
         yield now
         start, model = now.labelled, now.model
     for number, size in enumerate(sizes):
-        seen = pool if model is None else _predicted(strategy, pool, predict(model, pool.features))
+        seen = pool if model is None else _predicted(strategy, pool, predict(model))
         asks = first if model is None and first is not None else strategy
         bought = _bought(
             asks,
@@ -145,8 +146,6 @@ def _checked(
     for each in (strategy, first or strategy):
         check.strategy(each)
     check.pool(pool)
-    if pool.features is None:
-        raise ValueError("a target model is fitted to features: make the pool with them")
     start = check.labelled(labelled, pool=pool, num_classes=num_classes)
     if not isinstance(start, Labelled):
         start = labelled_set.make(*start)
