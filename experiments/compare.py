@@ -28,12 +28,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 from tqdm import tqdm
@@ -48,6 +46,7 @@ from experiments.common import (
     contrast_tables,
     contrasts,
     datasets,
+    draws,
     plots,
     pools,
     program,
@@ -70,8 +69,6 @@ QUICK = {
     "seeds": 3,
 }
 QUICK_BUDGETS = 3
-# The share of the pool that every run draws.
-SHARE = 0.8
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -167,29 +164,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The part of a pool that one run sees, its rows in ascending order, and the run's keys: for
-    strategies and for the oracles."""
-
-    whole: balal.Pool
-    rows: np.ndarray
-    key: jax.Array
-    oracle_key: jax.Array
-    kept: dict[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def pool(self) -> balal.Pool:
-        return jax.tree.map(lambda leaf: leaf[self.rows], self.whole)
-
-    def prepared_for(self, strategy: balal.Strategy) -> balal.Pool:
-        """The pool with what the strategy prepares for it, worked out once for all its runs."""
-        prepared = self.kept | self.pool.prepared
-        pool = balal.prepare(strategy, replace(self.pool, prepared=prepared))
-        self.kept.update(pool.prepared)
-        return pool
-
-
-@dataclass(frozen=True)
 class Contest:
     """One pool and what is compared on it.
 
@@ -215,7 +189,7 @@ class Contest:
     size: int
     target: list[int]
     aim: tuple[float, ...] | None
-    draws: list[Draw]
+    draws: list[draws.Draw]
 
 
 def main(flag_values: flags.FlagValues) -> None:
@@ -356,7 +330,7 @@ def _contest(settings: Settings, name: str, dataset: datasets.Dataset) -> Contes
         raise ValueError(
             f"all of --strategies need source scores, but {name} has none: choose others"
         )
-    kept = round(SHARE * len(dataset.labels))
+    kept = draws.size(len(dataset.labels))
     budgets, target = _budgets(settings, name, kept), _target(settings, name, dataset)
     aim = tuple(float(label in target) for label in range(dataset.num_classes))
     pool = datasets.pool(dataset)
@@ -370,7 +344,7 @@ def _contest(settings: Settings, name: str, dataset: datasets.Dataset) -> Contes
         settings.size,
         target,
         None if settings.target is None else aim,
-        [_draw(pool, kept, settings.seed, run) for run in range(settings.seeds)],
+        draws.drawn(pool, seed=settings.seed, runs=settings.seeds),
     )
 
 
@@ -406,14 +380,6 @@ def _target(settings: Settings, name: str, dataset: datasets.Dataset) -> list[in
     return settings.target
 
 
-def _draw(pool: balal.Pool, kept: int, seed: int, run: int) -> Draw:
-    row_key, key, oracle_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), run), 3)
-    order = np.argsort(
-        np.asarray(balal.kernels.sampling.random_bits(row_key, pool.num_rows)), kind="stable"
-    )
-    return Draw(pool, np.sort(order[:kept]), key, oracle_key)
-
-
 def ordered(contest: Contest) -> list[str]:
     """The strategies that do not look at answers, so that a rule may take over from them. The
     others stand alone."""
@@ -425,7 +391,7 @@ def configuration(settings: Settings, contest: Contest) -> dict[str, Any]:
     return dict(
         files=contest.dataset.files,
         seed=settings.seed,
-        share=SHARE,
+        share=draws.SHARE,
         size=settings.size,
         C=workers.Setting(1).C,
         **report.made_with(),
@@ -476,7 +442,7 @@ def select(contest: Contest, name: str, rule: str, folder: Path) -> list[dict[st
 
 
 def simulate(
-    contest: Contest, draw: Draw, strategy: balal.Strategy, budget: int
+    contest: Contest, draw: draws.Draw, strategy: balal.Strategy, budget: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """One run of a strategy: its picks as rows of the pool [b], and the class that each was meant
     for [b]."""
@@ -498,7 +464,7 @@ def simulate(
 
 
 def consult(
-    contest: Contest, draw: Draw, first: np.ndarray, rule: str
+    contest: Contest, draw: draws.Draw, first: np.ndarray, rule: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """One run of an oracle after the picks `first` [b]; as `simulate`."""
     labels, num_classes = contest.dataset.labels, contest.dataset.num_classes
@@ -550,7 +516,7 @@ def gather(
             rules=settings.rules,
             seeds=settings.seeds,
             seed=settings.seed,
-            share=SHARE,
+            share=draws.SHARE,
             size=settings.size,
             target=settings.target,
             at_least=settings.at_least,
@@ -568,9 +534,7 @@ def gather(
         labels_needed=contrasts.labels_needed(runs),
         labels_to_goal=contrasts.labels_to_goal(runs, labels, targets, settings.at_least),
         draws=[
-            dict(pool=contest.name, seed=seed, rows=draw.rows.tolist())
-            for contest in contests
-            for seed, draw in enumerate(contest.draws)
+            entry for contest in contests for entry in draws.described(contest.name, contest.draws)
         ],
         runs=runs,
     )
