@@ -34,7 +34,8 @@ def prepare(strategy: Strategy, pool: Pool, *, path: str | os.PathLike[str] | No
       path: a file to keep it in. It is read if it was made from these features and candidates, and
         written if it is missing or outdated.
 
-    Raises: ValueError if the pool lacks what a strategy needs, or the file is something else.
+    Raises: ValueError if the pool lacks features that the strategy needs, or the file is something
+      else.
 
     >>> from balal.strategies import strategy
     >>> pool = prepare(strategy("posterior"), Pool(jnp.eye(3)))
@@ -42,7 +43,8 @@ def prepare(strategy: Strategy, pool: Pool, *, path: str | os.PathLike[str] | No
     [1.0, 1.0, 1.0]
     """
     check.strategy(strategy)
-    check.pool(pool, needs=strategy.needs)
+    # Scores and logits, which may be those of a model still to be fitted, have no part in it.
+    check.pool(pool, needs=tuple(name for name in strategy.needs if name == "features"))
     pool = fresh(strategy, pool)
     if path is None:
         return prepare_missing(strategy, pool)

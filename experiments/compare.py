@@ -77,7 +77,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "pools",
         list(pools.NAMED),
-        f"Some of {', '.join(pools.NAMED)}; mnv2 needs the folder BALAL_SHARED.",
+        f"Some of {', '.join(pools.NAMED)}; all but lite0 and digits need the folder BALAL_SHARED.",
         **own,
     )
     flags.DEFINE_list(

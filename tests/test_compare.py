@@ -449,7 +449,7 @@ def test_a_pool_that_is_not_there_is_left_out_only_where_nobody_asked_for_it(
 ):
     monkeypatch.setenv("BALAL_SHARED", str(tmp_path))
     monkeypatch.setattr(
-        pools, "NAMED", {"lite0": pools.digits, "mnv2": pools.mnv2, "digits": pools.digits}
+        pools, "NAMED", {"lite0": pools.digits, "mnv2": pools.NAMED["mnv2"], "digits": pools.digits}
     )
     with pytest.raises(FileNotFoundError, match=r"the pool mnv2 needs .*: set BALAL_SHARED"):
         run(tmp_path / "out", *SMALL, "--pools=mnv2")
@@ -540,6 +540,6 @@ def test_help_teaches_by_example():
 
 @pytest.mark.data
 def test_the_pool_of_the_other_network_has_scores(shared):
-    dataset = pools.mnv2()
+    dataset = pools.NAMED["mnv2"]()
     assert dataset.scores is not None
     assert datasets.is_paper_pool(dataset)

@@ -109,7 +109,7 @@ def differences(
                 strategy=ours.strategy,
                 budget=budget,
             )
-            | _difference(one - other)
+            | difference(one - other)
             for ours, theirs in compared
             for budget, one, other in zip(ours.budgets, ours.values, theirs.values, strict=True)
         ]
@@ -121,7 +121,7 @@ def differences(
     return entries
 
 
-def _difference(paired: np.ndarray) -> dict[str, float]:
+def difference(paired: np.ndarray) -> dict[str, float]:
     mean, error = statistics.mean_and_error(paired)
     half = statistics.interval(error, len(paired))
     return dict(

@@ -314,6 +314,44 @@ def rule_accuracy(
         figure.savefig(path)
 
 
+def round_curves(
+    path: Path, points: Sequence[Point], *, rows: Sequence[str], columns: Sequence[str]
+) -> None:
+    """Accuracy against labels, a row of panels a pool, a column a head (the points' `strategy`), a
+    colour a strategy (their `rule`); bands of one error."""
+    names = list(dict.fromkeys(point.rule for point in points))
+    # The palette has a colour for each name that is always shown; the others take turns.
+    spare = iter([colour for name, colour in COLOURS.items() if name not in names] * len(names))
+    colours = {name: COLOURS.get(name) or next(spare) for name in names}
+    with matplotlib.rc_context(_STYLE):
+        figure, grid = _rule_grid(points, rows, columns, sharey="row")
+        figure.set_size_inches(2.6 * len(columns) + 1.4, 2.1 * len(rows) + 0.6)
+        for pool, head, axes in _panels(grid, rows, columns):
+            for name, colour in colours.items():
+                line = [point for point in points if (point.pool, point.strategy) == (pool, head)]
+                line = sorted(
+                    (point for point in line if point.rule == name), key=lambda each: each.budget
+                )
+                budgets, mean, error = (
+                    np.array([getattr(point, part) for point in line])
+                    for part in ("budget", "mean", "error")
+                )
+                axes.fill_between(
+                    budgets, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0
+                )
+                axes.plot(budgets, mean, color=colour, marker="o", markersize=2.4)
+            _budget_axis(axes, sorted({point.budget for point in points if point.pool == pool}))
+            axes.tick_params(axis="x", labelsize=7)
+        figure.supylabel("balanced accuracy (%)", fontsize=8)
+        figure.supxlabel("labels", fontsize=8)
+        handles = [
+            Line2D([], [], color=colour, marker="o", markersize=3, label=name)
+            for name, colour in colours.items()
+        ]
+        figure.legend(handles=handles, loc="outside right center")
+        figure.savefig(path)
+
+
 def rule_gains(
     path: Path, points: Sequence[Point], *, rows: Sequence[str], columns: Sequence[str]
 ) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,19 +24,6 @@ DIGITS_RATIO, DIGITS_TEST = 20, 89
 def lite0() -> datasets.Dataset:
     """The embedded long-tailed CIFAR-100, features of EfficientNet-Lite0."""
     return datasets.load()
-
-
-def mnv2() -> datasets.Dataset:
-    """The same images, features of MobileNetV2, from the folder BALAL_SHARED (default ../shared).
-    Raises FileNotFoundError without it."""
-    path = Path(
-        os.environ.get("BALAL_SHARED", "../shared"), "data", "cifar100_mnv2_compact_pool.npz"
-    )
-    if not path.exists():
-        raise FileNotFoundError(
-            f"the pool mnv2 needs {path}: set BALAL_SHARED to the folder that has data/{path.name}"
-        )
-    return datasets.load(str(path))
 
 
 def digits() -> datasets.Dataset:
@@ -68,4 +56,26 @@ def digits() -> datasets.Dataset:
     )
 
 
-NAMED: dict[str, Callable[[], datasets.Dataset]] = {"lite0": lite0, "mnv2": mnv2, "digits": digits}
+def shared(name: str, file: str) -> datasets.Dataset:
+    """A pool in the folder BALAL_SHARED (default ../shared). Raises FileNotFoundError without
+    it."""
+    path = Path(os.environ.get("BALAL_SHARED", "../shared"), "data", file)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"the pool {name} needs {path}: set BALAL_SHARED to the folder that has data/{file}"
+        )
+    return datasets.load(str(path))
+
+
+# mnv2: the images of lite0, seen by MobileNetV2. caltech101 and grocery: natural pools of everyday
+# objects and of groceries on shelves, by the same network.
+_SHARED = {
+    "mnv2": "cifar100_mnv2_compact_pool.npz",
+    "caltech101": "caltech101_pool.npz",
+    "grocery": "grocery_pool.npz",
+}
+NAMED: dict[str, Callable[[], datasets.Dataset]] = {
+    "lite0": lite0,
+    **{name: partial(shared, name, file) for name, file in _SHARED.items()},
+    "digits": digits,
+}
