@@ -17,10 +17,11 @@ from balal.types import Labelled, Pool, Scores
 
 # About how many operations the scores take per logit: exponential, products, comparisons.
 _A_LOGIT = 10
-# What a process on CPUs takes to compile: its first program, and each instruction of the largest
-# one, whose memory the others use again; and the many small programs of the loop's books. Measured
-# with jaxlib 0.10.2 on pools too small to count.
-_COMPILER, _AN_INSTRUCTION, _BOOKS = 56_000_000, 60_000, 25_000_000
+# What a process on CPUs takes to compile: the small programs of every selection, and each kernel of
+# the largest one, whose memory the others use again; and the small programs of the loop's books. A
+# kernel is what LLVM compiles: one fusion, however many instructions it has. Measured with jaxlib
+# 0.10.2 on two cores.
+_COMPILER, _A_KERNEL, _BOOKS = 70_000_000, 870_000, 13_000_000
 
 # Bytes for each number in a row of features, class by class tables and columns of labels: more than
 # any strategy of this library takes.
@@ -61,8 +62,8 @@ def estimate(
     from NumPy; what is prepared from it; the memories before and after an `ask`, as states are
     values; and what the compiler reserves for each program. This takes as long as compiling them, a
     few seconds. It does not include what the caller holds, such as arrays that the pool was made
-    from and earlier states. Measured peaks lie within a fifth of it, or 60 MB in small
-    pools, most of which the compiler takes: `python -m benchmarks.memory`.
+    from and earlier states. Measured peaks lie within a fifth of it; in small pools
+    the compiler takes most of them: `python -m benchmarks.memory`.
 
     The operations are those of the plain form of each rule, which evaluates every row at every
     pick; k-center and balancing take far fewer if their bounds are tight.
@@ -115,7 +116,7 @@ def estimate(
     turns = list(_turns(strategy, pool, num_classes, budget, asking=size is not None))
     arrays, process = max(turn.bytes for turn in turns), 0
     if jax.default_backend() == "cpu":
-        process = _COMPILER + _AN_INSTRUCTION * max(turn.instructions for turn in turns)
+        process = _COMPILER + _A_KERNEL * max(turn.kernels for turn in turns)
         process += _BOOKS * (size is not None)
     if limit is not None and arrays + process > limit:
         # All arrays have an entry for each row; at most this part of them one for each label too.
@@ -166,10 +167,10 @@ def check_memory(
 
 @dataclass(frozen=True)
 class _Turn:
-    """One program of a selection: the bytes that live while it runs, and how long it is."""
+    """One program of a selection: the bytes that live while it runs, and how many kernels it has."""
 
     bytes: int
-    instructions: int
+    kernels: int
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def _turn(program: Any, inputs: list[_Shapes]) -> _Turn:
         )
     own = reserved.temp_size_in_bytes + reserved.output_size_in_bytes
     alive = sum(shapes.bytes for shapes in inputs)
-    return _Turn(alive + own, (compiled.as_text() or "").count(" = "))
+    return _Turn(alive + own, (compiled.as_text() or "").count(" fusion("))
 
 
 def _made(function: Any, *inputs: _Shapes) -> _Shapes:
