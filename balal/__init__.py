@@ -7,6 +7,7 @@ from balal import (
     kernels,
     labelled_set,
     loop,
+    memory_errors,
     metrics,
     pools,
     preparation,
@@ -22,14 +23,21 @@ from balal.cost import Cost, estimate
 from balal.kernels.diversity import diversify
 from balal.kernels.k_center import Centers, k_center
 from balal.kernels.uncertainty import entropy, least_confidence, margin, score
-from balal.loop import ask, extend, grow, init, reasons, remap, restore, tell, withdraw
+from balal.loop import extend, grow, reasons, remap, restore, withdraw
 from balal.pools import pool
 from balal.preparation import prepare
 from balal.retraining import Round, rounds
-from balal.simulation import Result, one_shot, simulate
+from balal.simulation import Result
 from balal.state_file import load, save
 from balal.strategies import Balanced, Ordered, Posterior, Strategy, strategy
 from balal.types import Labelled, Pick, Pool, Prepared, Scores, State, available
+
+# What may run out of memory says what would fit.
+init = memory_errors.told(loop.init)
+ask = memory_errors.told(loop.ask)
+tell = memory_errors.told(loop.tell)
+simulate = memory_errors.told(simulation.simulate)
+one_shot = memory_errors.told(simulation.one_shot)
 
 __version__ = "0.1.0"
 
@@ -67,6 +75,7 @@ __all__ = [
     "load",
     "loop",
     "margin",
+    "memory_errors",
     "metrics",
     "one_shot",
     "pool",

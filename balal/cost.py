@@ -23,6 +23,9 @@ _A_LOGIT = 10
 # 0.10.2 on two cores.
 _COMPILER, _A_KERNEL, _BOOKS = 70_000_000, 870_000, 13_000_000
 
+# Below this, compiling on CPUs may itself run out of memory, which ends the process.
+_TO_FIND_OUT = 500_000_000
+
 # Bytes for each number in a row of features, class by class tables and columns of labels: more than
 # any strategy of this library takes.
 _ROUGH = 32
@@ -149,25 +152,56 @@ def check_memory(
     free = machine.available()
     num_features = 0 if pool.features is None else pool.features.shape[1]
     rough = _ROUGH * pool.num_rows * (num_features + num_classes + budget)
-    if free is None or rough < free:
-        return
+    if free is not None and rough >= free:
+        _of_pool(strategy, pool, num_classes, budget, size, limit=free + _bytes(pool))
+
+
+def what_fits(
+    strategy: Strategy, pool: Pool, *, num_classes: int, budget: int, size: int | None = None
+) -> str:
+    """What to do about a selection that has run out of memory: what is free now, what it needs and
+    what would fit, where there is the memory to find out.
+
+    Args: as in `check_memory`.
+    """
+    free, less = machine.available(), "use fewer rows, fewer features or a smaller budget"
+    if free is None:
+        return f"{less}, or a strategy that needs less"
+    there_is = f"{written(free)} are free now"
+    if jax.default_backend() == "cpu" and free < _TO_FIND_OUT:
+        return f"{there_is}, too little even to compile: {less}, or end what else takes memory"
+    try:
+        needed = _of_pool(strategy, pool, num_classes, budget, size, limit=free + _bytes(pool))
+    except ValueError as error:
+        return f"{there_is} beside the pool; {error}"
+    except (MemoryError, RuntimeError):
+        return f"{there_is}: {less}, or a strategy that needs less"
+    return (
+        f"{there_is} beside the pool, and it needs {written(needed.bytes)} with the pool: delete "
+        f"what else holds memory, such as earlier states and the arrays that the pool was made "
+        f"from, or {less}"
+    )
+
+
+def _of_pool(strategy, pool: Pool, num_classes, budget, size, *, limit: int) -> Cost:
+    """`estimate` for a pool that is there."""
     source_classes = 1 if pool.logits is None else pool.logits.shape[1]
-    estimate(
+    return estimate(
         strategy,
         pool.num_rows,
-        num_features,
+        0 if pool.features is None else pool.features.shape[1],
         source_classes if pool.scores is not None or pool.logits is not None else 0,
         num_classes,
         budget,
         size=size,
         dtype=jnp.float32 if pool.features is None else pool.features.dtype,
-        limit=free + _bytes(pool),
+        limit=limit,
     )
 
 
 @dataclass(frozen=True)
 class _Turn:
-    """One program of a selection: the bytes that live while it runs, and how many kernels it has."""
+    """One program of a selection: the bytes that live while it runs, and its kernels, counted."""
 
     bytes: int
     kernels: int

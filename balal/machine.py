@@ -2,14 +2,28 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-# Where a container finds its memory limit: cgroups of version 2, and of version 1.
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None
+
+# How Linux says which control group a process is in, where their files are, and what those of
+# memory are called: limit and use. Control groups of version 2, and of version 1.
+_GROUPS = (
+    (r"^0::/(.*)", Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (
+        r"^\d+:(?:\S*,)?memory(?:,\S*)?:/(.*)",
+        Path("/sys/fs/cgroup/memory"),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+    ),
+)
 
 
 def cores() -> int:
@@ -20,31 +34,29 @@ def cores() -> int:
 
 
 def memory() -> int | None:
-    """Bytes of memory that this process may use: the machine's, or its container's where that is
-    less; None where the system does not say."""
+    """Bytes of memory that this process may use: the machine's, or what its container or `ulimit`
+    allows where that is less; None where the system does not say."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-    return min([total, *(limit for path in _LIMITS if (limit := _number(Path(path))))])
+    allowed = [limit for limit, _ in _limits()]
+    own = _address_space()
+    return min([total, *allowed, *([] if own is None else [own])])
 
 
 def available() -> int | None:
-    """Bytes of memory of the device that selections run on which are free now; None where the
-    system does not say."""
+    """Bytes of memory of the device that selections run on which are free now, and which its
+    container and `ulimit` allow; None where the system does not say."""
     own = _accelerator()
     if own is not None:
         return own["bytes_limit"] - own.get("bytes_in_use", 0)
     found = re.search(r"MemAvailable:\s+(\d+) kB", _read(Path("/proc/meminfo")))
     free = [1024 * int(found[1])] if found else []
-    for limit, used in zip(_LIMITS, _USED, strict=True):
-        most, now = _number(Path(limit)), _number(Path(used))
-        if most is not None and now is not None:
-            # What files have been read into memory is given back when it is needed.
-            cached = re.search(
-                r"^inactive_file (\d+)", _read(Path(used).parent / "memory.stat"), re.M
-            )
-            free.append(most - now + (int(cached[1]) if cached else 0))
+    free += [limit - used for limit, used in _limits()]
+    own, held = _address_space(), re.match(r"\d+", _read(Path("/proc/self/statm")))
+    if own is not None and held is not None:
+        free.append(own - int(held[0]) * os.sysconf("SC_PAGE_SIZE"))
     return max(min(free), 0) if free else None
 
 
@@ -57,6 +69,15 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
     )
+
+
+def details(error: BaseException) -> str:
+    """What an error says, to be put in brackets.
+
+    >>> details(MemoryError()), details(RuntimeError("RESOURCE_EXHAUSTED: Out of memory."))
+    ('no details', 'RESOURCE_EXHAUSTED: Out of memory')
+    """
+    return str(error).rstrip(".") or "no details"
 
 
 def device_memory() -> int | None:
@@ -97,6 +118,30 @@ def _accelerator() -> dict[str, int] | None:
     device: Any = jax.devices()[0]
     stats = None if device.platform == "cpu" else device.memory_stats()
     return stats if stats and "bytes_limit" in stats else None
+
+
+def _limits() -> Iterator[tuple[int, int]]:
+    """The limit of every control group that this process is in, and of those around it, each with
+    what is used of it."""
+    mine = _read(Path("/proc/self/cgroup"))
+    for pattern, root, most, now in _GROUPS:
+        found = re.search(pattern, mine, re.M)
+        inner = root / found[1] if found else root
+        # In a container the path may be one that only the host has; its own group is the root then.
+        for folder in {root, *(each for each in (inner, *inner.parents) if root in each.parents)}:
+            limit, used = _number(folder / most), _number(folder / now)
+            if limit is not None and used is not None:
+                # What files have been read into memory is given back when it is needed.
+                cached = re.search(r"^inactive_file (\d+)", _read(folder / "memory.stat"), re.M)
+                yield limit, used - (int(cached[1]) if cached else 0)
+
+
+def _address_space() -> int | None:
+    """Bytes that `ulimit -v` allows this process, None without a limit."""
+    if resource is None:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _number(path: Path) -> int | None:

@@ -32,6 +32,7 @@ LAYERS = [
     {"simulation"},
     {"retraining"},
     {"state_file", "cost"},
+    {"memory_errors"},
     {"testing"},
     {"cli", "__main__"},
 ]

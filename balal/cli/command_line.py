@@ -97,11 +97,14 @@ def user_errors(
         sys.exit(2)
 
 
-def _too_little_memory(error: BaseException) -> MemoryError:
+def _too_little_memory(error: BaseException) -> BaseException:
+    if error.__cause__ is not None and machine.out_of_memory(error.__cause__):
+        # The library has said already what would fit.
+        return error
     free = machine.available()
     there_is = "" if free is None else f"; {machine.written(free)} are free now"
     return MemoryError(
-        f"out of memory ({str(error).rstrip('.') or 'no details'}){there_is}: use fewer rows, "
+        f"out of memory ({machine.details(error)}){there_is}: use fewer rows, "
         f"fewer features or a smaller budget, or a strategy that needs less (`balal estimate` "
         f"says how much each needs)"
     )
