@@ -123,7 +123,8 @@ def estimate(
         process += _BOOKS * (size is not None)
     if limit is not None and arrays + process > limit:
         # All arrays have an entry for each row; at most this part of them one for each label too.
-        most = int(num_rows * (limit - process) / arrays)
+        # Programs for other sizes may have a few kernels more.
+        most = int(0.99 * num_rows * (limit - process) / arrays)
         memory = _memory(strategy, pool, num_classes, budget)
         a_label = (memory.bytes - _memory(strategy, pool, num_classes, 1).bytes) / budget
         left = budget - (arrays + process - limit) / a_label if a_label else 0

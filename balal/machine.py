@@ -67,7 +67,9 @@ def out_of_memory(error: BaseException) -> bool:
     (True, True)
     """
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+        isinstance(error, RuntimeError)
+        # The second is what programs on CPUs say that are dispatched in the background.
+        and ("RESOURCE_EXHAUSTED" in str(error) or "Out of memory allocating" in str(error))
     )
 
 

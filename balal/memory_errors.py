@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from balal import cost, machine
+import jax
+
+from balal import cost, machine, preparation
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,7 +26,11 @@ def told(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            # On CPUs a program runs in the background, and would fail where its result is read.
+            if not preparation.traced(result):
+                jax.block_until_ready(result)
+            return result
         except (MemoryError, RuntimeError) as error:
             if not machine.out_of_memory(error):
                 raise

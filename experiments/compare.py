@@ -37,7 +37,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal import folder_lock
+from balal import cost, folder_lock
 from balal.atomic_files import together
 from balal.strategies import RULES, STRATEGIES, member
 from experiments.common import (
@@ -235,6 +235,8 @@ def carry_out(settings: Settings) -> None:
     it."""
     clock = [time.perf_counter()]
     contests = prepare(settings)
+    for contest in contests:
+        check_memory(contest)
     folders = {
         contest.name: cells.folder(
             settings.out / "cells" / contest.name,
@@ -346,6 +348,22 @@ def _contest(settings: Settings, name: str, dataset: datasets.Dataset) -> Contes
         None if settings.target is None else aim,
         draws.drawn(pool, seed=settings.seed, runs=settings.seeds),
     )
+
+
+def check_memory(contest: Contest) -> None:
+    """ValueError where a strategy needs more memory than there is, before anything is bought."""
+    for name, rule in contest.pairs:
+        if rule in ORACLES:
+            continue
+        strategy = aimed(contest, balal.strategy(summary.full_name(name, rule)))
+        at_once = contest.size == 1 or not member(strategy, "adaptive")
+        cost.check_memory(
+            strategy,
+            contest.draws[0].pool,
+            num_classes=contest.dataset.num_classes,
+            budget=contest.budgets[-1],
+            size=None if at_once else min(contest.size, contest.budgets[-1]),
+        )
 
 
 def _budgets(settings: Settings, name: str, kept: int) -> list[int]:

@@ -29,7 +29,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal import folder_lock
+from balal import cost, folder_lock
 from balal.atomic_files import together
 from balal.cli import image_options
 from balal.strategies import member
@@ -169,6 +169,9 @@ def read_dataset(settings: Settings) -> datasets.Dataset:
 def fit_all(settings: Settings, dataset: datasets.Dataset, folder: Path) -> list[dict[str, Any]]:
     """The accuracy of every head on what every strategy buys; what is finished is in `folder`."""
     pool, ((features, _), (tests, answers)) = datasets.pool(dataset), datasets.scaled(dataset)
+    sizes = dict(num_classes=dataset.num_classes, budget=settings.budgets[-1])
+    for strategy in settings.strategies:
+        cost.check_memory(balal.strategy(strategy), pool, **sizes)
     options = dict(
         num_classes=dataset.num_classes, C=settings.C, folds=settings.folds, seed=settings.seed
     )

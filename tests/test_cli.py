@@ -565,6 +565,12 @@ def test_too_little_memory_ends_in_a_sentence(error, capsys):
     assert re.search(r"^error: out of memory \(.*\); .*B are free now: use fewer rows", said)
 
 
+def test_what_the_library_says_of_too_little_memory_is_printed_as_it_is(capsys):
+    with pytest.raises(SystemExit), command_line.user_errors(flags.FlagValues()):
+        raise MemoryError("at most about 3 rows would fit") from MemoryError("std::bad_alloc")
+    assert capsys.readouterr().err == "error: at most about 3 rows would fit\n"
+
+
 def test_any_other_error_at_run_time_is_a_bug():
     with pytest.raises(RuntimeError, match="broken"), command_line.user_errors(flags.FlagValues()):
         raise RuntimeError("broken")

@@ -2,6 +2,8 @@
 count of their parts."""
 
 import dataclasses
+import os
+import pickle
 import re
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 import balal
-from balal import cost, machine
+from balal import cost, machine, memory_errors
 from balal.kernels import balancing, distances, gaussian_process
 
 
@@ -131,6 +133,78 @@ def test_a_pool_too_large_for_the_free_memory_is_refused_before_anything_is_comp
         cost.check_memory(balal.strategy("random"), pool, **options)
     monkeypatch.setattr(machine, "available", lambda: 10**9)
     cost.check_memory(balal.strategy("random"), pool, **options)
+
+
+def test_memory_that_runs_out_ends_in_what_would_fit(monkeypatch):
+    exhausted = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 64 bytes.")
+
+    def fails(strategy, pool, labels, *, budget, num_classes, capacity=None):
+        raise exhausted
+
+    def refuses(*sizes, limit, **_):
+        raise ValueError(f"{sizes[1]} rows and {limit} bytes: at most about 7 rows would fit")
+
+    arguments = balal.strategy("random"), balal.Pool(jnp.zeros((1000, 4))), jnp.zeros(1, int)
+    call = memory_errors.told(fails)
+    monkeypatch.setattr(machine, "available", lambda: 6 * 10**8)
+    with monkeypatch.context() as patch:
+        patch.setattr(cost, "estimate", refuses)
+        with pytest.raises(
+            MemoryError,
+            match=r"^balal.fails ran out of memory \(RESOURCE_EXHAUSTED: .* 64 bytes\): 0.60 GB "
+            r"are free now beside the pool; 1000 rows and 600016000 bytes: at most about 7 rows would",
+        ) as failed:
+            call(*arguments, budget=2, num_classes=3)
+    assert failed.value.__cause__ is exhausted
+    monkeypatch.setattr(machine, "available", lambda: 10**7)
+    with pytest.raises(MemoryError, match=r"10\.00 MB are free now, too little even to compile"):
+        call(*arguments, budget=2, num_classes=3)
+
+
+def test_any_other_error_of_a_selection_passes():
+    def fails(strategy, pool, state):
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match=r"^broken$"):
+        memory_errors.told(fails)(None, None, None)
+
+
+def test_the_verbs_of_the_loop_are_found_again_after_pickling():
+    for function in (balal.init, balal.ask, balal.tell, balal.simulate, balal.one_shot):
+        assert pickle.loads(pickle.dumps(function)) is function
+
+
+@pytest.mark.parametrize(
+    ("groups", "root", "most", "now"),
+    [
+        ("0::/a/b", "/sys/fs/cgroup", "memory.max", "memory.current"),
+        (
+            "9:pids:/\n3:cpu,memory:/a/b",
+            "/sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+        ),
+    ],
+)
+def test_free_memory_is_what_every_group_and_limit_around_the_process_leaves(
+    groups, root, most, now, monkeypatch
+):
+    files = {
+        "/proc/meminfo": "MemAvailable:  9000000 kB",
+        "/proc/self/cgroup": groups,
+        "/proc/self/statm": "100 50",
+        f"{root}/a/{most}": "5000000",
+        f"{root}/a/{now}": "3000000",
+        f"{root}/a/memory.stat": "inactive_file 1000000",
+        f"{root}/a/b/{most}": "max",
+        f"{root}/a/b/{now}": "2000000",
+    }
+    monkeypatch.setattr(machine, "_read", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr(machine, "_address_space", lambda: None)
+    assert (machine.available(), machine.memory()) == (3_000_000, 5_000_000)
+    page = os.sysconf("SC_PAGE_SIZE")
+    monkeypatch.setattr(machine, "_address_space", lambda: 100 * page + 7)
+    assert (machine.available(), machine.memory()) == (7, 100 * page + 7)
 
 
 @pytest.mark.parametrize(
