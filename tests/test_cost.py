@@ -152,7 +152,7 @@ def test_memory_that_runs_out_ends_in_what_would_fit(monkeypatch):
         with pytest.raises(
             MemoryError,
             match=r"^balal.fails ran out of memory \(RESOURCE_EXHAUSTED: .* 64 bytes\): 0.60 GB "
-            r"are free now beside the pool; 1000 rows and 600016000 bytes: at most about 7 rows would",
+            r"are free now beside the pool; 1000 rows and 600016000 bytes: at most about 7 rows",
         ) as failed:
             call(*arguments, budget=2, num_classes=3)
     assert failed.value.__cause__ is exhausted
