@@ -3,14 +3,17 @@ there stays, what appears is whole, and the same command then just works."""
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from balal import array_file
+from balal.cli import signals
 
 pytestmark = pytest.mark.slow
 
@@ -185,3 +188,14 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file_is_told_and_changes_nothing
         status, _, said = nursery(folder, *job)
         assert status == 0, said
         assert content(folder) == after
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["raised", "dropped", "compiled"])
+def test_a_program_that_is_told_to_stop_ends_at_once_with_one_sentence(
+    number, where, nursery, tmp_path
+):
+    started = time.monotonic()
+    status, _, said = nursery(tmp_path, "told_to_stop", dict(number=number, where=where))
+    assert (status, said) == (128 + number, f"{signals.STOPPED}\n")
+    assert time.monotonic() - started < 10

@@ -4,6 +4,7 @@ the user got wrong."""
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from absl import flags
 
 from balal import machine
+from balal.cli import signals
 from balal.wording import printable
 
 
@@ -64,15 +66,16 @@ def user_errors(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        yield
-        sys.stdout.flush()
+        with signals.heeded():
+            yield
+            sys.stdout.flush()
     except BrokenPipeError:
         # Nobody reads on, as after `| head`. Otherwise Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except KeyboardInterrupt:
-        print("stopped; the same command continues with what is finished", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stopped:
+        print(signals.STOPPED, file=sys.stderr)
+        sys.exit(128 + (stopped.args or (signal.SIGINT,))[0])
     except (
         ValueError,
         OSError,

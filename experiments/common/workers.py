@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,7 @@ def fitting(
         accelerator.
     """
     submitted: dict[str, Future] = {}
-    with tempfile.TemporaryDirectory() as shared:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as shared:
         # Memory-mapped files: every process reads the same pages, and a job carries only indices.
         for part, (features, labels) in dict(pool=pool, test=test).items():
             np.save(Path(shared, f"{part}_features.npy"), features)
@@ -104,8 +104,9 @@ def fitting(
         try:
             yield submit
         finally:
-            # Heads still being fitted read the files.
-            wait([job for job in submitted.values() if not job.cancel()])
+            # Nobody waits for those that are still being fitted, whose files go.
+            for job in submitted.values():
+                job.cancel()
 
 
 def ready(value: Any) -> Future:
