@@ -21,7 +21,7 @@ from small_network import photographs
 import balal
 from balal import data, machine
 from balal.cli import answers as answer_files
-from balal.cli import command_line, doctor, estimate, images, main, matching
+from balal.cli import command_line, doctor, estimate, images, inputs, main, matching
 
 pytestmark = pytest.mark.xdist_group("photographs")
 ROOT = Path(__file__).parent.parent
@@ -226,6 +226,10 @@ def test_labels_that_were_not_passed_are_never_written_over(network, folder, tmp
     (out / "picks.csv").write_text("file,label,notes,\n000.png,cat,,\n001.png,,blurred,\n")
     with pytest.raises(ValueError, match=r"labels or notes that would be lost, for 001\.png: "):
         run("pick", network, out, *arguments, f"--answers={answers}")
+    # Notes alone could not be passed as answers.
+    (out / "picks.csv").write_text("file,label,notes\n001.png,,blurred\n")
+    with pytest.raises(ValueError, match=r"lost, for 001\.png: give another --out"):
+        run("pick", network, out, *arguments)
 
 
 def test_what_somebody_wrote_beside_the_labels_is_carried_over(network, folder, tmp_path):
@@ -500,6 +504,7 @@ BAD_FEATURES = {
         ["--features=two.npy", "--ids=ids.txt", "PHOTOS"],
         r"rows for files that are not in photos: a, b",
     ),
+    "not finite": (["--features=nan.npy"], "row 1 has NaN or infinite values; fix these rows$"),
 }
 
 
@@ -512,6 +517,7 @@ def test_features_that_make_no_sense_are_refused(
     np.save("flat.npy", np.zeros(40, np.float32))
     np.save("few.npy", np.zeros((3, 7), np.float32))
     np.save("two.npy", np.eye(2, dtype=np.float32))
+    np.save("nan.npy", np.array([[0], [np.nan]], np.float32))
     np.save("objects.npy", np.array([dict()]), allow_pickle=True)
     np.savez("other.npz", other=np.zeros(3))
     Path("ids.txt").write_text("a\nb\n")
@@ -574,6 +580,23 @@ def test_what_the_library_says_of_too_little_memory_is_printed_as_it_is(capsys):
 def test_any_other_error_at_run_time_is_a_bug():
     with pytest.raises(RuntimeError, match="broken"), command_line.user_errors(flags.FlagValues()):
         raise RuntimeError("broken")
+
+
+def test_an_estimate_for_a_strategy_that_needs_more_names_the_flag():
+    flag_values = flags.FlagValues()
+    estimate.define_flags(flag_values)
+    words = ["--rows=500", "--source_classes=0", "--strategies=random,ent"]
+    command_line.parse(flag_values, words, program="balal")
+    with pytest.raises(ValueError, match="ent needs scores: pass --source_classes above 0"):
+        estimate.main(flag_values, [])
+    flag_values.strategies = ["posterior"]
+    with pytest.raises(ValueError, match="posterior needs features: pass --features above 0"):
+        estimate.main(flag_values, [])
+
+
+def test_nothing_is_asked_where_everything_is_labelled():
+    with pytest.raises(ValueError, match="photograph counted once: there is nothing to ask"):
+        inputs.check_budget("photos", 1, left=0)
 
 
 def test_an_estimate_says_what_does_not_fit():

@@ -759,8 +759,9 @@ def test_a_cell_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert cells.folder(folder, dict(C=[1.0, 2.0])) == folder
 
 
-def test_a_damaged_cell_is_reported(tmp_path):
-    (tmp_path / "a.json").write_text("{")
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\0"])
+def test_a_damaged_cell_is_reported(content, tmp_path):
+    (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.json is damaged: delete it"):
         cells.read(tmp_path, "a")
 

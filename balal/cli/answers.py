@@ -111,9 +111,11 @@ def refuse_to_lose(path: Path, answers: Iterable[Answer]) -> None:
     lost = content(read(path, distinct_labels=True)) - content(answers)
     if lost:
         files = first_few(sorted(file for file, *_ in lost))
+        # Notes alone are no answers.
+        labelled = any(label for _, label, _ in lost)
         raise ValueError(
-            f"{path} has labels or notes that would be lost, for {files}: pass it as --answers, or "
-            f"give another --out"
+            f"{path} has labels or notes that would be lost, for {files}: "
+            f"{'pass it as --answers, or ' if labelled else ''}give another --out"
         )
 
 

@@ -49,6 +49,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 # The strategies that the README recommends.
 _STRATEGIES = ("random", "ent_inv_div", "core_set", "ent_inv_div+balance", "posterior")
+# The flag above 0 by which a pool has what strategies need.
+_GIVEN_BY = dict(features="features", scores="source_classes", logits="source_classes")
 
 
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
@@ -59,10 +61,12 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
         )
     if flag_values.rows is None:
         raise ValueError("--rows is missing: say how many rows the pool has")
-    sizes = dict(features=flag_values.features, scores=flag_values.source_classes)
-    names = flag_values.strategies or [
-        name for name in _STRATEGIES if all(sizes[need] for need in balal.strategy(name).needs)
-    ]
+    lacking = {need for need, flag in _GIVEN_BY.items() if not flag_values[flag].value}
+    needs = {name: balal.strategy(name).needs for name in flag_values.strategies or _STRATEGIES}
+    names = [name for name in needs if not lacking & set(needs[name])]
+    for name in flag_values.strategies or []:
+        for need in lacking & set(needs[name]):
+            raise ValueError(f"{name} needs {need}: pass --{_GIVEN_BY[need]} above 0")
     costs = {}
     with progress.bar("compiling", unit="strategy", leave=False) as tell:
         for name in names:

@@ -67,11 +67,11 @@ def read(
                 f"give the logits of the same rows"
             )
     scored = "logits" not in arrays and set(_SCORES) <= set(arrays)
-    pool = balal.pool(
-        values,
-        logits=arrays.get("logits"),
-        scores=balal.Scores(*(jnp.asarray(arrays[name]) for name in _SCORES)) if scored else None,
-    )
+    scores = balal.Scores(*(jnp.asarray(arrays[name]) for name in _SCORES)) if scored else None
+    try:
+        pool = balal.pool(values, logits=arrays.get("logits"), scores=scores)
+    except ValueError as error:  # No row of a file can be left out before it is read.
+        raise ValueError(str(error).replace(" or take them out of candidates", "")) from error
     names = arrays.get("ids")
     if ids is not None:
         names = table.read_text(Path(ids)).splitlines()

@@ -204,5 +204,5 @@ def check_budget(name: str, budget: int, *, left: int) -> None:
     if budget > left:
         raise ValueError(
             f"--budget asks for {budget} images, but only {left} of {name} are not labelled, each "
-            f"photograph counted once: ask for fewer"
+            f"photograph counted once: {'ask for fewer' if left else 'there is nothing to ask'}"
         )

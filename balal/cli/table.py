@@ -224,8 +224,8 @@ def _records(
             )
         if mixed and lines[reader.line_num - 1].endswith("\r"):
             raise ValueError(
-                f"line {reader.line_num} of {path} has a carriage return inside a cell: put the "
-                f"cell in quotation marks, or delete the character"
+                f"line {reader.line_num} of {path} has a carriage return inside a cell: delete "
+                f"the character, or in a note put the cell in quotation marks"
             )
         yield first, cells
 

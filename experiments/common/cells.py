@@ -51,7 +51,7 @@ def read(path: Path, name: str) -> Any | None:
         return json.loads((path / f"{name}.json").read_text())
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # Not JSON, or not even text.
         raise ValueError(
             f"the cell {path / name}.json is damaged: delete it and run again"
         ) from error

@@ -218,7 +218,7 @@ def embedded(name: str) -> Path:
     if found != EMBEDDED[name]:
         raise ValueError(
             f"{path} is damaged: its sha256 is {found[:12]}..., not {EMBEDDED[name][:12]}...; "
-            f"restore it with git checkout"
+            f"restore it with git checkout {path}"
         )
     return path
 
