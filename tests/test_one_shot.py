@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import jax
@@ -764,6 +765,11 @@ def test_a_damaged_cell_is_reported(content, tmp_path):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.json is damaged: delete it"):
         cells.read(tmp_path, "a")
+
+
+def test_a_worker_that_was_killed_is_told_in_a_sentence():
+    with pytest.raises(ChildProcessError, match="with fewer --workers"), workers.processes(1):
+        raise BrokenProcessPool
 
 
 def test_the_name_of_a_head_depends_on_the_set_of_rows_alone():

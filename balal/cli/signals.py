@@ -13,7 +13,7 @@ from typing import Any
 
 STOPPED = "stopped; the same command continues with what is finished"
 # Tenths of a second in which to clean up.
-_PATIENCE = 10
+_PATIENCE = 5
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def heeded() -> Iterator[None]:
     Python raises it only once it is back from compiled code, which may take minutes where XLA
     compiles; and it drops it in callbacks that cannot raise, as JAX has one in every garbage
     collection. So a thread raises again what was dropped, and ends the process where it still runs
-    a second after the signal.
+    half a second after the signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Only the main thread may say what signals do.
@@ -67,7 +67,7 @@ def heeded() -> Iterator[None]:
 
 
 def _see_to_it(numbers: socket.socket, stopping: set[int], dropped: threading.Event) -> None:
-    """Ends the process a second after one of the signals; returns once no more can come."""
+    """Ends the process half a second after one of the signals; returns once no more can come."""
     with numbers:
         # Python writes the number of each signal here at once, whatever the main thread does.
         while number := numbers.recv(1):

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,10 @@ def name(indices: np.ndarray) -> str:
 
 @contextmanager
 def processes(count: int) -> Iterator[Executor | None]:
-    """A pool of `count` processes that fit heads; None for 0: heads are then fitted in this one."""
+    """A pool of `count` processes that fit heads; None for 0: heads are then fitted in this one.
+
+    Raises: ChildProcessError where one of them was killed.
+    """
     if not count:
         yield None
         return
@@ -56,6 +60,11 @@ def processes(count: int) -> Iterator[Executor | None]:
     )
     try:
         yield executor
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a process that fits heads was killed, as systems do where memory runs out: run again "
+            "with fewer --workers, which continues with what is finished"
+        ) from error
     finally:
         executor.shutdown(cancel_futures=True)
 
