@@ -68,8 +68,9 @@ def tables(result: dict[str, Any]) -> str:
         f"Macro-F1 in percent over all classes, absent ones counting 0, after "
         f"{sum(settings['sizes'])} more labels in rounds of "
         f"{','.join(map(str, settings['sizes']))}, from a model fitted to {settings['start']} "
-        f"labels drawn at random. Lift: percentage points over that model, ± standard error over {settings['seeds']} paired runs, each with "
-        f"its own {100 * settings['share']:.0f} % of the pool; in brackets as a share of it. "
+        f"labels drawn at random. Lift: percentage points over that model, ± standard error over "
+        f"{settings['seeds']} paired runs, each with its own {100 * settings['share']:.0f} % of "
+        f"the pool; in brackets as a share of it. "
         f"Labels saved: how many fewer than {settings['against']} needs for the same F1."
     ]
     for pool in settings["pools"]:
