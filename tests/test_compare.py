@@ -63,28 +63,6 @@ def written(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory) -> Path:
-    """A tiny data set in the full layout, 120 rows of 6 imbalanced clusters and 60 balanced test
-    rows; `other.npz` beside it is another."""
-    folder = tmp_path_factory.mktemp("toy")
-    for seed, name in enumerate(("toy", "other")):
-        chance = np.random.default_rng(seed)
-        centres = 1.2 * chance.normal(size=(6, 10))
-        labels, test_labels = (
-            chance.permutation(np.repeat(np.arange(6), [50, 30, 20, 10, 6, 4])),
-            np.repeat(np.arange(6), 10),
-        )
-        np.savez(
-            folder / f"{name}.npz",
-            pool_features=(centres[labels] + chance.normal(size=(120, 10))).astype(np.float16),
-            pool_labels=labels.astype(np.uint8),
-            test_features=(centres[test_labels] + chance.normal(size=(60, 10))).astype(np.float16),
-            test_labels=test_labels.astype(np.uint8),
-        )
-    return folder / "toy.npz"
-
-
-@pytest.fixture(scope="module")
 def small(toy, tmp_path_factory) -> tuple[Path, dict, tuple[str, ...]]:
     """What was written, what results.json holds, and the arguments of a run on both toy pools."""
     out, arguments = (

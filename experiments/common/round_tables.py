@@ -83,6 +83,8 @@ def disagreements(compared: Sequence[dict[str, Any]]) -> list[str]:
         if sure["p_holm"] <= contrasts.SIGNIFICANT
         for other in cells
         if sure["mean"] * other["mean"] < 0
+        # Where both are sure of it, once.
+        and (other["p_holm"] > contrasts.SIGNIFICANT or cells.index(sure) < cells.index(other))
     ]
 
 
