@@ -14,7 +14,7 @@ from balal.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = {f"balal.cli.{name}" for name in COMMANDS} | {
-    f"experiments.{name}" for name in ("compare", "heads", "one_shot")
+    f"experiments.{name}" for name in ("compare", "heads", "one_shot", "rounds")
 }
 # Flags of git and of TensorFlow Datasets, and one that stands for any.
 _OTHERS = {"file_format", "flag", "porcelain", "untracked"}
@@ -24,6 +24,7 @@ _NEVER = {
     "experiments.compare": {"classifier", "data_dir", "pool_rows", "scores"},
     "experiments.heads": {"classifier", "nolabelled", "pool_rows", "scores"},
     "experiments.one_shot": {"nolabelled"},
+    "experiments.rounds": {"classifier", "data_dir", "pool_rows", "scores"},
 }
 
 
