@@ -17,6 +17,7 @@ from balal import (
     simulation,
     state_file,
     strategies,
+    transfer,
     types,
 )
 from balal.cost import Cost, estimate
@@ -30,6 +31,7 @@ from balal.retraining import Round, rounds
 from balal.simulation import Result
 from balal.state_file import load, save
 from balal.strategies import Balanced, Ordered, Posterior, Strategy, strategy
+from balal.transfer import Transferability, transferability
 from balal.types import Labelled, Pick, Pool, Prepared, Scores, State, available
 
 # What may run out of memory says what would fit.
@@ -56,6 +58,7 @@ __all__ = [
     "Scores",
     "State",
     "Strategy",
+    "Transferability",
     "__version__",
     "ask",
     "available",
@@ -97,6 +100,8 @@ __all__ = [
     "strategies",
     "strategy",
     "tell",
+    "transfer",
+    "transferability",
     "types",
     "withdraw",
 ]
