@@ -134,6 +134,8 @@ def run(job, counting):
         if job["largest"] is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], job["largest"]))
+        # Tests that run in the background of a script would have it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         watch(job, counting)
         with command_line.user_errors(flags.FlagValues()):
             TASKS[job["task"]](**job["arguments"])
