@@ -29,7 +29,7 @@ def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     features = np.round(
         4 * (rng.normal(size=(CLASSES, SIZE))[labels] + rng.normal(size=(ROWS, SIZE)))
     )
-    return features.astype(np.float32), rng.normal(size=(ROWS, 20)).astype(np.float32), labels
+    return features.astype(np.float32), rng.normal(size=(ROWS, 2, 20)).astype(np.float32), labels
 
 
 @jax.jit
@@ -38,7 +38,7 @@ def kernels(pool: balal.Pool, key: jax.Array) -> dict[str, jax.Array]:
     small pool is searched by."""
     start = balal.labelled_set.make(np.zeros(0, int), np.zeros(0, int))
     start = balal.labelled_set.extend(start, BUDGET)
-    ordered = {name: one for name, one in STRATEGIES.items() if not one.adaptive}
+    ordered = {name: one for name, one in STRATEGIES.items() if isinstance(one, balal.Ordered)}
     picks = {name: one.order(pool, start, BUDGET, key) for name, one in ordered.items()}
     begin = k_means.k_means_plus_plus(key, pool.features, 20)
     return picks | dict(
@@ -70,6 +70,6 @@ if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 2)
     with jax.default_device(jax.devices()[-1]):
         features, logits, labels = drawn()
-        pool = balal.pool(features, logits=logits)
+        pool = balal.pool(features, logits=logits, keep_logits=True)
         assert pool.features.devices() == {jax.devices()[-1]}
         print(json.dumps(picks(pool, labels)))

@@ -50,6 +50,57 @@ def diversify(values, predicted, budget, candidates):
     return [*picks, *[-1] * budget][:budget]
 
 
+def take_turns(groups):
+    """Groups take turns in rounds, the smallest first, then the lowest id."""
+    queues = {}
+    for place, group in enumerate(groups):
+        queues.setdefault(group, []).append(place)
+    sizes = {group: len(queue) for group, queue in queues.items()}
+    order = []
+    while any(queues.values()):
+        for group in sorted(queues, key=lambda group: (sizes[group], group)):
+            order += [queues[group].pop(0)] if queues[group] else []
+    return order
+
+
+def cluster_margin(margin, clusters, budget, candidates, *, margin_set):
+    """Clusters take turns among the rows with the smallest margins."""
+    size = min(round(margin_set * budget), int(candidates.sum()))
+    rows = ordered(margin, size, candidates)
+    return [rows[place] for place in take_turns([clusters[row] for row in rows])][:budget]
+
+
+def bald(probs):
+    """Entropy of the mean prediction minus the mean entropy, [N] from [N, M, K]."""
+
+    def entropy(p):
+        return -np.sum(p * np.log(np.where(p > 0, p, 1)), axis=-1)
+
+    return entropy(probs.mean(axis=1)) - entropy(probs).mean(axis=1)
+
+
+def variation_ratio(probs):
+    """The share of members outvoted, [N] from [N, M, K]."""
+    votes = probs.argmax(axis=-1)
+    return np.array([1 - np.bincount(row).max() / len(row) for row in votes])
+
+
+def tail_first(values, predicted, labels, budget, num_classes, *, start=(), candidates):
+    """The most uncertain of the rows predicted as the known class with the fewest labels; each
+    answer before the next pick."""
+    free, told, picks = candidates.copy(), [labels[row] for row in start], []
+    free[list(start)] = False
+    for _ in range(budget):
+        counts = np.bincount(np.array(told, int), minlength=num_classes)
+        offered = [c for c in range(num_classes) if counts[c] and (free & (predicted == c)).any()]
+        wanted = min(offered, key=lambda c: (counts[c], c), default=None)
+        among = free if wanted is None else free & (predicted == wanted)
+        picks.append(argmax(values, among))
+        free[picks[-1]] = False
+        told.append(labels[picks[-1]])
+    return picks
+
+
 def k_center(features, budget, first=None, labelled=(), candidates=None):
     """Greedy k-center; returns picks and radii."""
     features = np.asarray(features, np.float64)
@@ -280,6 +331,35 @@ def k_means_plus_plus(points, clocks, candidates):
         distances = squared_distances(points, points[rows[-1]])
         nearest = np.minimum(nearest, distances) if len(rows) > 1 else distances
     return rows
+
+
+def gradients(features, logits):
+    """Gradients of the cross-entropy in the weights of the last layer, flat: [N, K D], for the
+    predicted classes as labels."""
+    errors = np.exp(logits - logits.max(axis=1, keepdims=True))
+    errors /= errors.sum(axis=1, keepdims=True)
+    errors[np.arange(len(logits)), logits.argmax(axis=1)] -= 1
+    return (errors[:, :, None] * features[:, None, :]).reshape(len(features), -1)
+
+
+def far_gradients(features, logits, budget, candidates, *, clocks=None, labelled=()):
+    """The largest gradient, then the farthest from those before it, or with waiting times `clocks`
+    [b, N], shortened in proportion to the squared distances, the first to ring."""
+    points, picks, left = gradients(features, logits), [], candidates.copy()
+    nearest = squared_distances(points, 0)
+    left[list(labelled)] = False
+    for number, row in enumerate(labelled):
+        distances = squared_distances(points, points[row])
+        nearest = np.minimum(nearest, distances) if number else distances
+    for number in range(budget):
+        begins = number == 0 and not len(labelled)
+        values = nearest if clocks is None or begins else nearest / clocks[number]
+        row = int(argmax(values, left))
+        distances = squared_distances(points, points[row])
+        nearest = distances if begins else np.minimum(nearest, distances)
+        left[row] = False
+        picks.append(row)
+    return picks
 
 
 def typicality_ranks(features, candidates):

@@ -44,13 +44,14 @@ KERNELS = [
         "balancing",
         "diversity",
         "gaussian_process",
+        "gradients",
         "k_center",
         "k_means",
         "neighbours",
         "switch",
         "uncertainty",
     },
-    {"class_means", "typicality"},
+    {"class_means", "disagreement", "typicality"},
 ]
 # What stands beside the kernels, and what each may import beside itself. `import balal` and all but
 # the command line do without them.

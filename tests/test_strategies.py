@@ -14,14 +14,22 @@ PLAIN = [
     *["random", "ent", "ms", "lc", "ent_inv", "ms_inv", "lc_inv", "ent_div", "ms_div", "lc_div"],
     *["ent_inv_div", "ms_inv_div", "lc_inv_div", "core_set"],
 ]
+# Those that go by what a target model predicts.
+OF_THE_TARGET_MODEL = [
+    "badge",
+    "cluster_margin",
+    "bald",
+    "variation_ratio",
+    "tail_first",
+    "ms_balanced",
+]
 
 
 def small_pool(seed=0, rows=40):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(rows, 4)).astype(np.float32)
-    return balal.pool(features, logits=rng.normal(size=(rows, 6)).astype(np.float32)), rng.integers(
-        0, 5, rows
-    )
+    logits = rng.normal(size=(rows, 2, 5)).astype(np.float32)
+    return balal.pool(features, logits=logits, keep_logits=True), rng.integers(0, 5, rows)
 
 
 def picks_of(name, pool, labels, budget=20, seed=0):
@@ -31,7 +39,7 @@ def picks_of(name, pool, labels, budget=20, seed=0):
 
 
 def test_the_published_names_are_registered_plain_and_balanced():
-    assert list(STRATEGIES) == [*PLAIN, "posterior"]
+    assert list(STRATEGIES) == [*PLAIN, "posterior", *OF_THE_TARGET_MODEL]
     assert set(names()) == {
         name + rule
         for name in STRATEGIES

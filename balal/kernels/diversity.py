@@ -1,5 +1,5 @@
-"""Diversification over predicted source classes: the best row of every class, then the second best
-of every class, ... (Eq. 4 to 6)."""
+"""Diversification over groups of rows: the best row of every group, then the second best of every
+group, ... Groups are predicted source classes (Eq. 4 to 6), or clusters."""
 
 from functools import partial
 
@@ -73,15 +73,45 @@ def _diversify(values, predicted, budget: int, candidates) -> Int[Array, " budge
         classes = jnp.where(candidates, classes, behind)
     by_value = argsort(values, num_rows)
     # From here on rows are indexed by their position in `by_value`.
-    by_class = argsort(classes[by_value], num_rows)
-    grouped = classes[by_value[by_class]]
-    index = jnp.arange(num_rows, dtype=jnp.int32)
-    opens_class = jnp.concatenate([jnp.ones(min(num_rows, 1), bool), grouped[1:] != grouped[:-1]])
-    first_of_class = jax.lax.cummax(jnp.where(opens_class, index, 0))
-    turn = jnp.where(grouped < behind, index - first_of_class, behind)
-    turn = jnp.zeros(num_rows, jnp.int32).at[by_class].set(turn)
+    grouped = classes[by_value]
+    turn = jnp.where(grouped < behind, _turns(grouped)[0], behind)
     # Turns from the budget on are never reached. As floats, which are exact up to 2^24, the first
     # few of many are found without a sort.
     turns = jnp.minimum(turn, budget).astype(jnp.float32) if budget <= 2**24 else turn
     order = argsort(turns, budget)
     return jnp.where(turn[order] < behind, by_value[order], -1)
+
+
+def take_turns(groups: Int[Array, " n"], valid: Bool[Array, " n"]) -> Int[Array, " n"]:
+    """Places in the order in which groups take turns, in each round the smallest group first:
+    int32 [n], -1 at the end for those that are not valid. Runs inside jit.
+
+    Args:
+      groups: int [n], the group of each place, in the order in which groups offer them; of groups
+        of the same size the lowest goes first.
+      valid: bool [n].
+
+    Source: Citovsky et al., NeurIPS 2021, Algorithm 1, in closed form. Twin: `take_turns` in
+      tests/reference.py.
+
+    >>> take_turns(jnp.array([5, 5, 3, 5]), jnp.array([True, True, True, False])).tolist()
+    [2, 0, 1, -1]
+    """
+    behind = jnp.iinfo(jnp.int32).max
+    groups = jnp.where(valid, groups.astype(jnp.int32), behind)
+    turn, size = _turns(groups)
+    order = jnp.lexsort((groups, size, jnp.where(valid, turn, behind))).astype(jnp.int32)
+    return jnp.where(valid[order], order, -1)
+
+
+def _turns(groups: Int[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+    """For each place how many of its group come before it, and how many there are: int32 [n]
+    each."""
+    by_group = argsort(groups, len(groups))
+    grouped = groups[by_group]
+    index = jnp.arange(len(groups), dtype=jnp.int32)
+    opens = jnp.concatenate([jnp.ones(min(len(groups), 1), bool), grouped[1:] != grouped[:-1]])
+    first = jax.lax.cummax(jnp.where(opens, index, 0))
+    sizes = jnp.zeros_like(index).at[first].add(1)[first]
+    there = jnp.zeros_like(index).at[by_group]
+    return there.set(index - first), there.set(sizes)

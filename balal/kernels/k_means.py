@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import check, sharding
+from balal.kernels import sampling
 from balal.kernels.distances import centred, squared_lengths, told_apart
 from balal.kernels.ordering import argmax, first_true
 from balal.types import askable
@@ -144,9 +145,8 @@ def k_means_plus_plus(
     Raises: ValueError when `features` is not [N, D], k is out of range, or features of candidates
       are not finite.
 
-    Source: Arthur, Vassilvitskii, *k-means++*, SODA 2007, one draw a centre; drawn as Efraimidis,
-      Spirakis, IPL 2006, so that the order in which distances are added up does not matter. Twin:
-      `k_means_plus_plus` in tests/reference.py.
+    Source: Arthur, Vassilvitskii, *k-means++*, SODA 2007, one draw a centre, by
+      `balal.kernels.sampling.race`. Twin: `k_means_plus_plus` in tests/reference.py.
 
     >>> features = jnp.array([[0.0], [0.0], [9.0]])
     >>> max(k_means_plus_plus(jax.random.key(0), features, 2).tolist())
@@ -170,12 +170,7 @@ def _k_means_plus_plus(key, features, k: int, candidates) -> Int[Array, " k"]:
 
     def draw(number, carry):
         nearest, rows = carry
-        # An exponential race: each row's clock runs at a rate equal to its distance, and the first
-        # to ring is drawn. It takes all 32 bits, as the first of many clocks rings very early.
-        bits = jax.random.bits(jax.random.fold_in(key, number), nearest.shape, jnp.uint32)
-        waiting = -jnp.log1p(-(bits.astype(jnp.float32) + 0.5) * 2.0**-32)
-        # Times 2^33, so that no quotient is larger than the distance, which might overflow.
-        row = argmax(nearest / (waiting * 2.0**33), candidates)
+        row = argmax(sampling.race(jax.random.fold_in(key, number), nearest), candidates)
         point, length = sharding.fetch(points, row), sharding.fetch(lengths, row)
         products = jnp.matmul(points, point, precision="highest")
         distances = told_apart(lengths + length, products, num_features=points.shape[1])

@@ -1,18 +1,25 @@
 """Strategies: what a strategy is (`base`), one published method per file, and all of them by name
 (`registry`)."""
 
+from balal.strategies.badge import Badge
 from balal.strategies.balanced import Balanced
+from balal.strategies.bald import Bald
 from balal.strategies.base import Names, Order, Ordered, Strategy, describe, member, prepared
+from balal.strategies.cluster_margin import ClusterMargin
 from balal.strategies.core_set import CoreSet
 from balal.strategies.planned import Plan, Planned
 from balal.strategies.posterior import Posterior
 from balal.strategies.registry import RULES, STRATEGIES, names, strategy
+from balal.strategies.tail_first import TailFirst
 from balal.strategies.uncertainty import Random, Uncertainty
 
 __all__ = [
     "RULES",
     "STRATEGIES",
+    "Badge",
     "Balanced",
+    "Bald",
+    "ClusterMargin",
     "CoreSet",
     "Names",
     "Order",
@@ -22,6 +29,7 @@ __all__ = [
     "Posterior",
     "Random",
     "Strategy",
+    "TailFirst",
     "Uncertainty",
     "describe",
     "member",

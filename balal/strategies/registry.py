@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from balal import check
+from balal.strategies.badge import Badge
 from balal.strategies.balanced import Balanced
+from balal.strategies.bald import Bald
 from balal.strategies.base import Strategy
+from balal.strategies.cluster_margin import ClusterMargin
 from balal.strategies.core_set import CoreSet
 from balal.strategies.posterior import Posterior
+from balal.strategies.tail_first import TailFirst
 from balal.strategies.uncertainty import Random, Uncertainty
 
 STRATEGIES: dict[str, Strategy] = {
@@ -39,6 +43,12 @@ STRATEGIES: dict[str, Strategy] = {
     "lc_inv_div": Uncertainty("least_confidence", inverted=True, diversified=True),
     "core_set": CoreSet(),
     "posterior": Posterior(),
+    "badge": Badge(),
+    "cluster_margin": ClusterMargin(),
+    "bald": Bald(),
+    "variation_ratio": Bald("variation_ratio"),
+    "tail_first": TailFirst("least_confidence"),
+    "ms_balanced": TailFirst("margin"),
 }
 
 RULES: dict[str, Callable[[Strategy], Strategy]] = {
@@ -54,7 +64,7 @@ def names() -> tuple[str, ...]:
     """Every name registered by this library: the strategies, then each of them with each rule.
 
     >>> names()[:2], len(names())
-    (('random', 'ent'), 60)
+    (('random', 'ent'), 84)
     """
     return (*STRATEGIES, *(f"{first}+{rule}" for rule in RULES for first in STRATEGIES))
 
