@@ -14,6 +14,9 @@ from balal.strategies.base import Names, Ordered
 from balal.types import Labelled, Pick, Pool, available
 
 Measure = Literal["bald", "variation_ratio"]
+# Roots of the mutual information are compared in steps of this size, a hundred times their error in
+# float32, so that rows which differ only in their last digits are level.
+_STEP = 2.0**-17
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,14 @@ class Bald(Ordered):
         del key
         logits = disagreement.members(self.measure, pool.logits)
         free = available(pool, labelled)
-        order = argsort(jnp.where(free, -disagreement.bald(logits), jnp.inf), pool.num_rows)
+        last = jnp.iinfo(jnp.int32).max
+        # The error of the root is the same for small and large values.
+        shared = jnp.round(jnp.sqrt(disagreement.bald(logits)) / _STEP).astype(jnp.int32)
+        order = argsort(jnp.where(free, -shared, last), pool.num_rows)
         if self.measure == "variation_ratio":
-            ratios = jnp.where(free, -disagreement.variation_ratio(logits), jnp.inf)
-            order = order[argsort(ratios[order], pool.num_rows)]
+            share = disagreement.variation_ratio(logits)
+            outvoted = jnp.round(share * logits.shape[1]).astype(jnp.int32)
+            order = order[argsort(jnp.where(free, -outvoted, last)[order], pool.num_rows)]
         order = order[:budget]
         return jnp.where(free[order], order, -1)
 
