@@ -362,6 +362,27 @@ def far_gradients(features, logits, budget, candidates, *, clocks=None, labelled
     return picks
 
 
+def boundary_distances(logits, weights):
+    """From the boundary of every class, [N, K]; of the predicted class, from the nearest one."""
+    table = np.full(logits.shape, np.inf)
+    for row, values in enumerate(logits):
+        top = values.argmax()
+        for c in set(range(len(values))) - {top}:
+            table[row, c] = (values[top] - values[c]) / np.linalg.norm(weights[top] - weights[c])
+        table[row, top] = table[row].min()
+    return table
+
+
+def boundaries_in_turn(distances, budget):
+    """BASE: each class in turn takes its share of the rows nearest to its boundary; the first take
+    the rest, one each."""
+    num_classes, picks = distances.shape[1], []
+    for c in range(num_classes):
+        left = [row for row in np.argsort(distances[:, c], kind="stable") if row not in picks]
+        picks += left[: budget // num_classes + (c < budget % num_classes)]
+    return [int(row) for row in picks]
+
+
 def typicality_ranks(features, candidates):
     """The share of the candidates that are at most as typical of their three nearest neighbours as
     every row."""

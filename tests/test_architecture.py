@@ -42,6 +42,7 @@ KERNELS = [
     {"distances"},
     {
         "balancing",
+        "boundaries",
         "diversity",
         "gaussian_process",
         "gradients",
