@@ -20,7 +20,10 @@ from balal import check, feature_cache, imbalance, metrics, random_sampling
 from balal.heads import fitting, model_selection, pseudo_labels, rebalance, scaling
 from balal.kernels import (
     balancing,
+    boundaries,
+    disagreement,
     gaussian_process,
+    gradients,
     k_means,
     neighbours,
     sampling,
@@ -33,6 +36,7 @@ RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(10, 3)).astype(np.float32)
 LOGITS = RNG.normal(size=(10, 4)).astype(np.float32)
 PROBS = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+MEMBERS = np.stack([LOGITS, LOGITS[::-1]], axis=1)
 LABELS = np.arange(10) % 3
 POOL = balal.pool(FEATURES, logits=LOGITS)
 ENT = balal.strategy("ent")
@@ -299,6 +303,12 @@ FAULTS = {
     "typicality short mask": lambda: typicality.typicality_ranks(
         FEATURES, candidates=np.ones(3, bool)
     ),
+    "gradients too few logits": lambda: gradients.far_gradients(FEATURES, LOGITS[:9], 2),
+    "gradients seed": lambda: gradients.far_gradients(FEATURES, LOGITS, 2, key=7),
+    "bald of one model": lambda: disagreement.bald(LOGITS),
+    "bald inf": lambda: disagreement.bald(put(MEMBERS, np.inf, 3)),
+    "votes nan": lambda: disagreement.variation_ratio(put(MEMBERS, np.nan, 3)),
+    "boundaries of other classes": lambda: boundaries.boundary_distances(LOGITS, FEATURES),
     "k_means nan": lambda: k_means.k_means(put(FEATURES, np.nan, 3), FEATURES[:2]),
     "k_means centers nan": lambda: k_means.k_means(FEATURES, put(FEATURES[:2], np.nan, 1)),
     "k_means rounds in parts": lambda: k_means.k_means(FEATURES, FEATURES[:2], rounds=1.5),

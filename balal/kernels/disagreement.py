@@ -22,7 +22,7 @@ def bald(logits: Float[Array | np.ndarray, "N M K"]) -> Float[Array, " N"]:
       logits: [N, M, K], float32, bfloat16 or float16; `-inf` is allowed.
 
     Raises: ValueError if `logits` is not [N, M, K] with at least two members, or for rows with a
-      NaN.
+      NaN or `+inf` or of nothing but `-inf`.
 
     Source: Houlsby, Huszar, Ghahramani, Lengyel, 2011; Gal, Islam, Ghahramani, ICML 2017. Twin:
       `bald` in tests/reference.py.
@@ -31,8 +31,9 @@ def bald(logits: Float[Array | np.ndarray, "N M K"]) -> Float[Array, " N"]:
     >>> bald(jnp.log(probs)).round(3).tolist()
     [0.0, 0.3680000305175781]
     """
-    found = _bald(members("bald", logits))
-    check.known("logits", found)
+    logits = members("bald", logits)
+    found = _bald(logits)
+    _check_found_by(logits, found)
     return found
 
 
@@ -61,7 +62,8 @@ def variation_ratio(logits: Float[Array | np.ndarray, "N M K"]) -> Float[Array, 
     [0.3330000042915344]
     """
     logits = members("variation_ratio", logits)
-    check.known("logits", jnp.max(logits, axis=(1, 2)))
+    largest = jnp.max(logits, axis=(1, 2))
+    _check_found_by(logits, largest - largest)
     return _variation_ratio(logits)
 
 
@@ -95,3 +97,9 @@ def members(name: str, logits: Float[Array | np.ndarray, "N *M K"] | None) -> Fl
         f"pass np.stack([...], axis=1) of what they predict, balal.pool(features, logits=..., "
         f"keep_logits=True)"
     )
+
+
+def _check_found_by(logits: Float[Array, "N M K"], values: Float[Array, " N"]) -> None:
+    """ValueError for rows that are no logits, of which the values are NaN."""
+    for number in range(logits.shape[1]):
+        check.scored(logits[:, number], values)

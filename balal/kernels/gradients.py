@@ -153,6 +153,8 @@ def _far_gradients(features, logits, budget: int, labelled, candidates, key) -> 
         return nearest, left, picks
 
     picks = Gradients(jnp.full(budget, -1, jnp.int32), jnp.zeros(budget, jnp.float32))
+    if not budget:
+        return picks
     return jax.lax.fori_loop(0, budget, pick, (nearest, left, picks))[2]
 
 
