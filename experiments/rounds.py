@@ -129,7 +129,7 @@ class Settings:
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the program."""
-    strategies = buying.listed(flag_values.strategies)
+    strategies = buying.listed(flag_values.strategies, target_model=True)
     if flag_values.against not in strategies:
         raise ValueError(
             f"--against={flag_values.against} is not among --strategies: add it there, or compare "

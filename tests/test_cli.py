@@ -963,3 +963,15 @@ def test_photographs_may_be_moved_edited_and_deleted_between_rounds(
         contents={file: each.hex() for file, each in zip(seen.ids, seen.contents, strict=True)},
     )
     assert (match.moved, match.changed, match.gone) == ({}, [], ["002.png"])
+
+
+def test_a_strategy_that_asks_the_target_model_takes_what_it_predicts(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, size in (("features", 3), ("logits", 1)):
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=(12, size)).astype(np.float32))
+    files = [f"--{name}={tmp_path / name}.npy" for name in ("features", "logits")]
+    run("pick", None, tmp_path / "out", *files, "--strategy=badge", "--budget=2")
+    assert len(lines_of(tmp_path / "out" / "picks.csv")) == 2
+    for strategy in ("badge", "tail_first"):
+        with pytest.raises(ValueError, match=r"asks the target model, and there is none yet: fit"):
+            run("pick", None, tmp_path / "other", f"--strategy={strategy}", "--data_dir=photos")

@@ -11,7 +11,7 @@ from absl import flags
 import balal
 from balal.heads import logistic
 from experiments import rounds
-from experiments.common import datasets, draws, lift, round_tables
+from experiments.common import buying, datasets, draws, lift, round_tables
 
 # On one worker, so that the run they share is made once.
 pytestmark = pytest.mark.xdist_group("rounds")
@@ -151,3 +151,11 @@ def test_an_order_that_holds_under_one_head_only_is_told():
 def test_a_wrong_flag_is_told_in_a_sentence(arguments, said, toy, tmp_path):
     with pytest.raises(ValueError, match=said):
         run(tmp_path, *SMALL, f"--features={toy}", *arguments)
+
+
+def test_programs_without_a_target_model_leave_out_what_asks_it():
+    everywhere, here = buying.listed(["all"], target_model=True), buying.listed(["all"])
+    assert {"badge", "bald", "tail_first"} <= set(everywhere) - set(here)
+    assert {"ms", "posterior", "cluster_margin"} <= set(here)
+    with pytest.raises(ValueError, match=r"badge asks the target model, .* experiments.rounds"):
+        buying.listed(["random", "badge"])

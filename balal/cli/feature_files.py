@@ -37,7 +37,11 @@ class FeatureFile:
 
 
 def read(
-    features: str | Path, *, logits: str | Path | None = None, ids: str | Path | None = None
+    features: str | Path,
+    *,
+    logits: str | Path | None = None,
+    ids: str | Path | None = None,
+    keep_logits: bool = False,
 ) -> FeatureFile:
     """The rows of a file or folder of features.
 
@@ -46,6 +50,7 @@ def read(
         `ids`, and a `scale` that integer features are multiplied by; a folder of `balal extract`.
       logits: an .npy file [N, K], or an .npz file with `logits`.
       ids: a text file with a name for each row on a line.
+      keep_logits: for strategies that need them beside the scores.
 
     Raises: FileNotFoundError; ValueError for what is none of these, for ids that are repeated or
       not one a row, and for what `balal.pool` refuses.
@@ -69,7 +74,12 @@ def read(
     scored = "logits" not in arrays and set(_SCORES) <= set(arrays)
     scores = balal.Scores(*(jnp.asarray(arrays[name]) for name in _SCORES)) if scored else None
     try:
-        pool = balal.pool(values, logits=arrays.get("logits"), scores=scores)
+        pool = balal.pool(
+            values,
+            logits=arrays.get("logits"),
+            scores=scores,
+            keep_logits=keep_logits and "logits" in arrays,
+        )
     except ValueError as error:  # No row of a file can be left out before it is read.
         raise ValueError(str(error).replace(" or take them out of candidates", "")) from error
     names = arrays.get("ids")

@@ -86,11 +86,13 @@ def read(
     *,
     logits: str | None = None,
     ids: str | None = None,
+    keep_logits: bool = False,
     early: Early | None = None,
 ) -> Choice:
     """What there is to choose from: photographs, features, or the features of photographs.
 
     Args:
+      keep_logits: as in `feature_files.read`.
       early: takes all ids, those that may be asked and the name of the folder or file, before a
         photograph is opened; returns the ids that are answered, and raises what can be told now.
 
@@ -115,7 +117,7 @@ def read(
 
         photographs = images.read_pool(options, labelled=False, also=also)
         return Choice(photographs.name, photographs.ids, photographs, None, listed)
-    given = feature_files.read(features, logits=logits, ids=ids)
+    given = feature_files.read(features, logits=logits, ids=ids, keep_logits=keep_logits)
     chosen = frozenset(given.ids)
     if options.files is not None:
         names = lists.read_list(options.files)

@@ -45,6 +45,7 @@ from balal.cli import answers as answer_files
 from balal.cli import image_options, images, inputs, matching, output, remarks, table
 from balal.cli.contact_sheet import contact_sheet
 from balal.cli.picks_table import carried_over, keep_previous
+from balal.strategies import member
 from balal.wording import first_few, printable
 
 
@@ -86,7 +87,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "logits",
         None,
-        "The source model's logits for the same rows, [N, K] in .npy or .npz.",
+        "The source model's logits for the same rows, [N, K] in .npy or .npz. For a strategy that "
+        "asks the target model: those that yours predicts, a column for each label in alphabetical "
+        "order.",
         **own,
     )
     flags.DEFINE_string(
@@ -105,9 +108,21 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     """Runs the command. words: the arguments that are not flags."""
     if flag_values.strategy is not None:
-        balal.strategy(flag_values.strategy)  # before anything is read
+        check_strategy(flag_values.strategy, flag_values.features)  # before anything is read
     with folder_lock.locked(Path(flag_values.out), first="picks.csv"):
         carry_out(flag_values, words)
+
+
+def check_strategy(name: str, features: str | None) -> None:
+    """ValueError for an unknown strategy, and for one that asks the target model where there are
+    photographs alone."""
+    strategy = balal.strategy(name)
+    if features is None and ("logits" in strategy.needs or member(strategy, "target_model")):
+        raise ValueError(
+            f"--strategy={name} asks the target model, and there is none yet: fit yours to the "
+            f"answers, with features that balal extract has written, and name these with "
+            f"--features and what it predicts with --logits"
+        )
 
 
 def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
@@ -199,6 +214,7 @@ def read_choice(
         flag_values.features,
         logits=flag_values.logits,
         ids=flag_values.ids,
+        keep_logits="logits" in balal.strategy(flag_values.strategy or "posterior").needs,
         early=early,
     )
     match = matching.match(

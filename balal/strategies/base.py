@@ -132,6 +132,12 @@ class Strategy(Protocol):
         return False
 
     @property
+    def target_model(self) -> bool:
+        """Whether it goes by what the target model predicts, so that it needs one that is refitted
+        as labels come: see `balal.rounds`."""
+        return False
+
+    @property
     def version(self) -> int:
         """Increased by every change that makes the same settings pick other rows."""
         return 1

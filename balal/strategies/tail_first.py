@@ -68,6 +68,10 @@ class TailFirst(Strategy):
         return ("scores",)
 
     @property
+    def target_model(self) -> bool:
+        return True
+
+    @property
     def uses_chance(self) -> bool:
         return self.ties == "random"
 

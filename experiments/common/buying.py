@@ -19,17 +19,31 @@ from experiments.common import cells, program, summary
 Bought = tuple[np.ndarray, np.ndarray]
 
 
-def listed(values: Sequence[str]) -> list[str]:
+def listed(values: Sequence[str], *, target_model: bool = False) -> list[str]:
     """The strategies of a flag: registered names, paths to your own, or `all` that are registered.
-    Each is looked up, so that a wrong one is reported before anything is read."""
+    Each is looked up, so that a wrong one is reported before anything is read.
+
+    target_model: whether the experiment has one to ask; `all` is without those that need one
+    otherwise.
+    """
     if list(values) == ["all"]:
-        return list(STRATEGIES)
+        return [name for name in STRATEGIES if target_model or not _asks_target_model(name)]
     for value in values:
         try:
-            balal.strategy(value)
+            asks = _asks_target_model(value)
         except ValueError as error:
             raise ValueError(f"--strategies: {error}") from error
+        if asks and not target_model:
+            raise ValueError(
+                f"--strategies: {value} asks the target model, and there is none here; "
+                f"experiments.rounds refits one after every round"
+            )
     return program.listed("strategies", values, values)
+
+
+def _asks_target_model(name: str) -> bool:
+    strategy = balal.strategy(name)
+    return "logits" in strategy.needs or member(strategy, "target_model")
 
 
 def rules_of(name: str, rules: Sequence[str]) -> list[str]:
