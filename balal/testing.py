@@ -51,9 +51,9 @@ def check_strategy(
       reference: `reference(features, scores, candidates, labels, start, budget, num_classes) ->
         picks`, a plain NumPy twin whose picks must be the same; `scores` is a dict of arrays,
         `start` a pair (indices, labels).
-      in_loop: also the contracts of the loop: late answers, saved states, corrections, withdrawals,
-        more classes. They hold for all strategies that inherit `init`, `ask`, `tell` and `grow` from
-        `Ordered` or `Planned` if they hold for one.
+      in_loop: also the contracts of the loop: late answers, saved states, corrections,
+        withdrawals, more classes. They hold for all strategies that inherit `init`, `ask`, `tell`
+        and `grow` from `Ordered` or `Planned` if they hold for one.
       seed: of the drawn pools; the same seed draws the same ones.
 
     Raises: AssertionError with the contract and the example; ModuleNotFoundError where hypothesis
