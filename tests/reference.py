@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import numpy as np
+from scipy import optimize
 
 
 def assert_level(found, expected, values, *, error=0.0):
@@ -388,6 +389,71 @@ def typicality_ranks(features, candidates):
     every row."""
     typical = np.round(relative_typicality(directions(features, candidates), 3, candidates), 3)
     return np.array([np.mean(typical[candidates] <= value) for value in typical])
+
+
+def deficits(counts, budget, target=None, known=None):
+    """What each known class is short of its share of all labels, by exact fractions."""
+    target = [1] * len(counts) if target is None else target
+    target = [Fraction(w) if known is None or known[c] else 0 for c, w in enumerate(target)]
+    labels, total = int(sum(counts)) + budget, sum(target) or 1
+    return np.array(
+        [float(max(w / total * labels - int(n), 0)) for w, n in zip(target, counts, strict=True)]
+    )
+
+
+def cost_of_batch(values, probs, deficits, weight, rows):
+    """What a class-balanced batch costs."""
+    rows = list(rows)
+    missing = deficits - np.float64(probs)[rows].sum(axis=0)
+    return np.float64(values)[rows].sum() + weight * np.abs(missing).sum()
+
+
+def best_batch(values, probs, deficits, budget, weight):
+    """The lowest cost of a class-balanced batch and that with rows chosen in part, by a solver of
+    mixed-integer programs: (whole, in part)."""
+    num_rows, num_classes = probs.shape
+    one = np.eye(num_classes)
+    # Variables: the choice of each row, and the absolute difference of each class.
+    constraints = [
+        optimize.LinearConstraint(np.block([[-probs.T, -one]]), ub=-deficits),
+        optimize.LinearConstraint(np.block([[probs.T, -one]]), ub=deficits),
+        optimize.LinearConstraint(np.r_[np.ones(num_rows), np.zeros(num_classes)], budget, budget),
+    ]
+    bounds = optimize.Bounds(0, np.r_[np.ones(num_rows), np.full(num_classes, np.inf)])
+    costs = np.r_[values, np.full(num_classes, weight)]
+    whole = np.r_[np.ones(num_rows), np.zeros(num_classes)]
+    return tuple(
+        optimize.milp(
+            costs,
+            constraints=constraints,
+            bounds=bounds,
+            integrality=integrality,
+            options=dict(mip_rel_gap=0),
+        ).fun
+        for integrality in (whole, 0 * whole)
+    )
+
+
+def balanced_k_center(features, probs, deficits, budget, weight, labelled, candidates, relative):
+    """Greedy k-center with expected class counts; the weight in median distances if relative."""
+    features, probs = np.float64(features), np.float64(probs)
+    nearest = np.full(len(features), np.inf)
+    for row in labelled:
+        nearest = np.minimum(nearest, np.linalg.norm(features - features[row], axis=1))
+    left, missing = candidates.copy(), deficits.copy()
+    left[list(labelled)] = False
+    picks, unit = [], None
+    for _ in range(min(budget, int(left.sum()))):
+        distance = np.where(np.isinf(nearest), 0, nearest)
+        if unit is None and len(labelled) + len(picks):
+            some = np.sort(nearest[left])
+            unit = some[(len(some) - 1) // 2] or some[-1] or 1
+        scale = weight * ((unit or 1) if relative else 1)
+        row = argmax(distance - scale * np.abs(missing - probs).sum(axis=1), left)
+        picks.append(row)
+        left[row], missing = False, missing - probs[row]
+        nearest = np.minimum(nearest, np.linalg.norm(features - features[row], axis=1))
+    return picks
 
 
 def posterior(

@@ -43,6 +43,7 @@ KERNELS = [
     {
         "balancing",
         "boundaries",
+        "class_balance",
         "diversity",
         "gaussian_process",
         "gradients",
@@ -52,7 +53,7 @@ KERNELS = [
         "switch",
         "uncertainty",
     },
-    {"class_means", "disagreement", "typicality"},
+    {"balanced_k_center", "class_means", "disagreement", "typicality"},
 ]
 # What stands beside the kernels, and what each may import beside itself. `import balal` and all but
 # the command line do without them.

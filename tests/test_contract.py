@@ -50,12 +50,15 @@ DRAWS = {
     "core_set",
     "posterior",
     "badge",
+    "cbal_core_set",
 }
 PLANNED = {
     "cluster_margin",
+    "cbal",
+    "cbal_core_set",
 }
-# Of those that leave all but their order, or their plan, to a base class, the ones that are tried in
-# the loop for the others.
+# Of those that leave all but their order, or their plan, to a base class, the ones that are tried
+# in the loop for the others.
 IN_LOOP = {"random", "lc_inv_div", "cluster_margin"}
 # The suite's pools and budgets are small: what takes over late, or looks again only after many
 # answers, does so soon.

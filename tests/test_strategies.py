@@ -8,7 +8,7 @@ import reference
 from variations import some
 
 import balal
-from balal.strategies import STRATEGIES, names
+from balal.strategies import STRATEGIES, Uncertainty, names
 
 PLAIN = [
     *["random", "ent", "ms", "lc", "ent_inv", "ms_inv", "lc_inv", "ent_div", "ms_div", "lc_div"],
@@ -16,6 +16,8 @@ PLAIN = [
 ]
 # Those that go by what a target model predicts.
 OF_THE_TARGET_MODEL = [
+    "cbal",
+    "cbal_core_set",
     "badge",
     "cluster_margin",
     "bald",
@@ -60,7 +62,7 @@ def test_a_registered_name_is_a_frozen_value(name):
 @pytest.mark.parametrize(
     "name",
     some(
-        [name for name in PLAIN if name not in ("random", "core_set")],
+        [name for name in PLAIN if isinstance(STRATEGIES[name], Uncertainty)],
         kept=["ent", "ms_inv", "lc_div", "ent_inv_div"],
     ),
 )
@@ -107,7 +109,7 @@ def test_every_composed_name_makes_a_program(name):
     """Traced, not compiled: what is compiled differs from the names above in the order of the first
     strategy only."""
     pool, labels = small_pool(1, 24)
-    options = dict(budget=12, num_classes=5)
+    options = dict(budget=12, num_classes=6)
     traced = jax.make_jaxpr(
         lambda key: balal.one_shot(balal.strategy(name), pool, labels, key=key, **options).indices
     )(jax.random.key(0))

@@ -5,6 +5,7 @@ from balal.strategies.badge import Badge
 from balal.strategies.balanced import Balanced
 from balal.strategies.bald import Bald
 from balal.strategies.base import Names, Order, Ordered, Strategy, describe, member, prepared
+from balal.strategies.cbal import Cbal, CbalCoreSet
 from balal.strategies.cluster_margin import ClusterMargin
 from balal.strategies.core_set import CoreSet
 from balal.strategies.planned import Plan, Planned
@@ -19,6 +20,8 @@ __all__ = [
     "Badge",
     "Balanced",
     "Bald",
+    "Cbal",
+    "CbalCoreSet",
     "ClusterMargin",
     "CoreSet",
     "Names",

@@ -21,6 +21,7 @@ from balal.strategies.badge import Badge
 from balal.strategies.balanced import Balanced
 from balal.strategies.bald import Bald
 from balal.strategies.base import Strategy
+from balal.strategies.cbal import Cbal, CbalCoreSet
 from balal.strategies.cluster_margin import ClusterMargin
 from balal.strategies.core_set import CoreSet
 from balal.strategies.posterior import Posterior
@@ -43,6 +44,8 @@ STRATEGIES: dict[str, Strategy] = {
     "lc_inv_div": Uncertainty("least_confidence", inverted=True, diversified=True),
     "core_set": CoreSet(),
     "posterior": Posterior(),
+    "cbal": Cbal(),
+    "cbal_core_set": CbalCoreSet(),
     "badge": Badge(),
     "cluster_margin": ClusterMargin(),
     "bald": Bald(),
@@ -64,7 +67,7 @@ def names() -> tuple[str, ...]:
     """Every name registered by this library: the strategies, then each of them with each rule.
 
     >>> names()[:2], len(names())
-    (('random', 'ent'), 84)
+    (('random', 'ent'), 92)
     """
     return (*STRATEGIES, *(f"{first}+{rule}" for rule in RULES for first in STRATEGIES))
 
