@@ -101,3 +101,23 @@ def answered(labelled: Labelled) -> Labelled:
     [2, -1]
     """
     return keep(labelled, labelled.labels >= 0)
+
+
+def by_row(labelled: Labelled, num_rows: int) -> Int[Array, " N"]:
+    """The answer to each row of the pool, -1 where there is none: int32 [N].
+
+    >>> by_row(make(np.array([2, 0]), np.array([5, -1])), 3).tolist()
+    [-1, -1, 5]
+    """
+    rows = jnp.where(labelled.indices >= 0, labelled.indices, num_rows)
+    return jnp.full(num_rows, -1, jnp.int32).at[rows].set(labelled.labels, mode="drop")
+
+
+def contains(labelled: Labelled, num_rows: int) -> Bool[Array, " N"]:
+    """Whether it has each row of the pool, answered or not: bool [N].
+
+    >>> contains(make(np.array([2, 0]), np.array([5, -1])), 3).tolist()
+    [True, False, True]
+    """
+    rows = jnp.where(labelled.indices >= 0, labelled.indices, num_rows)
+    return jnp.zeros(num_rows, bool).at[rows].set(True, mode="drop")

@@ -34,8 +34,8 @@ def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @jax.jit
 def kernels(pool: balal.Pool, key: jax.Array) -> dict[str, jax.Array]:
-    """The order of every strategy that does not look at answers, and what the kernels find that no
-    small pool is searched by."""
+    """The order of every strategy that ranks the pool in one shot, and what the kernels find that
+    no small pool is searched by."""
     start = balal.labelled_set.make(np.zeros(0, int), np.zeros(0, int))
     start = balal.labelled_set.extend(start, BUDGET)
     ordered = {name: one for name, one in STRATEGIES.items() if isinstance(one, balal.Ordered)}

@@ -1,6 +1,7 @@
 """Plain NumPy twins in float64: obvious code, one pick or one row at a time."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from scipy import optimize
@@ -568,3 +569,100 @@ def imbalanced_pool(
         2 * rng.normal(size=(classes, size))[labels] + rng.normal(size=(rows, size))
     ).astype(np.float32)
     return features, (features @ rng.normal(size=(size, source_classes))).astype(np.float32), labels
+
+
+def class_orders(logits):
+    """For each class the rows by margin, those with the largest probability of the class first."""
+    probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probs /= probs.sum(axis=1, keepdims=True)
+    top = probs.max(axis=1)
+    orders = []
+    for label in range(logits.shape[1]):
+        predicted = logits[:, label] == logits.max(axis=1)
+        margin = np.where(predicted, 1 + top, probs[:, label] - top)
+        orders.append(sorted(range(len(logits)), key=lambda row: (-margin[row], row)))
+    return orders
+
+
+def bisect_or_expand(values, waiting, free):
+    """GALAXY's next place in one order, by walking along it."""
+    there = [p for p in range(len(values)) if values[p] >= 0 or waiting[p] or free[p]]
+    at = {place: number for number, place in enumerate(there)}
+    known = [p for p in there if values[p] >= 0]
+    best, cuts = None, []
+    for left, right in pairwise(known):
+        if values[left] == values[right]:
+            continue
+        gap = [p for p in there if left < p < right]
+        ends = [left, *(p for p in gap if waiting[p]), right]
+        parts = [[p for p in gap if begin < p < end] for begin, end in pairwise(ends)]
+        widest = max(parts, key=len)
+        if widest and (best is None or len(gap) < best[0]):
+            best = len(gap), widest[(len(widest) - 1) // 2]
+        cuts.append((at[left], at[right]))
+    if best:
+        return best[1]
+
+    def distance(place):
+        sides = [(left - at[place], 0) for left, _ in cuts if at[place] < left]
+        sides += [(at[place] - right, 1) for _, right in cuts if at[place] > right]
+        return min(sides)
+
+    return min((p for p in there if free[p]), key=lambda place: (distance(place), place))
+
+
+def nearest_to_threshold(values, waiting, free):
+    """DIRECT's next place in one order: left and right of the best threshold take turns."""
+    there = [p for p in range(len(values)) if values[p] >= 0 or waiting[p] or free[p]]
+    weights = [0 if values[p] < 0 else 2 * values[p] - 1 for p in there]
+    accuracy = [sum(weights[:j]) - sum(weights[j:]) for j in range(len(there) + 1)]
+    best = int(np.argmax(accuracy))
+    turns = [[best - 1 - step, best + step] for step in range(len(there))]
+    places = [there[at] for turn in turns for at in turn if 0 <= at < len(there)]
+    return next(place for place in places if free[place])
+
+
+def shrink(ends, values, rounds, level_first):
+    """DIRECT's stretch, its ends moved row by row; of two that are level, `level_first`."""
+    begin, end = ends
+    weights = np.where(values < 0, 0, 2 * values - 1)
+    unknown = int(np.sum(values[begin : end + 1] < 0))
+    left = unknown if rounds <= 1 else int(np.ceil(unknown ** (1 - 1 / rounds) - 1e-9))
+    while np.sum(values[begin : end + 1] < 0) > left:
+        at_begin = weights[:begin].sum() - weights[begin:].sum()
+        at_end = weights[:end].sum() - weights[end:].sum()
+        if at_begin < at_end or (at_begin == at_end and level_first == "begin"):
+            begin += 1
+        else:
+            end -= 1
+    return begin, end
+
+
+def facility_location(similarities, budget, candidates, eta=1.0):
+    """FLQMI by its definition: the row that adds most to I(A; Q), [N, Q]; picks and gains."""
+
+    def information(rows):
+        if not rows:
+            return 0.0
+        chosen = similarities[rows]
+        return chosen.max(axis=0).sum() + eta * chosen.max(axis=1).sum()
+
+    picks, gains = [], []
+    for _ in range(budget):
+        left = [row for row in np.flatnonzero(candidates) if row not in picks]
+        gain = {row: information([*picks, row]) - information(picks) for row in left}
+        picks.append(max(left, key=lambda row: (round(gain[row], 9), -row)))
+        gains.append(gain[picks[-1]])
+    return [int(row) for row in picks], gains
+
+
+def similar(features, labels, budget, *, start, candidates):
+    """SIMILAR's picks after a start: the queries are its rows of rare classes; None without any."""
+    counts = np.bincount(labels[start])
+    rare = [row for row in start if counts[labels[row]] < counts[counts > 0].mean()]
+    if not rare:
+        return None
+    units = directions(np.asarray(features, np.float64), candidates)
+    free = candidates.copy()
+    free[start] = False
+    return facility_location((1 + units @ units[rare].T) / 2, budget, free)[0]

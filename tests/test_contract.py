@@ -44,6 +44,9 @@ ADAPTIVE = {
     "posterior",
     "tail_first",
     "ms_balanced",
+    "galaxy",
+    "direct",
+    "tailor",
 }
 DRAWS = {
     "random",
@@ -51,18 +54,25 @@ DRAWS = {
     "posterior",
     "badge",
     "cbal_core_set",
+    "galaxy",
+    "direct",
+    "tailor",
+    "similar",
+    "refine",
 }
 PLANNED = {
     "cluster_margin",
     "cbal",
     "cbal_core_set",
+    "direct",
+    "refine",
 }
 # Of those that leave all but their order, or their plan, to a base class, the ones that are tried
 # in the loop for the others.
 IN_LOOP = {"random", "lc_inv_div", "cluster_margin"}
 # The suite's pools and budgets are small: what takes over late, or looks again only after many
 # answers, does so soon.
-SOON = dict(start=3, every=2, near=4)
+SOON = dict(start=3, every=2, near=4, parallel=1, least=1, batches=2)
 
 
 def inherits(strategy):

@@ -24,6 +24,9 @@ OF_THE_TARGET_MODEL = [
     "variation_ratio",
     "tail_first",
     "ms_balanced",
+    "galaxy",
+    "direct",
+    "tailor",
 ]
 
 
@@ -41,7 +44,7 @@ def picks_of(name, pool, labels, budget=20, seed=0):
 
 
 def test_the_published_names_are_registered_plain_and_balanced():
-    assert list(STRATEGIES) == [*PLAIN, "posterior", *OF_THE_TARGET_MODEL]
+    assert list(STRATEGIES) == [*PLAIN, "posterior", *OF_THE_TARGET_MODEL, "similar", "refine"]
     assert set(names()) == {
         name + rule
         for name in STRATEGIES

@@ -45,7 +45,7 @@ from balal.cli import answers as answer_files
 from balal.cli import image_options, images, inputs, matching, output, remarks, table
 from balal.cli.contact_sheet import contact_sheet
 from balal.cli.picks_table import carried_over, keep_previous
-from balal.strategies import member
+from balal.strategies import asks_target_model
 from balal.wording import first_few, printable
 
 
@@ -116,8 +116,7 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
 def check_strategy(name: str, features: str | None) -> None:
     """ValueError for an unknown strategy, and for one that asks the target model where there are
     photographs alone."""
-    strategy = balal.strategy(name)
-    if features is None and ("logits" in strategy.needs or member(strategy, "target_model")):
+    if asks_target_model(balal.strategy(name)) and features is None:
         raise ValueError(
             f"--strategy={name} asks the target model, and there is none yet: fit yours to the "
             f"answers, with features that balal extract has written, and name these with "

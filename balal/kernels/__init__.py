@@ -9,6 +9,8 @@ class_means: that row, found without a pass over the features for every pick.
 neighbours: the nearest rows of each row.
 typicality: how central a row lies among them.
 k_means: clusters.
+class_orders: a target model's order of the rows for each class, and thresholds in it.
+query_information: rows that tell most about some query rows.
 gaussian_process: what the labels so far say about every row.
 distances, ordering, sampling: what the others are built on.
 
@@ -21,6 +23,7 @@ inside jit" are parts of these: they take arrays of JAX and trust them.
 from balal.kernels import (
     balancing,
     class_means,
+    class_orders,
     distances,
     diversity,
     gaussian_process,
@@ -28,6 +31,7 @@ from balal.kernels import (
     k_means,
     neighbours,
     ordering,
+    query_information,
     sampling,
     switch,
     typicality,
@@ -37,6 +41,7 @@ from balal.kernels import (
 __all__ = [
     "balancing",
     "class_means",
+    "class_orders",
     "distances",
     "diversity",
     "gaussian_process",
@@ -44,6 +49,7 @@ __all__ = [
     "k_means",
     "neighbours",
     "ordering",
+    "query_information",
     "sampling",
     "switch",
     "typicality",

@@ -4,14 +4,28 @@
 from balal.strategies.badge import Badge
 from balal.strategies.balanced import Balanced
 from balal.strategies.bald import Bald
-from balal.strategies.base import Names, Order, Ordered, Strategy, describe, member, prepared
+from balal.strategies.base import (
+    Names,
+    Order,
+    Ordered,
+    Strategy,
+    asks_target_model,
+    describe,
+    member,
+    prepared,
+)
 from balal.strategies.cbal import Cbal, CbalCoreSet
 from balal.strategies.cluster_margin import ClusterMargin
 from balal.strategies.core_set import CoreSet
+from balal.strategies.direct import Direct
+from balal.strategies.galaxy import Galaxy
 from balal.strategies.planned import Plan, Planned
 from balal.strategies.posterior import Posterior
+from balal.strategies.refine import Refine
 from balal.strategies.registry import RULES, STRATEGIES, names, strategy
+from balal.strategies.similar import Similar
 from balal.strategies.tail_first import TailFirst
+from balal.strategies.tailor import Tailor
 from balal.strategies.uncertainty import Random, Uncertainty
 
 __all__ = [
@@ -24,6 +38,8 @@ __all__ = [
     "CbalCoreSet",
     "ClusterMargin",
     "CoreSet",
+    "Direct",
+    "Galaxy",
     "Names",
     "Order",
     "Ordered",
@@ -31,9 +47,13 @@ __all__ = [
     "Planned",
     "Posterior",
     "Random",
+    "Refine",
+    "Similar",
     "Strategy",
     "TailFirst",
+    "Tailor",
     "Uncertainty",
+    "asks_target_model",
     "describe",
     "member",
     "names",

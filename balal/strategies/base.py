@@ -251,6 +251,16 @@ def parts(strategy: Any) -> Iterator[Any]:
     return iter(found)
 
 
+def asks_target_model(strategy: Any) -> bool:
+    """Whether a strategy, or one in it, goes by what a target model predicts.
+
+    >>> from balal.strategies import strategy
+    >>> asks_target_model(strategy("galaxy+balance")), asks_target_model(strategy("ms"))
+    (True, False)
+    """
+    return any("logits" in part.needs or member(part, "target_model") for part in parts(strategy))
+
+
 def describe(strategy: Any) -> str:
     """Type, version and the settings that differ from the defaults, in one line. Adding a field
     with a default does not change it.

@@ -24,8 +24,13 @@ from balal.strategies.base import Strategy
 from balal.strategies.cbal import Cbal, CbalCoreSet
 from balal.strategies.cluster_margin import ClusterMargin
 from balal.strategies.core_set import CoreSet
+from balal.strategies.direct import Direct
+from balal.strategies.galaxy import Galaxy
 from balal.strategies.posterior import Posterior
+from balal.strategies.refine import Refine
+from balal.strategies.similar import Similar
 from balal.strategies.tail_first import TailFirst
+from balal.strategies.tailor import Tailor
 from balal.strategies.uncertainty import Random, Uncertainty
 
 STRATEGIES: dict[str, Strategy] = {
@@ -52,6 +57,11 @@ STRATEGIES: dict[str, Strategy] = {
     "variation_ratio": Bald("variation_ratio"),
     "tail_first": TailFirst("least_confidence"),
     "ms_balanced": TailFirst("margin"),
+    "galaxy": Galaxy(),
+    "direct": Direct(),
+    "tailor": Tailor(),
+    "similar": Similar(),
+    "refine": Refine(),
 }
 
 RULES: dict[str, Callable[[Strategy], Strategy]] = {
@@ -67,7 +77,7 @@ def names() -> tuple[str, ...]:
     """Every name registered by this library: the strategies, then each of them with each rule.
 
     >>> names()[:2], len(names())
-    (('random', 'ent'), 92)
+    (('random', 'ent'), 112)
     """
     return (*STRATEGIES, *(f"{first}+{rule}" for rule in RULES for first in STRATEGIES))
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
-from balal.strategies import STRATEGIES, member, registry
+from balal.strategies import STRATEGIES, asks_target_model, member, registry
 from experiments.common import cells, program, summary
 
 # What a simulation bought: the rows [b], and the class that each was wanted for [b].
@@ -27,10 +27,14 @@ def listed(values: Sequence[str], *, target_model: bool = False) -> list[str]:
     otherwise.
     """
     if list(values) == ["all"]:
-        return [name for name in STRATEGIES if target_model or not _asks_target_model(name)]
+        return [
+            name
+            for name in STRATEGIES
+            if target_model or not asks_target_model(balal.strategy(name))
+        ]
     for value in values:
         try:
-            asks = _asks_target_model(value)
+            asks = _asks(value)
         except ValueError as error:
             raise ValueError(f"--strategies: {error}") from error
         if asks and not target_model:
@@ -41,9 +45,8 @@ def listed(values: Sequence[str], *, target_model: bool = False) -> list[str]:
     return program.listed("strategies", values, values)
 
 
-def _asks_target_model(name: str) -> bool:
-    strategy = balal.strategy(name)
-    return "logits" in strategy.needs or member(strategy, "target_model")
+def _asks(name: str) -> bool:
+    return asks_target_model(balal.strategy(name))
 
 
 def rules_of(name: str, rules: Sequence[str]) -> list[str]:
