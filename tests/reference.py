@@ -666,3 +666,127 @@ def similar(features, labels, budget, *, start, candidates):
     free = candidates.copy()
     free[start] = False
     return facility_location((1 + units @ units[rare].T) / 2, budget, free)[0]
+
+
+def with_rows(mask, rows):
+    """The mask, with some rows true as well."""
+    mask = mask.copy()
+    mask[list(rows)] = True
+    return mask
+
+
+def herding(
+    points, budget, *, similarity="gaussian", radius=1.0, weights=None, labelled=(), candidates=None
+):
+    """Greedy coverage by the whole table of similarities, and the farthest row once all gains are
+    0: rows and gains."""
+    candidates = np.ones(len(points), bool) if candidates is None else candidates
+    weights = np.ones(len(points)) if weights is None else np.float64(weights)
+    weights = np.where(with_rows(candidates, labelled), weights, 0)
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    table = distances < radius if similarity == "ball" else np.exp(-np.square(distances / radius))
+    table = np.float64(table)
+    centres, picks, gains = list(labelled), [], []
+    for _ in range(budget):
+        left = candidates & ~with_rows(np.zeros(len(points), bool), centres)
+        covered = table[centres].max(axis=0, initial=0)
+        gain = np.where(left, np.maximum(table - covered, 0) @ weights, -1)
+        nearest = distances[centres].min(axis=0, initial=np.inf)
+        gain = np.where(left & (nearest < 1e-9), 0, gain)
+        if gain.max() > 0:
+            picks.append(int(np.flatnonzero(gain >= (1 - 1e-5) * gain.max())[0]))
+        else:
+            picks.append(int(argmax(nearest, left)))
+        gains.append(max(gain[picks[-1]], 0))
+        centres.append(picks[-1])
+    return picks, gains
+
+
+def purity_radius(points, classes, *, purity, candidates):
+    """The largest distance to the nearest candidate of another class that enough rows have."""
+    rows = np.flatnonzero(candidates)
+    apart = [
+        min(
+            (np.linalg.norm(points[row] - points[other]) for other in rows[classes[rows] != c]),
+            default=np.inf,
+        )
+        for row, c in zip(rows, classes[rows], strict=True)
+    ]
+    return max(each for each in apart if np.mean(np.array(apart) >= each) >= purity - 1e-9)
+
+
+def separation(points, labelled, *, candidates):
+    """The smallest distance between labelled rows that differ, at least the lowest percentile of
+    those to the nearest neighbour; 1 without such a pair."""
+
+    def least(rows):
+        distances = np.linalg.norm(points[rows][:, None] - points[rows][None], axis=2)
+        return np.where(distances > 1e-9, distances, np.inf).min(axis=1, initial=np.inf)
+
+    smallest, nearest = least(list(labelled)), np.sort(least(np.flatnonzero(candidates)))
+    if smallest.min(initial=np.inf) == np.inf:
+        return 1.0
+    number = np.sum(nearest < np.inf)
+    return max(smallest.min(), nearest[int(0.01 * (number - 1))])
+
+
+def typicality_within(points, groups, k, candidates):
+    """One over the mean distance to the k nearest candidates of the same group; 0 without any."""
+    typical = np.zeros(len(points))
+    for row in np.flatnonzero(candidates):
+        same = np.flatnonzero(candidates & (groups == groups[row]))
+        distances = np.sort(np.linalg.norm(points[same[same != row]] - points[row], axis=1))[:k]
+        typical[row] = 1 / max(distances.mean(), 1e-5) if len(distances) else 0
+    return typical
+
+
+def in_turns(typical, clusters, left, budget, *, least):
+    """The most typical row left of each cluster, in cycles of which each begins with the clusters
+    that have the fewest labels, the largest first."""
+    left, picks = left.copy(), []
+    sizes = np.bincount(clusters[clusters >= 0])
+    while len(picks) < budget:
+        labels = np.array([np.sum((clusters == c) & ~left) for c in range(len(sizes))])
+        some = [c for c in range(len(sizes)) if labels[c] < sizes[c]]
+        cycle = [c for c in some if sizes[c] >= least] or some
+        for c in sorted(cycle, key=lambda c: (labels[c], -sizes[c], c))[: budget - len(picks)]:
+            picks.append(int(argmax(typical, left & (clusters == c))))
+            left[picks[-1]] = False
+    return picks
+
+
+def max_herding(features, scores, candidates, labelled, budget):
+    """Herding of unit rows."""
+    return herding(
+        directions(features, candidates), budget, labelled=labelled, candidates=candidates
+    )[0]
+
+
+def u_herding(features, scores, candidates, labelled, budget):
+    """Herding of unit rows by their margin, with a radius that the labelled ones set."""
+    points = directions(features, candidates)
+    return herding(
+        points,
+        budget,
+        radius=separation(points, labelled, candidates=candidates),
+        weights=scores["margin"] if len(labelled) else None,
+        labelled=labelled,
+        candidates=candidates,
+    )[0]
+
+
+def prob_cover(features, scores, candidates, labelled, budget):
+    """Balls of unit rows, in which the source model's top-1 classes are pure."""
+    points = directions(features, candidates)
+    radius = purity_radius(points, scores["predicted"], purity=0.95, candidates=candidates)
+    return herding(
+        points,
+        budget,
+        similarity="ball",
+        radius=max(radius, 1e-4),
+        labelled=labelled,
+        candidates=candidates,
+    )[0]
+
+
+COVERAGE = dict(max_herding=max_herding, u_herding=u_herding, prob_cover=prob_cover)

@@ -34,7 +34,11 @@ TWINS = {
 def followed(name):
     """Whether a twin can follow it: an order by a score with any rule, or one of its own."""
     first, _ = registry.split(name)
-    return name in TWINS or isinstance(balal.strategy(first), Uncertainty)
+    return (
+        name in TWINS
+        or name in reference.COVERAGE
+        or isinstance(balal.strategy(first), Uncertainty)
+    )
 
 
 # Of each type the last name that a twin can follow, or else the last.
@@ -52,6 +56,8 @@ DRAWS = {
     "random",
     "core_set",
     "posterior",
+    "k_means_plus_plus",
+    "typiclust",
     "badge",
     "cbal_core_set",
     "galaxy",
@@ -61,6 +67,7 @@ DRAWS = {
     "refine",
 }
 PLANNED = {
+    "typiclust",
     "cluster_margin",
     "cbal",
     "cbal_core_set",
@@ -119,6 +126,8 @@ def twin(name):
     def picks(features, scores, candidates, labels, start, budget, num_classes):
         free = candidates.copy()
         free[start[0]] = False
+        if first in reference.COVERAGE:
+            return reference.COVERAGE[first](features, scores, candidates, start[0], budget)
         score = {"ent": "entropy", "ms": "margin", "lc": "least_confidence"}[first.split("_")[0]]
         values = scores[score] * (1 if "inv" in first else -1)
         if "div" in first:

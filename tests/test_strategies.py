@@ -13,6 +13,7 @@ from balal.strategies import STRATEGIES, Uncertainty, names
 PLAIN = [
     *["random", "ent", "ms", "lc", "ent_inv", "ms_inv", "lc_inv", "ent_div", "ms_div", "lc_div"],
     *["ent_inv_div", "ms_inv_div", "lc_inv_div", "core_set"],
+    *["k_means_plus_plus", "typiclust", "prob_cover", "max_herding", "u_herding"],
 ]
 # Those that go by what a target model predicts.
 OF_THE_TARGET_MODEL = [

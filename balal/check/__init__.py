@@ -36,10 +36,13 @@ from balal.check.pools import (
     known,
     logits,
     pool,
+    positive,
     probs,
     rows_in,
     scored,
+    share,
     source_shape,
+    weights,
 )
 
 __all__ = [
@@ -65,6 +68,7 @@ __all__ = [
     "mask",
     "option",
     "pool",
+    "positive",
     "probs",
     "query_size",
     "record",
@@ -72,7 +76,9 @@ __all__ = [
     "rows",
     "rows_in",
     "scored",
+    "share",
     "source_shape",
     "strategy",
+    "weights",
     "whole_number",
 ]

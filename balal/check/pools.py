@@ -247,11 +247,41 @@ def known(name: str, values: Any, *, candidates: Any = None) -> None:
         refuse(bad, f"{name} must not be NaN, but {{}} so")
 
 
+def weights(name: str, values: Any, *, size: int, candidates: Any = None) -> Any:
+    """What each row is worth, as floating-point numbers [N]; ValueError unless those of the
+    candidates are finite and none is negative."""
+    values = floats(name, values)
+    if values.shape != (size,):
+        raise ValueError(
+            f"{name} must be one number for each of the {size} rows, got shape {values.shape}"
+        )
+    if concrete(values) and concrete(candidates):
+        found = np.asarray(values)
+        checked = np.ones(size, bool) if candidates is None else np.asarray(candidates)
+        bad = checked & ~(np.isfinite(found) & (found >= 0))
+        refuse(bad, f"{name} must be finite and not negative, but {{}} not")
+    return values
+
+
+def positive(name: str, value: Any) -> Any:
+    """`value`, a number; ValueError unless it is above 0."""
+    if concrete(value) and not (np.ndim(value) == 0 and 0 < float(value) < np.inf):
+        raise ValueError(f"{name} must be a number above 0, got {value!r}")
+    return value
+
+
 def finite(name: str, values: Any) -> None:
     """ValueError for rows of `values` [n, ...] that are not finite."""
     if concrete(values):
         found = np.isfinite(sharding.whole(floats(name, values)))
         refuse(~found.all(axis=tuple(range(1, found.ndim))), f"{name} must be finite, but {{}} not")
+
+
+def share(name: str, value: Any) -> Any:
+    """`value`, a share; ValueError unless it is above 0 and at most 1."""
+    if not (np.ndim(value) == 0 and 0 < float(value) <= 1):
+        raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}")
+    return value
 
 
 def _fields(pool: Pool) -> list[tuple[str, Any]]:

@@ -3,6 +3,8 @@
 uncertainty: how uncertain the source model is of each row.
 diversity: predicted source classes take turns.
 k_center: rows far from every row picked before.
+herding: rows that cover the most of the pool.
+radii: how far a label reaches.
 switch: which classes are rare so far, and when balancing takes over.
 balancing: which class it aims at then, and which row it asks for.
 class_means: that row, found without a pass over the features for every pick.
@@ -27,11 +29,13 @@ from balal.kernels import (
     distances,
     diversity,
     gaussian_process,
+    herding,
     k_center,
     k_means,
     neighbours,
     ordering,
     query_information,
+    radii,
     sampling,
     switch,
     typicality,
@@ -45,11 +49,13 @@ __all__ = [
     "distances",
     "diversity",
     "gaussian_process",
+    "herding",
     "k_center",
     "k_means",
     "neighbours",
     "ordering",
     "query_information",
+    "radii",
     "sampling",
     "switch",
     "typicality",

@@ -23,6 +23,8 @@ _SPREAD = 1024
 # Above so many numbers the mean of the candidates is a product, which is less precise: a copy with
 # the other rows at 0 would be as large as the pool.
 _MASKED = 2**28
+# Rows that are compared with all others at once.
+_BLOCK = 64
 
 
 def squared_distances(
@@ -87,6 +89,52 @@ def told_apart(
     """
     same = 2 * products > (1 - product_error(num_features)) * lengths
     return jnp.where(same, 0, lengths - 2 * products)
+
+
+def all_distances(
+    points: Float[Array, "N D"], lengths: Float[Array, " N"], rows: Int[Array, " n"]
+) -> Float[Array, "n N"]:
+    """Squared distances of some rows to all of them: [n, N], 0 where they cannot be told from it.
+    Runs inside jit.
+
+    Args:
+      points, lengths: of `centred`.
+      rows: few at a time, as the whole table is made.
+
+    >>> points, lengths, _ = centred(jnp.array([[1.0], [3.0]]))
+    >>> all_distances(points, lengths, jnp.array([1])).tolist()
+    [[4.0, 0.0]]
+    """
+    products = jnp.matmul(points[rows], points.T, precision="highest")
+    both = lengths[rows][:, None] + lengths[None, :]
+    return told_apart(both, products, num_features=points.shape[1])
+
+
+def nearest_of(
+    points: Float[Array, "N D"], lengths: Float[Array, " N"], rows: Int[Array, " B"]
+) -> Float[Array, " N"]:
+    """Squared distance of every row to the nearest of some: [N], infinite if there are none. Runs
+    inside jit.
+
+    Args:
+      points, lengths: of `centred`.
+      rows: int [B], -1 = padding.
+
+    >>> points, lengths, _ = centred(jnp.array([[1.0], [3.0]]))
+    >>> nearest_of(points, lengths, jnp.array([1, -1])).tolist()
+    [4.0, 0.0]
+    """
+    # Padding comes last, and blocks of nothing else are left out.
+    rows = -jnp.sort(-rows.astype(jnp.int32))
+    rows = jnp.pad(rows, (0, -len(rows) % _BLOCK), constant_values=-1).reshape(-1, _BLOCK)
+
+    def block(number, nearest):
+        table = all_distances(points, lengths, rows[number])
+        table = jnp.where(rows[number][:, None] >= 0, table, jnp.inf)
+        return jnp.minimum(nearest, jnp.min(table, axis=0))
+
+    filled = jnp.sum(rows[:, 0] >= 0, dtype=jnp.int32)
+    return jax.lax.fori_loop(0, filled, block, jnp.full(len(points), jnp.inf, jnp.float32))
 
 
 def product_error(num_features: int) -> float:

@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import check, sharding
 from balal.kernels import sampling
-from balal.kernels.distances import centred, squared_lengths, told_apart
-from balal.kernels.ordering import argmax, first_true
+from balal.kernels.distances import centred, nearest_of, squared_lengths, told_apart
+from balal.kernels.ordering import argmax, first_true, with_rows
 from balal.types import askable
 
 # Rows that are compared with all centres at once.
@@ -41,6 +41,7 @@ def k_means(
     centers: Float[Array | np.ndarray, "k D"],
     *,
     candidates: Bool[Array | np.ndarray, " N"] | None = None,
+    active: int | Int[Array | np.ndarray, ""] | None = None,
     rounds: int = 100,
     tolerance: float | Float[Array | np.ndarray, ""] = 1e-4,
 ) -> Clusters:
@@ -52,6 +53,8 @@ def k_means(
       centers: [k, D], to start from; `features[k_means_plus_plus(key, features, k)]` is good.
       candidates: bool [N], the rows that count (None: all); the others are assigned but do not move
         a centre.
+      active: how many centres take part, the first ones (None: all); data, so that one program
+        serves every number. The others keep their place and have no rows.
       rounds: how many at most.
       tolerance: it ends when the squared moves of all centres add up to no more than this share of
         the mean variance of a feature.
@@ -83,21 +86,24 @@ def k_means(
     check.features(features, candidates=candidates, varied=False)
     check.finite("centers", centers)
     rounds = check.whole_number("rounds", rounds)
-    return _k_means(features, centers, candidates, rounds, tolerance)
+    if active is not None:
+        active = jnp.asarray(active, jnp.int32)
+    return _k_means(features, centers, candidates, active, rounds, tolerance)
 
 
 @partial(jax.jit, static_argnames="rounds")
-def _k_means(features, centers, candidates, rounds: int, tolerance) -> Clusters:
+def _k_means(features, centers, candidates, active, rounds: int, tolerance) -> Clusters:
     points, lengths, (row, way) = centred(features, candidates=candidates)
     num_rows, k = len(points), len(centers)
     candidates = askable(candidates, num_rows)
     # As float32: in a large pool there are more numbers than int32 holds.
     numbers = jnp.sum(candidates).astype(jnp.float32) * points.shape[1]
     variance = jnp.sum(jnp.where(candidates, lengths, 0)) / jnp.maximum(numbers, 1)
-    assign_rows = sharding.by_rows(_assign, (0, 0, None), (None, None, 0, 0))
+    assign_rows = sharding.by_rows(_assign, (0, 0, None, None), (None, None, 0, 0))
+    idle = jnp.arange(k, dtype=jnp.int32) >= (k if active is None else active)
 
     def assign(centers):
-        *found, least = assign_rows(points, candidates, centers)
+        *found, least = assign_rows(points, candidates, centers, idle)
         return *found, jnp.maximum(least + lengths, 0)
 
     def move(carry):
@@ -107,10 +113,10 @@ def _k_means(features, centers, candidates, rounds: int, tolerance) -> Clusters:
 
         def reseeded():
             farthest = sharding.top_k(jnp.where(candidates, distances, -1), k)[1]
-            lone = counts == 0
             return jnp.where(lone[:, None], points[farthest[jnp.cumsum(lone) - 1]], moved)
 
-        moved = jax.lax.cond(jnp.any(counts == 0), reseeded, lambda: moved)
+        lone = (counts == 0) & ~idle
+        moved = jax.lax.cond(jnp.any(lone), reseeded, lambda: moved)
         return moved, jnp.sum(jnp.square(moved - centers)), done + 1, assigned, distances
 
     def goes_on(carry):
@@ -131,7 +137,9 @@ def k_means_plus_plus(
     features: Float[Array | np.ndarray, "N D"],
     k: int,
     *,
+    labelled: Int[Array | np.ndarray, " B"] | None = None,
     candidates: Bool[Array | np.ndarray, " N"] | None = None,
+    active: int | Int[Array | np.ndarray, ""] | None = None,
 ) -> Int[Array, " k"]:
     """Rows to start k-means from: int32 [k], each drawn in proportion to its squared distance from
     the nearest one before it. `O(N D)` per row.
@@ -139,11 +147,13 @@ def k_means_plus_plus(
     Args:
       features: [N, D], float32, bfloat16 or float16.
       k: how many, between 1 and N.
-      candidates: bool [N], the rows that count (None: all). If fewer than k of them differ, rows
-        are repeated.
+      labelled: int [B], rows that come before all of them, -1 = padding; they are not drawn.
+      candidates: bool [N], the rows that count (None: all). If fewer than k of them differ, copies
+        are drawn, and if there are fewer than k, the first is repeated.
+      active: how many are wanted (None: all k); data. The rest are 0.
 
-    Raises: ValueError when `features` is not [N, D], k is out of range, or features of candidates
-      are not finite.
+    Raises: ValueError when `features` is not [N, D], k is out of range, labelled rows are not rows
+      of the pool, or features of candidates or labelled rows are not finite.
 
     Source: Arthur, Vassilvitskii, *k-means++*, SODA 2007, one draw a centre, by
       `balal.kernels.sampling.race`. Twin: `k_means_plus_plus` in tests/reference.py.
@@ -158,36 +168,47 @@ def k_means_plus_plus(
         raise ValueError(
             f"features must be [N, D] and k between 1 and N, got shape {features.shape} and k={k}"
         )
-    candidates = check.mask("candidates", candidates, size=len(features))
-    check.features(features, candidates=candidates, varied=False)
-    return _k_means_plus_plus(key, features, k, candidates)
+    matter = candidates = check.mask("candidates", candidates, size=len(features))
+    if labelled is not None:
+        labelled = check.rows("labelled", labelled, size=len(features), padded=True)
+        matter = jnp.ones(len(features), bool) if candidates is None else jnp.asarray(candidates)
+        matter = with_rows(matter, jnp.asarray(labelled))
+    check.features(features, candidates=matter, varied=False)
+    if active is not None:
+        active = jnp.asarray(active, jnp.int32)
+    return _k_means_plus_plus(key, features, k, labelled, candidates, active)
 
 
 @partial(jax.jit, static_argnames="k")
-def _k_means_plus_plus(key, features, k: int, candidates) -> Int[Array, " k"]:
+def _k_means_plus_plus(key, features, k: int, labelled, candidates, active) -> Int[Array, " k"]:
     points, lengths, _ = centred(features, candidates=candidates)
-    candidates = askable(candidates, len(points))
+    left = candidates = askable(candidates, len(points))
+    before = jnp.full(len(points), jnp.inf, jnp.float32)
+    if labelled is not None and len(labelled):
+        left = left & ~with_rows(jnp.zeros(len(points), bool), labelled)
+        before = nearest_of(points, lengths, labelled)
 
     def draw(number, carry):
-        nearest, rows = carry
-        row = argmax(sampling.race(jax.random.fold_in(key, number), nearest), candidates)
+        nearest, left, rows = carry
+        # With no row before the first draw, and where there are only copies, all are equal.
+        rates = jnp.where(jnp.any(left & (nearest > 0) & (nearest < jnp.inf)), nearest, 1)
+        row = argmax(sampling.race(jax.random.fold_in(key, number), rates), left)
+        row = jnp.where(row >= 0, row, first_true(candidates))
         point, length = sharding.fetch(points, row), sharding.fetch(lengths, row)
         products = jnp.matmul(points, point, precision="highest")
         distances = told_apart(lengths + length, products, num_features=points.shape[1])
-        distances = jnp.where(candidates, distances, 0)
-        nearest = jnp.where(number == 0, distances, jnp.minimum(nearest, distances))
-        return nearest, rows.at[number].set(row.astype(jnp.int32))
+        nearest = jnp.minimum(nearest, distances)
+        return nearest, left.at[row].set(False), rows.at[number].set(row.astype(jnp.int32))
 
-    # Before the first draw all candidates are equal.
-    begin = candidates.astype(jnp.float32), jnp.zeros(k, jnp.int32)
-    return jax.lax.fori_loop(0, k, draw, begin)[1]
+    wanted = k if active is None else active
+    return jax.lax.fori_loop(0, wanted, draw, (before, left, jnp.zeros(k, jnp.int32)))[-1]
 
 
-def _assign(points: Float[Array, "n D"], candidates: Bool[Array, " n"], centers):
+def _assign(points: Float[Array, "n D"], candidates: Bool[Array, " n"], centers, idle):
     """For every centre the sum and the number of its candidates; for every row its nearest centre,
     and the squared distance to it minus the squared length of the row."""
     num_rows, k = len(points), len(centers)
-    lengths = squared_lengths(centers)
+    lengths = jnp.where(idle, jnp.inf, squared_lengths(centers))
     blocks = -(-num_rows // _BLOCK)
     padding = blocks * _BLOCK - num_rows
     parts = jnp.pad(points, ((0, padding), (0, 0))), jnp.pad(candidates, (0, padding))

@@ -83,3 +83,27 @@ def argsort(values: Real[Array, " N"], k: int) -> Int[Array, " k"]:
         joined = jax.lax.bitcast_convert_type(halves, jnp.uint64)
         halves = jax.lax.bitcast_convert_type(jax.lax.sort(joined, is_stable=False), jnp.uint32)
     return halves[:k, 0].astype(jnp.int32)
+
+
+def spread(candidates: Bool[Array, " N"], number: int) -> Int[Array, " number"]:
+    """Evenly spaced candidates, each once, for a number below N; if there are fewer candidates, the
+    remaining entries hold a row that is not one. Runs inside jit.
+
+    >>> spread(jnp.array([True, False, True, True]), 2).tolist()
+    [0, 3]
+    """
+    running = jnp.cumsum(candidates, dtype=jnp.int32)
+    last = (running[-1] - 1).astype(jnp.float32)
+    ranks = jnp.ceil(jnp.linspace(0, 1, number, dtype=jnp.float32) * last).astype(jnp.int32) + 1
+    rows = jnp.searchsorted(running, ranks).astype(jnp.int32)
+    twice = jnp.concatenate([jnp.zeros(1, bool), rows[1:] == rows[:-1]])
+    return jnp.where(twice, jnp.argmin(candidates).astype(jnp.int32), rows)
+
+
+def with_rows(mask: Bool[Array, " N"], rows: Int[Array, " B"]) -> Bool[Array, " N"]:
+    """The mask, with some rows true as well, -1 = padding: bool [N]. Runs inside jit.
+
+    >>> with_rows(jnp.zeros(3, bool), jnp.array([2, -1])).tolist()
+    [False, False, True]
+    """
+    return mask.at[jnp.where(rows >= 0, rows, len(mask))].set(True, mode="drop")

@@ -1,17 +1,24 @@
 """Typicality: how central a row is among its nearest rows, in rare and frequent classes alike."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from balal import check
-from balal.kernels.distances import directions
+from balal.kernels.distances import centred, directions, told_apart
 from balal.kernels.neighbours import Neighbours, nearest
+from balal.kernels.ordering import spread
 from balal.types import askable
 
 # How many rows `typicality_ranks` searches for neighbours, and how many neighbours a row has.
 AMONG, _NEIGHBOURS = 2**16, 3
+# Rows, and rows that may be their neighbours, that `typicality_within` compares at once.
+_HIGH, _WIDE = 64, 256
+# The mean distance below which rows count as copies there.
+_COPIES = 1e-5
 
 
 def typicality_ranks(
@@ -50,7 +57,7 @@ def typicality_ranks(
 def _typicality_ranks(features, candidates) -> Float[Array, " N"]:
     num_rows = features.shape[0]
     candidates = askable(candidates, num_rows)
-    among = None if num_rows <= AMONG else _spread(candidates, AMONG)
+    among = None if num_rows <= AMONG else spread(candidates, AMONG)
     found = nearest(
         directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates
     )
@@ -98,6 +105,95 @@ def typicality(found: Neighbours) -> Float[Array, " N"]:
     return jnp.where(jnp.any(found.indices >= 0, axis=1), 1 / _mean_distance(found), 0)
 
 
+def typicality_within(
+    features: Float[Array | np.ndarray, "N D"],
+    groups: Int[Array | np.ndarray, " N"],
+    k: int,
+    *,
+    candidates: Bool[Array | np.ndarray, " N"] | None = None,
+) -> Float[Array, " N"]:
+    """How dense its own group is around each row: [N], the inverse of the mean distance to its k
+    nearest neighbours there, or to all others if there are fewer; 100,000 for copies, 0 for the
+    only one of a group and for rows that are not candidates.
+
+    Args:
+      features: [N, D], float32, bfloat16 or float16.
+      groups: int [N], not negative, such as the clusters of `k_means`.
+      k: how many neighbours, at least 1.
+      candidates: bool [N], the rows that count (None: all).
+
+    `O(N n D)` time for groups of n rows, and `O(N D)` memory: rows are put in the order of their
+    groups, and a block of them is compared with the tiles that hold its groups.
+
+    Raises: ValueError when shapes disagree, k is below 1, or features of candidates are not finite.
+
+    Source: Hacohen, Dekel, Weinshall, *Active learning on a budget*, ICML 2022, Eq. 4, with its
+      limit for copies from the authors' code. Twin: `typicality_within` in tests/reference.py.
+
+    >>> features = jnp.array([[0.0], [1.0], [5.0], [9.0]])
+    >>> typicality_within(features, jnp.array([0, 0, 1, 0]), 1).tolist()
+    [1.0, 1.0, 0.0, 0.125]
+    """
+    features, k = check.feature_table(features), check.whole_number("k", k, least=1)
+    groups = check.integers("groups", groups)
+    if groups.shape != (len(features),):
+        raise ValueError(
+            f"groups must be one for each of the {len(features)} rows, got shape {groups.shape}"
+        )
+    candidates = check.mask("candidates", candidates, size=len(features))
+    check.features(features, candidates=candidates, varied=False)
+    return _typicality_within(features, groups, k, candidates)
+
+
+@partial(jax.jit, static_argnames="k")
+def _typicality_within(features, groups, k: int, candidates) -> Float[Array, " N"]:
+    points, lengths, _ = centred(features, candidates=candidates)
+    num_rows = len(points)
+    candidates = askable(candidates, num_rows)
+    number = jnp.sum(candidates, dtype=jnp.int32)
+    # The other rows come last, where no tile is looked at.
+    groups = jnp.where(candidates, groups.astype(jnp.int32), jnp.iinfo(jnp.int32).max)
+    order = jnp.argsort(groups, stable=True)
+    groups, points, lengths = groups[order], points[order], lengths[order]
+    begin = jnp.searchsorted(groups, groups, side="left").astype(jnp.int32)
+    end = jnp.searchsorted(groups, groups, side="right").astype(jnp.int32)
+    end = jnp.minimum(end, number)
+
+    width = min(_WIDE, num_rows)
+    padding = -num_rows % width
+    columns = jnp.pad(points, ((0, padding), (0, 0)))
+    column_lengths = jnp.pad(lengths, (0, padding))
+    column_groups = jnp.pad(groups, (0, padding), constant_values=-1)
+
+    def block(rows):
+        def tile(place, best):
+            first = place * width
+            own = jax.lax.dynamic_slice_in_dim(columns, first, width)
+            products = jnp.matmul(points[rows], own.T, precision="highest")
+            both = jax.lax.dynamic_slice_in_dim(column_lengths, first, width)
+            both = lengths[rows][:, None] + both[None, :]
+            squares = told_apart(both, products, num_features=points.shape[1])
+            theirs = jax.lax.dynamic_slice_in_dim(column_groups, first, width)
+            index = first + jnp.arange(width, dtype=jnp.int32)
+            same = (groups[rows][:, None] == theirs[None, :]) & (rows[:, None] != index[None, :])
+            both = jnp.concatenate([best, -jnp.where(same, squares, jnp.inf)], axis=1)
+            return jax.lax.top_k(both, k)[0]
+
+        best = jnp.full((len(rows), k), -jnp.inf, jnp.float32)
+        first, last = begin[rows[0]], end[rows[-1]]
+        return jax.lax.fori_loop(first // width, -(-last // width), tile, best)
+
+    height = min(_HIGH, num_rows)
+    parts = jnp.arange(-(-num_rows // height) * height, dtype=jnp.int32)
+    parts = jnp.minimum(parts, num_rows - 1).reshape(-1, height)
+    squares = -jax.lax.map(block, parts).reshape(-1, k)[:num_rows]
+    there = squares < jnp.inf
+    mean = _mean_where(there, jnp.sqrt(jnp.where(there, squares, 0)))
+    typical = jnp.where(there[:, 0], 1 / jnp.maximum(mean, _COPIES), 0)
+    typical = jnp.where(jnp.arange(num_rows) < number, typical, 0)
+    return jnp.zeros(num_rows, jnp.float32).at[order].set(typical)
+
+
 def _mean_distance(found: Neighbours) -> Float[Array, " N"]:
     """The mean distance from each row to its neighbours; 0 where it has none."""
     return _mean_where(found.indices >= 0, found.distances)
@@ -107,14 +203,3 @@ def _mean_where(there: Bool[Array, "N k"], values: Float[Array, "N k"]) -> Float
     """The mean of those values of a row that are there; 0 where none is."""
     number = jnp.maximum(jnp.sum(there, axis=1), 1).astype(jnp.float32)
     return jnp.sum(jnp.where(there, values, 0), axis=1) / number
-
-
-def _spread(candidates: Bool[Array, " N"], number: int) -> Int[Array, " number"]:
-    """Evenly spaced candidates, each once, for a number below N; if there are fewer candidates, the
-    remaining entries hold a row that is not one."""
-    running = jnp.cumsum(candidates, dtype=jnp.int32)
-    last = (running[-1] - 1).astype(jnp.float32)
-    ranks = jnp.ceil(jnp.linspace(0, 1, number, dtype=jnp.float32) * last).astype(jnp.int32) + 1
-    rows = jnp.searchsorted(running, ranks).astype(jnp.int32)
-    twice = jnp.concatenate([jnp.zeros(1, bool), rows[1:] == rows[:-1]])
-    return jnp.where(twice, jnp.argmin(candidates).astype(jnp.int32), rows)

@@ -90,8 +90,9 @@ def mixture(logits: Float[Array, "N M K"]) -> Float[Array, "N K"]:
 
     Source: plain arithmetic. Twin: `mixture` in tests/reference.py.
 
-    >>> jnp.exp(mixture(jnp.log(jnp.array([[[0.9, 0.1], [0.5, 0.5]]])))).round(3).tolist()
-    [[0.699999988079071, 0.30000001192092896]]
+    >>> mean = jnp.exp(mixture(jnp.log(jnp.array([[[0.9, 0.1], [0.5, 0.5]]]))))
+    >>> [round(float(share), 3) for share in mean[0]]
+    [0.7, 0.3]
     """
     members = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     # A class that no member thinks possible: the log of 0, without NaN on the way.

@@ -138,6 +138,12 @@ class Strategy(Protocol):
         return False
 
     @property
+    def counts_rows(self) -> bool:
+        """Whether it goes by whole numbers, so that rows which differ are often level, and the
+        lowest of them is picked: then the order of the rows of a pool matters."""
+        return False
+
+    @property
     def version(self) -> int:
         """Increased by every change that makes the same settings pick other rows."""
         return 1

@@ -26,11 +26,16 @@ from balal.strategies.cluster_margin import ClusterMargin
 from balal.strategies.core_set import CoreSet
 from balal.strategies.direct import Direct
 from balal.strategies.galaxy import Galaxy
+from balal.strategies.k_means_plus_plus import KMeansPlusPlus
+from balal.strategies.max_herding import MaxHerding
 from balal.strategies.posterior import Posterior
+from balal.strategies.prob_cover import ProbCover
 from balal.strategies.refine import Refine
 from balal.strategies.similar import Similar
 from balal.strategies.tail_first import TailFirst
 from balal.strategies.tailor import Tailor
+from balal.strategies.typiclust import TypiClust
+from balal.strategies.u_herding import UHerding
 from balal.strategies.uncertainty import Random, Uncertainty
 
 STRATEGIES: dict[str, Strategy] = {
@@ -48,6 +53,11 @@ STRATEGIES: dict[str, Strategy] = {
     "ms_inv_div": Uncertainty("margin", inverted=True, diversified=True),
     "lc_inv_div": Uncertainty("least_confidence", inverted=True, diversified=True),
     "core_set": CoreSet(),
+    "k_means_plus_plus": KMeansPlusPlus(),
+    "typiclust": TypiClust(),
+    "prob_cover": ProbCover(),
+    "max_herding": MaxHerding(),
+    "u_herding": UHerding(),
     "posterior": Posterior(),
     "cbal": Cbal(),
     "cbal_core_set": CbalCoreSet(),
@@ -77,7 +87,7 @@ def names() -> tuple[str, ...]:
     """Every name registered by this library: the strategies, then each of them with each rule.
 
     >>> names()[:2], len(names())
-    (('random', 'ent'), 112)
+    (('random', 'ent'), 132)
     """
     return (*STRATEGIES, *(f"{first}+{rule}" for rule in RULES for first in STRATEGIES))
 
