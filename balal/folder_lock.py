@@ -21,7 +21,14 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def locked(folder: Path, *, first: str | None = None, read_only: bool = False) -> Iterator[None]:
+def locked(
+    folder: Path,
+    *,
+    first: str | None = None,
+    read_only: bool = False,
+    held: str | None = None,
+    instead: str = "name another folder",
+) -> Iterator[None]:
     """Holds a folder until the block ends or the process does, in whatever way.
 
     The folder is made if need be, and goes again if nothing is written there. What a process that
@@ -31,6 +38,8 @@ def locked(folder: Path, *, first: str | None = None, read_only: bool = False) -
       folder: to hold.
       first: as in `atomic_files.settle`.
       read_only: a folder that cannot be written need not be held, as nobody else writes there.
+      held: what is held, where that is not the folder itself, for the sentence.
+      instead: what to do where it is held already, other than to wait.
 
     Raises: ValueError at once where another process holds it, with its number and its machine;
       NotADirectoryError where it is a file; OSError where it cannot be written.
@@ -47,7 +56,7 @@ def locked(folder: Path, *, first: str | None = None, read_only: bool = False) -
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = _held(folder)
+        file = _held(folder, f"{held or folder} is in use by", instead)
     except OSError as error:
         if not (read_only and error.errno in _READ_ONLY):
             raise
@@ -69,7 +78,7 @@ def locked(folder: Path, *, first: str | None = None, read_only: bool = False) -
                 path.rmdir()
 
 
-def _held(folder: Path) -> Any:
+def _held(folder: Path, sentence: str, instead: str) -> Any:
     """The file that is locked."""
     path = folder / NAME
     while True:
@@ -83,8 +92,7 @@ def _held(folder: Path) -> Any:
             holder = file.read(300).decode("ascii", "replace")
             file.close()
             raise ValueError(
-                f"{folder} is in use by {holder or 'another process'}: wait until it has ended, or "
-                f"name another folder"
+                f"{sentence} {holder or 'another process'}: wait until it has ended, or {instead}"
             ) from None
         except OSError:
             return file  # Some network drives have no locks.

@@ -975,3 +975,32 @@ def test_a_strategy_that_asks_the_target_model_takes_what_it_predicts(tmp_path):
     for strategy in ("badge", "tail_first"):
         with pytest.raises(ValueError, match=r"asks the target model, and there is none yet: fit"):
             run("pick", None, tmp_path / "other", f"--strategy={strategy}", "--data_dir=photos")
+
+
+def test_who_comes_second_to_a_folder_is_told_before_a_photograph_is_opened(
+    network, folder, tmp_path, monkeypatch
+):
+    told = []
+
+    def start(command, *arguments):
+        own = ["--source=small", f"--weights={network}", f"--cache={tmp_path / 'cache'}"]
+        flag_values = flags.FlagValues()
+        main.COMMANDS[command].define_flags(flag_values)
+        words = command_line.parse(flag_values, [*own, str(folder), *arguments], program="balal")
+        main.COMMANDS[command].main(flag_values, words)
+
+    def checked(*_, **__):
+        # While the first one checks, which may take minutes.
+        others = dict(pick=["--budget=2", f"--out={tmp_path / 'second'}"], extract=[])
+        for command, arguments in others.items():
+            with pytest.raises(ValueError, match=r"is in use by process \d+ on .*: wait") as error:
+                start(command, *arguments)
+            told.append(str(error.value))
+        raise ValueError("that is all")
+
+    monkeypatch.setattr(images.data, "folder", checked)
+    with pytest.raises(ValueError, match="that is all"):
+        start("pick", "--budget=2", f"--out={tmp_path / 'first'}")
+    assert len(told) == 2
+    assert all(text.endswith("name another --cache") and str(folder) in text for text in told)
+    assert not list(tmp_path.rglob(".lock"))

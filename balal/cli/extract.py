@@ -65,16 +65,17 @@ def main(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     images.refuse_network(options)
     if flag_values.split == "test" and (options.files or options.labels):
         raise ValueError("--files and --labels are about the pool: leave them out, or --split=test")
-    if flag_values.split == "pool":
-        chosen = images.read_pool(options, labelled=flag_values.labelled)
-    else:
-        chosen = images.read_tests(options)
-    if chosen is None:
-        raise ValueError(
-            f"--dataset={options.dataset} has no test split: name the folder or file of the "
-            f"test images with --test_dir"
-        )
-    folder, cache = images.extract(chosen, options, folder=out)
+    with images.looked_at(options, folder=out):
+        if flag_values.split == "pool":
+            chosen = images.read_pool(options, labelled=flag_values.labelled)
+        else:
+            chosen = images.read_tests(options)
+        if chosen is None:
+            raise ValueError(
+                f"--dataset={options.dataset} has no test split: name the folder or file of the "
+                f"test images with --test_dir"
+            )
+        folder, cache = images.extract(chosen, options, folder=out)
     weights, predicted = cache.manifest["weights"], cache.columns["predicted"]
     print(
         f"{len(cache.ids)} images of {chosen.name}: features {list(cache.features.shape)} in "

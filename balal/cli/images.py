@@ -1,6 +1,8 @@
 """The images that a program's flags name, and what the network sees in them."""
 
-from collections.abc import Callable, Collection, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from balal import data, imbalance
+from balal import data, folder_lock, imbalance
 from balal.cli import lists, progress, remarks
 from balal.cli.image_options import ImageOptions
 from balal.data import layouts, paper_datasets
@@ -119,6 +121,35 @@ def refuse_network(options: ImageOptions) -> None:
     """Raises what `pretrained` raises, if there are images at all: before they are read."""
     if options.data_dir is not None and options.data_dir.exists():
         pretrained(options)
+
+
+@contextmanager
+def looked_at(options: ImageOptions, *, folder: Path | None = None) -> Iterator[None]:
+    """In which nobody else reads these images for this network and this place: who comes second is
+    told at once, not when all images have been checked.
+
+    folder: as in `extract`.
+
+    Raises: ValueError where somebody does.
+    """
+    if options.data_dir is None or not options.data_dir.exists():
+        yield  # Which is told by what reads it.
+        return
+    made_from = (
+        str(options.data_dir.resolve()),
+        options.dataset,
+        options.source,
+        str(options.weights),
+        str(folder and folder.resolve()),
+    )
+    name = hashlib.sha256("\0".join(made_from).encode(errors="surrogateescape")).hexdigest()[:16]
+    with folder_lock.locked(
+        options.cache / f".reading-{name}",
+        read_only=True,
+        held=str(options.data_dir),
+        instead="name another --cache" if folder is None else "name another --out",
+    ):
+        yield
 
 
 def extract(

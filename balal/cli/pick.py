@@ -30,6 +30,7 @@ where it left off.
 
 import platform
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -136,10 +137,11 @@ def carry_out(flag_values: flags.FlagValues, words: Sequence[str]) -> None:
     class_names = read_class_names(flag_values.source_classes)
     answer_files.refuse_to_lose(out / "picks.csv", lines)
     options = image_options.read_options(flag_values, words=words)
-    choice, match = read_choice(flag_values, options, lines)
-    left = inputs.asked_once(choice, match.labels)
-    inputs.check_budget(choice.name, budget, left=int(left.sum()) - len(match.labels))
-    seen, row_of = inputs.look(choice, options, left=left), choice.rows
+    with nullcontext() if flag_values.features is not None else images.looked_at(options):
+        choice, match = read_choice(flag_values, options, lines)
+        left = inputs.asked_once(choice, match.labels)
+        inputs.check_budget(choice.name, budget, left=int(left.sum()) - len(match.labels))
+        seen, row_of = inputs.look(choice, options, left=left), choice.rows
     default = "ent_inv_div" if seen.pool.scores is not None and not match.labels else "posterior"
     strategy = flag_values.strategy or default
     source_classes = name_source_classes(seen.pool, class_names)

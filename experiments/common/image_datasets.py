@@ -102,7 +102,13 @@ def dataset(
             "leave it out"
         )
     images.refuse_network(options)
+    with images.looked_at(options):
+        return _seen(options, seed=seed, held_out=held_out, budgets=budgets)
 
+
+def _seen(
+    options: ImageOptions, *, seed: int, held_out: HeldOut, budgets: Sequence[int]
+) -> Dataset:
     def early(_: Sequence[str], chosen: Collection[str]) -> Collection[str]:
         buying.check_budgets(budgets, len(chosen))
         return []
