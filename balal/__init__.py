@@ -5,6 +5,7 @@ from balal import (
     cost,
     imbalance,
     kernels,
+    label_errors,
     labelled_set,
     loop,
     memory_errors,
@@ -24,6 +25,7 @@ from balal.cost import Cost, estimate
 from balal.kernels.diversity import diversify
 from balal.kernels.k_center import Centers, k_center
 from balal.kernels.uncertainty import entropy, least_confidence, margin, score
+from balal.label_errors import Suspects, suspects
 from balal.loop import extend, grow, reasons, remap, restore, withdraw
 from balal.pools import pool
 from balal.preparation import prepare
@@ -58,6 +60,7 @@ __all__ = [
     "Scores",
     "State",
     "Strategy",
+    "Suspects",
     "Transferability",
     "__version__",
     "ask",
@@ -73,6 +76,7 @@ __all__ = [
     "init",
     "k_center",
     "kernels",
+    "label_errors",
     "labelled_set",
     "least_confidence",
     "load",
@@ -99,6 +103,7 @@ __all__ = [
     "state_file",
     "strategies",
     "strategy",
+    "suspects",
     "tell",
     "transfer",
     "transferability",

@@ -24,7 +24,7 @@ LAYERS = [
     {"check"},
     {"labelled_set"},
     {"kernels"},
-    {"imbalance", "metrics", "random_sampling", "transfer"},
+    {"imbalance", "label_errors", "metrics", "random_sampling", "transfer"},
     {"strategies"},
     {"pools"},
     {"preparation"},
