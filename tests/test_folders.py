@@ -14,7 +14,7 @@ from PIL import Image
 
 from balal import data
 from balal.cli import remarks
-from balal.data import decoding, pixels
+from balal.data import pixels, room
 from balal.data.room import Room
 from balal.folder_lock import locked
 
@@ -541,10 +541,26 @@ def test_every_image_takes_room_for_its_pixels_while_it_is_decoded(monkeypatch):
             asked.append(amount)
             return super().taken(amount)
 
-    monkeypatch.setattr(decoding, "_room", lambda: Recorded(100))
+    monkeypatch.setattr(room, "of_pixels", lambda: Recorded(100))
     assert data.decode(JPEG).shape == (24, 40, 3)
     data.decode(JPEG, quick=True)
     assert asked == [24 * 40, 3 * 5]
+
+
+def test_every_image_takes_room_for_its_pixels_while_it_is_prepared(monkeypatch, tmp_path):
+    asked = []
+
+    class Recorded(Room):
+        def taken(self, amount):
+            asked.append(amount)
+            return super().taken(amount)
+
+    (tmp_path / "one.jpg").write_bytes(JPEG)
+    images = data.folder(tmp_path)
+    monkeypatch.setattr(room, "of_pixels", lambda: Recorded(100))
+    (batch,) = data.batches(images, 1, prepare=lambda image: image[:2, :2])
+    assert batch.images.shape == (1, 2, 2, 3)
+    assert asked == [24 * 40, 24 * 40]
 
 
 def test_one_pixel_is_an_image(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int32, Int64, Integer
 
 from balal import check, machine
+from balal.data import room
 from balal.data.images import Images
 
 Item = TypeVar("Item")
@@ -146,7 +147,10 @@ def _batches(
                 f"{reason(error)}"
             ) from error
         try:
-            return image if prepare is None else np.asarray(prepare(image))
+            if prepare is None:
+                return image
+            with room.of_pixels().taken(int(np.prod(np.shape(image)[:2]))):
+                return np.asarray(prepare(image))
         except Exception as error:
             raise ValueError(
                 f"prepare fails on image {images.ids[row]!r} (row {row}, shape {image.shape}) of "

@@ -6,15 +6,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from balal import machine
-from balal.data import pixels, png_chunks
-from balal.data.room import Room
+from balal.data import pixels, png_chunks, room
 from balal.extras import Extra
 from balal.wording import printable
 
@@ -25,9 +22,6 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", 
 # Pillow's own limit, above which it warns: 256 MiB of RGB. A file of a few kilobytes can claim a
 # thousand times that.
 MOST_PIXELS = 89_478_485
-# What a pixel takes while it is decoded, at most about: its colours in Pillow (4), once more while
-# they are turned (4), the result (3), and what the decoders of JPEG and JPEG 2000 keep beside them.
-_BYTES_A_PIXEL = 20
 # A progressive JPEG has about ten scans, each of which visits every pixel. A hostile one has
 # thousands, of ten bytes each.
 _MOST_SCANS = 100
@@ -82,7 +76,7 @@ def _decode(data: bytes, quick: bool) -> np.ndarray:
     area = pixels.tag(image, "TileWidth", 0) * pixels.tag(image, "TileLength", 0)
     if area > MOST_PIXELS:
         raise ValueError(f"its tiles have {area} pixels each; save it without tiles")
-    with _room().taken(max(image.width * image.height, area)):
+    with room.of_pixels().taken(max(image.width * image.height, area)):
         with _undecodable():
             image.load()
         _check_complete(image, data)
@@ -197,12 +191,6 @@ def _undecodable(*, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     except Exception as error:
         said = printable(" ".join(str(error).split())[:200]) or type(error).__name__
         raise ValueError(f"it cannot be decoded: {said}") from error
-
-
-@cache
-def _room() -> Room:
-    """For all pixels being decoded at a time."""
-    return Room(max(MOST_PIXELS, (machine.memory() or 0) // (4 * _BYTES_A_PIXEL)))
 
 
 # Pillow warns of damage that does not touch the pixels, without the name of the file.

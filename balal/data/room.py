@@ -4,6 +4,14 @@ few on images that fill the memory."""
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+
+from balal import machine
+
+# What a pixel takes while it is decoded, at most about: its colours in Pillow (4), once more while
+# they are turned (4), the result (3), and what the decoders of JPEG and JPEG 2000 keep beside them.
+# To be resized it takes less: the result, and a channel in floating-point numbers, twice.
+_BYTES_A_PIXEL = 20
 
 
 class Room:
@@ -29,3 +37,9 @@ class Room:
             with self._changed:
                 self._taken -= amount
                 self._changed.notify_all()
+
+
+@cache
+def of_pixels() -> Room:
+    """For all pixels that are decoded or resized at a time: a quarter of the machine's memory."""
+    return Room((machine.memory() or 2**32) // (4 * _BYTES_A_PIXEL))
