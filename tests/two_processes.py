@@ -10,7 +10,7 @@ from reference import imbalanced_pool
 
 import balal
 
-BUDGET, CLASSES, ROWS, STRATEGIES = 30, 6, 400, ("posterior",)
+BUDGET, CLASSES, ROWS, STRATEGIES = 30, 6, 400, ("core_set",)
 
 
 def asked(strategy: balal.Strategy, pool: balal.Pool, labels: np.ndarray) -> list[int]:
