@@ -83,9 +83,9 @@ PLANNED = {
     "direct",
     "refine",
 }
-# Of those that leave all but their order, or their plan, to a base class, the ones that are tried
-# in the loop for the others.
-IN_LOOP = {"random", "lc_inv_div", "cluster_margin"}
+# Of those that leave all but their order to a base class, the ones that are tried in the loop for
+# the others.
+IN_LOOP = {"random", "lc_inv_div"}
 # The suite's pools and budgets are small: what takes over late, or looks again only after many
 # answers, does so soon.
 SOON = dict(start=3, every=2, near=4, parallel=1, least=1, batches=2)
@@ -195,6 +195,24 @@ def test_the_whole_contract(name):
     check_strategy(
         strategy, examples=3, in_loop=in_loop, reference=twin(name) if followed(name) else None
     )
+
+
+@dataclass(frozen=True)
+class ByCounts(Planned):
+    """Rows by their distance from the budget, the number of classes known and the labels of the
+    first one: a plan of all that there is to plan by, which is tried in the loop for the others."""
+
+    def plan(self, pool, labelled, counts, budget, key, *, most):
+        aim = (budget + jnp.sum(counts > 0) + counts[0]).astype(jnp.float32)
+        values = jnp.abs(pool.features[:, 0] - aim)
+        free = balal.available(pool, labelled)
+        order = jnp.lexsort((values, ~free))[:most].astype(jnp.int32)
+        return jnp.where(free[order], order, -1)
+
+
+@pytest.mark.slow
+def test_the_whole_contract_of_a_plan():
+    check_strategy(ByCounts(), examples=3)
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in FULL])
