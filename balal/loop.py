@@ -51,6 +51,8 @@ def init(
     Raises: ValueError if the pool lacks what the strategy needs, or the budget, the key or the
       labelled rows are not valid.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from balal import pool, strategy
     >>> rows, ent = pool(None, logits=jnp.outer(jnp.arange(4.0), jnp.eye(2)[0])), strategy("ent")
     >>> state = init(ent, rows, budget=2, num_classes=2, key=jax.random.key(0))

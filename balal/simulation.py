@@ -98,6 +98,8 @@ def one_shot(
 ) -> Result:
     """`simulate` from an empty labelled set: the paper's one-shot scenario.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from balal import pool, strategy
     >>> rows = pool(None, logits=jnp.outer(jnp.arange(8.0), jnp.array([1.0, 0.0])))
     >>> options = dict(budget=3, num_classes=2, key=jax.random.key(0))

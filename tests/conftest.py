@@ -68,6 +68,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci")
 
 SHARED = Path(os.environ.get("BALAL_SHARED", "../shared"))
+# What runs where no marker is named.
+USUAL = "not slow and not nightly"
 # More processes than this wait for the largest files, and each takes up to 2 GB.
 MOST_PROCESSES = 8
 # Of the 65,530 that Linux allows a process.
@@ -78,8 +80,8 @@ MOST_BYTES = 2**30
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """All tests, when none are named: without the slow ones where no marker is named either, and a
-    process for each core, each file in one of them."""
+    """All tests, when none are named: without the slow and nightly ones where no marker is named
+    either, and a process for each core, each file in one of them."""
     # A worker has the same arguments, and would have workers of its own, and so on without end.
     worker = hasattr(config, "workerinput")
     if worker or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
@@ -88,9 +90,9 @@ def pytest_cmdline_main(config):
     if sum(path.stat().st_size for path in programs.glob("*")) > MOST_BYTES:
         shutil.rmtree(programs)
     if not config.option.markexpr:
-        config.option.markexpr = "not slow"
+        config.option.markexpr = USUAL
         # The workers choose tests by themselves, and are not told what was chosen here.
-        os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -m 'not slow'"
+        os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -m '{USUAL}'"
     cores = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
     alone = config.option.usepdb or config.option.collectonly or cores == 1
     if config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None and not alone:
@@ -106,8 +108,8 @@ def pytest_terminal_summary(terminalreporter, config):
         for report in terminalreporter.getreports("skipped")
     )
     lines = [f"{number} tests: {reason}" for reason, number in left_out.most_common()]
-    if config.option.markexpr == "not slow":
-        lines.append("the slow tests: python -m pytest -m slow runs them")
+    if config.option.markexpr == USUAL:
+        lines.append("the slow tests: python -m pytest -m 'slow or nightly' runs them")
     if lines:
         terminalreporter.section("left out")
     for line in lines:

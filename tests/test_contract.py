@@ -105,6 +105,14 @@ def inherits(strategy):
     )
 
 
+# What only orders or plans, and has tests of its own with a twin, in CI by some examples.
+NIGHTLY = {"tailor"} | {
+    name
+    for name in FULL
+    if inherits(balal.strategy(name)) and name not in {*IN_LOOP, "core_set", "max_herding", "cbal"}
+}
+
+
 def soon(strategy):
     if isinstance(strategy, Bald):
         return OfTwo(strategy.measure)
@@ -184,7 +192,8 @@ def twin(name):
             name,
             # One that draws, and one that has all the parts of the others.
             marks=[pytest.mark.quick] * (name in ("random", "lc_inv_div+balance_printed"))
-            + [pytest.mark.slow] * (name != "lc_inv_div"),
+            + [pytest.mark.nightly if name in NIGHTLY else pytest.mark.slow]
+            * (name != "lc_inv_div"),
         )
         for name in FULL
     ],

@@ -44,7 +44,7 @@ def test_it_overfits_64_images(learned, pictures):
     assert finetune.logits(learned, images)[:, 4].max() == -np.inf
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_bfloat16_overfits_them_too_and_parameters_stay_float32(learned, params, pictures):
     images, labels = pictures
     head = finetune.fit(

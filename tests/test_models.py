@@ -75,7 +75,13 @@ MOBILES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stages", "padding", "size"), MOBILES.values(), ids=MOBILES)
+@pytest.mark.parametrize(
+    ("stages", "padding", "size"),
+    [
+        pytest.param(*plan, id=name, marks=[pytest.mark.nightly] * name.startswith("Efficient"))
+        for name, plan in MOBILES.items()
+    ],
+)
 def test_mobile_networks_are_those_of_plain_numpy(stages, padding, size, tmp_path):
     source = Source(
         Mobile(stages),

@@ -289,7 +289,7 @@ def test_landmarks_take_over_where_exact_columns_would_be_more_and_too_many(monk
     assert isinstance(relation(10), gaussian_process.Landmarks)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_half_precision_features_are_taken():
     rng = np.random.default_rng(20)
     features, labels = rng.integers(-8, 9, (60, 4)).astype(np.float32), rng.integers(0, 3, 60)
@@ -360,7 +360,7 @@ def test_the_scale_of_the_features_changes_nothing(landmarks):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("landmarks", "sizes"), [(None, (1, 7, 1_000)), (9, (7,))])
 def test_any_number_of_parts_and_groups_says_the_same(monkeypatch, landmarks, sizes):
     rng = np.random.default_rng(22)

@@ -89,8 +89,11 @@ def test_tables_and_files_are_all_there_and_finished_runs_are_kept(small, toy, c
     assert len((out / "results.csv").read_text().splitlines()) == 1 + len(result["runs"])
     assert (out / "curves.png").stat().st_size > 5_000
     monkeypatch.setattr(balal, "rounds", None)
+    left = out / "cells" / "toy" / "logistic" / ".shared-killed"
+    left.mkdir()
     again = run(out, *SMALL, f"--features={toy}", "--report=lift")
     assert again["runs"] == result["runs"]
+    assert not left.exists()
     printed = capsys.readouterr().out
     assert "| strategy | base |" in printed
     assert "after 14 more labels in rounds of 6,4,4, from a model fitted to 8 labels" in printed

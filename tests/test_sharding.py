@@ -228,7 +228,7 @@ def test_the_posterior_never_gathers_the_pool_in_its_loops(mesh):
     assert max(bytes_ for bytes_, *_ in exchanges) == DEVICES * 2_048 * 4 < rows
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_with_half_the_pool_each_pick_what_one_with_all_of_it_picks():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -7,6 +7,7 @@ cores are few. Spawned rather than forked: JAX runs threads of its own.
 import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -25,6 +26,9 @@ import numpy as np
 from balal import metrics
 from balal.heads import svm
 from experiments.common import cells, classifiers
+
+# How a folder begins in which the processes find features and labels.
+_SHARED = ".shared-"
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,11 @@ def fitting(
         accelerator.
     """
     submitted: dict[str, Future] = {}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as shared:
+    for left in folder.glob(f"{_SHARED}*"):  # By a run that was killed.
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=_SHARED, dir=folder, ignore_cleanup_errors=True
+    ) as shared:
         # Memory-mapped files: every process reads the same pages, and a job carries only indices.
         for part, (features, labels) in dict(pool=pool, test=test).items():
             np.save(Path(shared, f"{part}_features.npy"), features)
