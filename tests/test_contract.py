@@ -410,7 +410,7 @@ def test_a_strategy_that_breaks_a_contract_is_told_which(fault, contract, said):
         check_strategy(Broken(fault), examples=4, in_loop=False)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_strategy_without_that_fault_passes():
     check_strategy(Broken("none"), examples=3)
 

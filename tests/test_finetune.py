@@ -141,7 +141,7 @@ def test_a_checkpoint_of_another_source_or_of_arrays_of_another_form_is_refused(
             finetune.fit(source, params, seen, labels, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_class_that_counts_for_next_to_nothing_is_not_learned(params, pictures):
     images, labels = pictures
     weights = np.array([1, 1e-6, 1, 1, 1, 1])
