@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from balal.kernels.gradients import far_gradients
-from balal.kernels.uncertainty import mixture
+from balal.strategies import fields
 from balal.strategies.base import Names, Ordered
 from balal.types import Labelled, Pick, Pool, available
 
@@ -51,12 +51,9 @@ class Badge(Ordered):
     def order(
         self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]
     ) -> Int[Array, " budget"]:
-        features = pool.features
-        if features is None:
-            raise ValueError("badge needs features: make the pool with balal.pool(features)")
         return far_gradients(
-            features,
-            _logits(pool),
+            fields.features(pool, name="badge"),
+            fields.logits(pool, name="badge"),
             budget,
             labelled=labelled.indices if self.conditioned else None,
             candidates=available(pool, labelled),
@@ -70,18 +67,12 @@ class Badge(Ordered):
     def reason(
         self, memory: Any, pool: Pool, labelled: Labelled, picks: Pick, names: Names
     ) -> list[str]:
-        largest = np.asarray(jax.nn.softmax(_logits(pool)[picks.index].astype(jnp.float32)).max(1))
+        largest = np.asarray(
+            jax.nn.softmax(fields.logits(pool, name="badge")[picks.index].astype(jnp.float32)).max(
+                1
+            )
+        )
         return [
             f"the top class at {share:.0%}: a gradient that is large and unlike those before it"
             for share in largest.tolist()
         ]
-
-
-def _logits(pool: Pool) -> Float[Array, "N K"]:
-    logits = pool.logits
-    if logits is None:
-        raise ValueError(
-            "badge needs logits: make the pool with balal.pool(features, logits=..., "
-            "keep_logits=True)"
-        )
-    return mixture(logits) if logits.ndim == 3 else logits

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from balal import check, labelled_set, sharding, xla
 from balal.kernels import balancing, class_means, switch
+from balal.strategies import fields
 from balal.strategies.base import (
     Budget,
     Names,
@@ -99,7 +100,7 @@ class Balanced(Strategy):
     def init(
         self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]
     ) -> Memory:
-        features = _features(pool)
+        features = fields.features(pool, name="balancing")
         capacity = labelled.indices.shape[0]
         switch.fits(capacity + largest_budget(labelled, budget), num_classes)
         memory = Memory(
@@ -138,7 +139,7 @@ class Balanced(Strategy):
         _, over = switch.represented(memory.counts, labelled.count, **rules)
         nearest, bounds = class_means.choose(
             memory.bounds,
-            _features(pool),
+            fields.features(pool, name="balancing"),
             memory.means,
             wanted,
             over,
@@ -158,7 +159,7 @@ class Balanced(Strategy):
         self, memory: Memory, pool: Pool, index: Int[Array, ""], label: Int[Array, ""]
     ) -> Memory:
         memory = replace(memory, first=self.first.tell(memory.first, pool, index, label))
-        return _learn(memory, _features(pool), index, label)
+        return _learn(memory, fields.features(pool, name="balancing"), index, label)
 
     def grow(self, memory: Memory, num_classes: int) -> Memory | None:
         first = member(self.first, "grow")(memory.first, num_classes)
@@ -225,9 +226,3 @@ def _learn(
             label, mode="drop"
         ),
     )
-
-
-def _features(pool: Pool) -> Float[Array, "N D"]:
-    if pool.features is None:
-        raise ValueError("balancing needs features: make the pool with balal.pool(features)")
-    return pool.features

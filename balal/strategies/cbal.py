@@ -15,8 +15,8 @@ from balal.kernels.balanced_k_center import balanced_k_center
 from balal.kernels.class_balance import Batch, balanced_batch
 from balal.kernels.uncertainty import entropy
 from balal.strategies.base import Names
+from balal.strategies.fields import features, target_logits
 from balal.strategies.planned import Plan, Planned
-from balal.strategies.target_model import target_logits
 from balal.types import Labelled, Pick, Pool, State, available
 from balal.wording import plural
 
@@ -163,16 +163,11 @@ class CbalCoreSet(Planned):
         *,
         most: int,
     ) -> Int[Array, " most"]:
-        if pool.features is None:
-            raise ValueError(
-                "cbal_core_set needs features: make the pool with balal.pool(features, logits=..., "
-                "keep_logits=True)"
-            )
         _, probs, deficits = _prediction(
             pool, labelled, counts, budget, self.target, "cbal_core_set"
         )
         return balanced_k_center(
-            pool.features,
+            features(pool, name="cbal_core_set"),
             probs,
             deficits,
             budget,

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from balal import check
 from balal.kernels.distances import centred
@@ -14,9 +14,10 @@ from balal.kernels.diversity import take_turns
 from balal.kernels.k_center import k_center
 from balal.kernels.k_means import k_means
 from balal.kernels.ordering import argmax, argsort
+from balal.strategies import fields
 from balal.strategies.base import Names, prepared
 from balal.strategies.planned import Planned
-from balal.types import Labelled, Pick, Pool, Scores, askable, available
+from balal.types import Labelled, Pick, Pool, askable, available
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class ClusterMargin(Planned):
         return f"{self.clusters} clusters of {self.rounds} rounds"
 
     def prepare(self, pool: Pool) -> Int[Array, " N"]:
-        features = _features(pool)
+        features = fields.features(pool, name="cluster_margin")
         # Begun without chance, as the pool is all there is to go by, and at the same rows wherever
         # they stand in it.
         points, lengths, _ = centred(features, candidates=pool.candidates)
@@ -93,7 +94,7 @@ class ClusterMargin(Planned):
     ) -> Int[Array, " most"]:
         del counts, key
         free = available(pool, labelled)
-        uncertain = jnp.where(free, _scores(pool).margin, -jnp.inf)
+        uncertain = jnp.where(free, fields.scores(pool, name="cluster_margin").margin, -jnp.inf)
         rows = argsort(-uncertain, min(math.ceil(self.margin_set * most), pool.num_rows))
         size = jnp.round(budget.astype(jnp.float32) * self.margin_set).astype(jnp.int32)
         chosen = jnp.arange(len(rows), dtype=jnp.int32) < size
@@ -108,19 +109,8 @@ class ClusterMargin(Planned):
     def reason(
         self, memory: Any, pool: Pool, labelled: Labelled, picks: Pick, names: Names
     ) -> list[str]:
-        margins = 1 - np.asarray(_scores(pool).margin)[np.asarray(picks.index)]
-        return [f"margin {margin:.3g}, and the turn of its cluster" for margin in margins.tolist()]
-
-
-def _features(pool: Pool) -> Float[Array, "N D"]:
-    if pool.features is None:
-        raise ValueError("cluster_margin needs features: make the pool with balal.pool(features)")
-    return pool.features
-
-
-def _scores(pool: Pool) -> Scores:
-    if pool.scores is None:
-        raise ValueError(
-            "cluster_margin needs scores: make the pool with balal.pool(features, logits=...)"
+        margins = (
+            1
+            - np.asarray(fields.scores(pool, name="cluster_margin").margin)[np.asarray(picks.index)]
         )
-    return pool.scores
+        return [f"margin {margin:.3g}, and the turn of its cluster" for margin in margins.tolist()]

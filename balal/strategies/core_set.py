@@ -6,6 +6,7 @@ from typing import Any
 from jaxtyping import Array, Int, Key
 
 from balal.kernels.k_center import k_center
+from balal.strategies import fields
 from balal.strategies.base import Names, Ordered
 from balal.types import Labelled, Pick, Pool
 
@@ -33,11 +34,12 @@ class CoreSet(Ordered):
     def order(
         self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]
     ) -> Int[Array, " budget"]:
-        features = pool.features
-        if features is None:
-            raise ValueError("core_set needs features: make the pool with balal.pool(features)")
         return k_center(
-            features, budget, labelled=labelled.indices, candidates=pool.candidates, key=key
+            fields.features(pool, name="core_set"),
+            budget,
+            labelled=labelled.indices,
+            candidates=pool.candidates,
+            key=key,
         ).indices
 
     def flops(self, num_rows: int, num_features: int, num_classes: int, budget: int) -> float:

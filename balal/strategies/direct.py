@@ -12,7 +12,7 @@ from balal import check, labelled_set, metrics
 from balal.kernels import class_orders, sampling
 from balal.kernels.ordering import argmax
 from balal.strategies.base import Budget, Names, Strategy
-from balal.strategies.target_model import target_logits
+from balal.strategies.fields import target_logits
 from balal.types import Labelled, Pick, Pool, askable, available
 
 _LAST = jnp.iinfo(jnp.int32).max

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from balal.kernels import k_means
+from balal.strategies import fields
 from balal.strategies.base import Names, Ordered
-from balal.strategies.rows import known_features
 from balal.types import Labelled, Pick, Pool, available
 
 
@@ -41,7 +41,7 @@ class KMeansPlusPlus(Ordered):
     ) -> Int[Array, " budget"]:
         rows = k_means.k_means_plus_plus(
             key,
-            known_features(pool, name="k_means_plus_plus"),
+            fields.features(pool, name="k_means_plus_plus"),
             budget,
             labelled=labelled.indices,
             candidates=pool.candidates,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Int, Key
 from balal import check
 from balal.kernels.herding import herding
 from balal.strategies.base import Names, Ordered
-from balal.strategies.rows import unit_rows
+from balal.strategies.fields import unit_rows
 from balal.types import Labelled, Pick, Pool
 
 

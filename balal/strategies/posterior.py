@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from balal import check, labelled_set, sharding, xla
 from balal.kernels import gaussian_process, sampling, typicality
 from balal.kernels.ordering import argmax
+from balal.strategies import fields
 from balal.strategies.base import (
     Budget,
     Names,
@@ -162,12 +163,14 @@ class Posterior(Strategy):
         return _LANDMARKS if self.landmarks is None and too_many else self.landmarks
 
     def prepare(self, pool: Pool) -> Float[Array, " N"]:
-        return typicality.typicality_ranks(_features(pool), candidates=pool.candidates)
+        return typicality.typicality_ranks(
+            fields.features(pool, name="posterior"), candidates=pool.candidates
+        )
 
     def init(
         self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]
     ) -> Memory:
-        features = _features(pool)
+        features = fields.features(pool, name="posterior")
         if self.target is not None and len(self.target) > num_classes:
             raise ValueError(f"target has {len(self.target)} weights for {num_classes} classes")
         room = labelled.indices.shape[0]
@@ -438,9 +441,3 @@ class Posterior(Strategy):
         free = jnp.argmax(process.counts == 0)
         hope_unseen = (unexplained[0] * unseen >= jnp.max(shares)) & jnp.any(process.counts == 0)
         return jnp.where(hope_unseen, free, jnp.argmax(shares)).astype(jnp.int32)
-
-
-def _features(pool: Pool) -> Float[Array, "N D"]:
-    if pool.features is None:
-        raise ValueError("the posterior needs features: make the pool with balal.pool(features)")
-    return pool.features

@@ -11,8 +11,8 @@ from balal.kernels.herding import herding
 from balal.kernels.k_means import k_means, k_means_plus_plus
 from balal.kernels.radii import purity_radius
 from balal.strategies.base import Names, Ordered
+from balal.strategies.fields import unit_rows
 from balal.strategies.max_herding import herding_flops
-from balal.strategies.rows import unit_rows
 from balal.types import Labelled, Pick, Pool
 
 # No radius is smaller, so that a row always covers itself.

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from balal import check, labelled_set
-from balal.kernels.distances import directions
 from balal.kernels.query_information import facility_location
 from balal.strategies.base import Names, Order, Ordered, Strategy, member
+from balal.strategies.fields import unit_rows
 from balal.strategies.planned import Plan, Planned
 from balal.strategies.uncertainty import Random
-from balal.types import Labelled, Pick, Pool, askable, available
+from balal.types import Labelled, Pick, Pool, available
 
 _FIRST = Random()
 
@@ -79,7 +79,7 @@ class Similar(Planned):
         free = available(pool, labelled)
 
         def covered():
-            units = _units(pool)
+            units = unit_rows(pool, name="similar")
             rows = units[jnp.maximum(queries.indices, 0)]
             near = (1 + jnp.matmul(units, rows.T, precision="highest")) / 2
             return facility_location(
@@ -106,7 +106,7 @@ class Similar(Planned):
         if not len(rare):
             order = Order(memory.indices)
             return member(self.first, "reason")(order, pool, labelled, picks, names)
-        units, classes = np.asarray(_units(pool)), np.asarray(begun.labels)[rare]
+        units, classes = np.asarray(unit_rows(pool, name="similar")), np.asarray(begun.labels)[rare]
         queries = units[np.asarray(begun.indices)[rare]]
         near = (1 + units[np.asarray(picks.index)] @ queries.T) / 2
         return [
@@ -122,9 +122,3 @@ def _rare(labelled: Labelled, counts: Int[Array, " C"]) -> Bool[Array, " B"]:
     return (labelled.labels >= 0) & (
         counts[labelled.labels] * known < jnp.sum(counts, dtype=jnp.int32)
     )
-
-
-def _units(pool: Pool) -> Float[Array, "N D"]:
-    if pool.features is None:
-        raise ValueError("similar needs features: make the pool with balal.pool(features)")
-    return directions(pool.features, askable(pool.candidates, pool.num_rows))

@@ -11,9 +11,10 @@ from jaxtyping import Array, Int, Key
 from balal import check
 from balal.kernels import balancing
 from balal.kernels.ordering import argmax
+from balal.strategies import fields
 from balal.strategies.base import Budget, Names, Strategy
 from balal.strategies.uncertainty import Score
-from balal.types import Labelled, Pick, Pool, Scores, available
+from balal.types import Labelled, Pick, Pool, available
 from balal.wording import plural
 
 Ties = Literal["lowest", "random"]
@@ -94,7 +95,7 @@ class TailFirst(Strategy):
         return Memory(counts, key)
 
     def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Pick, Memory]:
-        scores, counts = _scores(pool), memory.counts
+        scores, counts = fields.scores(pool, name="tail_first"), memory.counts
         num_classes, free = counts.shape[0], available(pool, labelled)
         predicted = scores.predicted.astype(jnp.int32)
         column = jnp.where(free & (predicted >= 0), predicted, num_classes)
@@ -132,7 +133,10 @@ class TailFirst(Strategy):
     def reason(
         self, memory: Memory, pool: Pool, labelled: Labelled, picks: Pick, names: Names
     ) -> list[str]:
-        counts, values = np.asarray(memory.counts), np.asarray(getattr(_scores(pool), self.score))
+        counts, values = (
+            np.asarray(memory.counts),
+            np.asarray(getattr(fields.scores(pool, name="tail_first"), self.score)),
+        )
 
         def sentence(row: int, wanted: int) -> str:
             uncertain = f"{_NAMES[self.score]} {values[row]:.3g}, the most uncertain"
@@ -145,11 +149,3 @@ class TailFirst(Strategy):
             np.asarray(picks.index).tolist(), np.asarray(picks.wanted).tolist(), strict=True
         )
         return [sentence(row, wanted) for row, wanted in pairs]
-
-
-def _scores(pool: Pool) -> Scores:
-    if pool.scores is None:
-        raise ValueError(
-            "tail_first needs scores: make the pool with balal.pool(features, logits=...)"
-        )
-    return pool.scores

@@ -13,8 +13,8 @@ from balal.kernels.k_means import k_means, k_means_plus_plus
 from balal.kernels.ordering import argmax, first_true, with_rows
 from balal.kernels.typicality import typicality_within
 from balal.strategies.base import Names
+from balal.strategies.fields import unit_rows
 from balal.strategies.planned import Planned
-from balal.strategies.rows import unit_rows
 from balal.types import Labelled, Pick, Pool, askable, available
 
 # Rows whose typicality differs by no more than this share are equally typical.

@@ -11,8 +11,8 @@ from balal import check
 from balal.kernels.herding import herding
 from balal.kernels.radii import separation
 from balal.strategies.base import Names, Ordered
+from balal.strategies.fields import scores, unit_rows
 from balal.strategies.max_herding import herding_flops
-from balal.strategies.rows import unit_rows
 from balal.types import Labelled, Pick, Pool
 
 
@@ -63,13 +63,8 @@ class UHerding(Ordered):
         self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]
     ) -> Int[Array, " budget"]:
         del key
-        if pool.scores is None:
-            raise ValueError(
-                "u_herding needs scores of the target model: make the pool with "
-                "balal.pool(features, logits=...)"
-            )
         rows = unit_rows(pool, name="u_herding")
-        margin = pool.scores.margin.astype(jnp.float32)
+        margin = scores(pool, name="u_herding").margin.astype(jnp.float32)
         return herding(
             rows,
             budget,
@@ -87,6 +82,5 @@ class UHerding(Ordered):
     def reason(
         self, memory: Any, pool: Pool, labelled: Labelled, picks: Pick, names: Names
     ) -> list[str]:
-        assert pool.scores is not None
-        margin = np.asarray(pool.scores.margin)[np.asarray(picks.index)]
+        margin = np.asarray(scores(pool, name="u_herding").margin)[np.asarray(picks.index)]
         return [f"margin {m:.3g}, among uncertain rows like nothing before it" for m in margin]

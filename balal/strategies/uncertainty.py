@@ -12,6 +12,7 @@ from balal import check
 from balal.kernels import sampling
 from balal.kernels.diversity import diversify
 from balal.kernels.ordering import argsort
+from balal.strategies import fields
 from balal.strategies.base import Names, Ordered
 from balal.types import Labelled, Pick, Pool, available
 
@@ -86,12 +87,7 @@ class Uncertainty(Ordered):
         self, pool: Pool, labelled: Labelled, budget: int, key: Key[Array, ""]
     ) -> Int[Array, " budget"]:
         del key
-        scores = pool.scores
-        if scores is None:
-            raise ValueError(
-                f"{self} needs source-class scores: make the pool with balal.pool(features, "
-                f"logits=...)"
-            )
+        scores = fields.scores(pool, name=str(self))
         values = getattr(scores, self.score)
         values = values if self.inverted else -values
         candidates = available(pool, labelled)
@@ -105,9 +101,9 @@ class Uncertainty(Ordered):
     def reason(
         self, memory: Any, pool: Pool, labelled: Labelled, picks: Pick, names: Names
     ) -> list[str]:
-        assert pool.scores is not None
+        scores = fields.scores(pool, name=str(self))
         values, predicted = (
-            np.asarray(getattr(pool.scores, name)) for name in (self.score, "predicted")
+            np.asarray(getattr(scores, name)) for name in (self.score, "predicted")
         )
         rows = np.asarray(picks.index).tolist()
         rising = np.argsort(values if self.inverted else -values, kind="stable")
