@@ -51,9 +51,9 @@ def batch_of(values, probs, short, *, weight, candidates=None):
 def asked(strategy, rows, labels, *, budget=2, num_classes=3):
     """What a strategy plans after some answers, by the documented predictions."""
     pool = balal.pool(None, probs=PROBS, keep_logits=True)
-    labelled = labelled_set.make(np.array(rows), np.array(labels))
-    counts = jnp.asarray(np.bincount(labels, minlength=num_classes), jnp.int32)
-    return strategy.batch(pool, labelled, counts, jnp.int32(budget), most=3)
+    labelled = labelled_set.make(np.array(rows), np.array(labels), capacity=len(rows) + budget)
+    memory = strategy.init(pool, labelled, budget, num_classes, jax.random.key(0))
+    return strategy.batch(pool, memory, most=3)
 
 
 @pytest.mark.parametrize("case", VECTORS["batch"]["cases"], ids=str)

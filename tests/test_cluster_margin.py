@@ -29,15 +29,10 @@ def planned(strategy, margin, clusters, budget, candidates=None, most=None):
     )
     kept = {strategy.prepared_key: Prepared(jnp.array(clusters), jnp.zeros(2, jnp.uint32))}
     pool = balal.Pool(pool.features, pool.scores, None, pool.candidates, kept)
-    nothing = labelled_set.make(np.zeros(0, np.int32), np.zeros(0, np.int32))
-    return strategy.plan(
-        pool,
-        nothing,
-        jnp.zeros(2, jnp.int32),
-        jnp.int32(budget),
-        jax.random.key(0),
-        most=most or budget,
-    ).tolist()
+    most = most or budget
+    nothing = labelled_set.make(np.zeros(0, np.int32), np.zeros(0, np.int32), capacity=most)
+    memory = strategy.init(pool, nothing, jnp.int32(budget), 2, jax.random.key(0))
+    return strategy.plan(pool, memory, most=most).tolist()
 
 
 def test_the_published_example():

@@ -211,10 +211,11 @@ class ByCounts(Planned):
     """Rows by their distance from the budget, the number of classes known and the labels of the
     first one: a plan of all that there is to plan by, which is tried in the loop for the others."""
 
-    def plan(self, pool, labelled, counts, budget, key, *, most):
-        aim = (budget + jnp.sum(counts > 0) + counts[0]).astype(jnp.float32)
+    def plan(self, pool, memory, *, most):
+        counts = memory.counts
+        aim = (memory.budget + jnp.sum(counts > 0) + counts[0]).astype(jnp.float32)
         values = jnp.abs(pool.features[:, 0] - aim)
-        free = balal.available(pool, labelled)
+        free = balal.available(pool, memory.begun)
         order = jnp.lexsort((values, ~free))[:most].astype(jnp.int32)
         return jnp.where(free[order], order, -1)
 

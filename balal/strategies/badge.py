@@ -67,11 +67,8 @@ class Badge(Ordered):
     def reason(
         self, memory: Any, pool: Pool, labelled: Labelled, picks: Pick, names: Names
     ) -> list[str]:
-        largest = np.asarray(
-            jax.nn.softmax(fields.logits(pool, name="badge")[picks.index].astype(jnp.float32)).max(
-                1
-            )
-        )
+        logits = fields.logits(pool, name="badge")[picks.index].astype(jnp.float32)
+        largest = np.asarray(jax.nn.softmax(logits).max(axis=1))
         return [
             f"the top class at {share:.0%}: a gradient that is large and unlike those before it"
             for share in largest.tolist()

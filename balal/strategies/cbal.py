@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from balal.kernels import class_balance
 from balal.kernels.balanced_k_center import balanced_k_center
@@ -62,37 +62,19 @@ class Cbal(Planned):
     def uses_chance(self) -> bool:
         return False
 
-    def plan(
-        self,
-        pool: Pool,
-        labelled: Labelled,
-        counts: Int[Array, " C"],
-        budget: Int[Array, ""],
-        key: Key[Array, ""],
-        *,
-        most: int,
-    ) -> Int[Array, " most"]:
-        del key
-        return self.batch(pool, labelled, counts, budget, most=most).indices
+    def plan(self, pool: Pool, memory: Plan, *, most: int) -> Int[Array, " most"]:
+        return self.batch(pool, memory, most=most).indices
 
-    def batch(
-        self,
-        pool: Pool,
-        labelled: Labelled,
-        counts: Int[Array, " C"],
-        budget: Int[Array, ""],
-        *,
-        most: int,
-    ) -> Batch:
+    def batch(self, pool: Pool, memory: Plan, *, most: int) -> Batch:
         """The plan, with its certificate. Runs inside jit. Args: as of `plan`."""
-        logits, probs, deficits = _prediction(pool, labelled, counts, budget, self.target, "cbal")
+        logits, probs, deficits = _prediction(pool, memory, self.target, "cbal")
         return balanced_batch(
             -entropy(logits),
             probs,
             deficits,
-            budget,
+            memory.budget,
             weight=jnp.float32(self.weight),
-            candidates=available(pool, labelled),
+            candidates=available(pool, memory.begun),
             most=most,
         )
 
@@ -153,28 +135,17 @@ class CbalCoreSet(Planned):
     def uses_chance(self) -> bool:
         return True
 
-    def plan(
-        self,
-        pool: Pool,
-        labelled: Labelled,
-        counts: Int[Array, " C"],
-        budget: Int[Array, ""],
-        key: Key[Array, ""],
-        *,
-        most: int,
-    ) -> Int[Array, " most"]:
-        _, probs, deficits = _prediction(
-            pool, labelled, counts, budget, self.target, "cbal_core_set"
-        )
+    def plan(self, pool: Pool, memory: Plan, *, most: int) -> Int[Array, " most"]:
+        _, probs, deficits = _prediction(pool, memory, self.target, "cbal_core_set")
         return balanced_k_center(
             features(pool, name="cbal_core_set"),
             probs,
             deficits,
-            budget,
+            memory.budget,
             weight=jnp.float32(self.weight),
-            labelled=labelled.indices,
+            labelled=memory.begun.indices,
             candidates=pool.candidates,
-            key=key,
+            key=memory.key,
             most=most,
         )
 
@@ -219,28 +190,23 @@ def certificate(strategy: Cbal, pool: Pool, state: State) -> Batch:
             f"state of {state.strategy}"
         )
     most = min(len(memory.indices), pool.num_rows)
-    return strategy.batch(pool, memory.begun, memory.counts, memory.budget, most=most)
+    return strategy.batch(pool, memory, most=most)
 
 
 def _prediction(
-    pool: Pool,
-    labelled: Labelled,
-    counts: Int[Array, " C"],
-    budget: Int[Array, ""],
-    target: tuple[float, ...] | None,
-    name: str,
+    pool: Pool, memory: Plan, target: tuple[float, ...] | None, name: str
 ) -> tuple[Float[Array, "N C"], Float[Array, "N C"], Float[Array, " C"]]:
     """Logits and probabilities of the target classes, and what each class is short of."""
-    num_classes = counts.shape[0]
+    num_classes = len(memory.counts)
     logits = target_logits(pool, num_classes, name=name)
     if target is not None and len(target) > num_classes:
         raise ValueError(f"target has {len(target)} weights for {num_classes} classes")
     weights = np.ones(num_classes, np.float32)
     if target is not None:
         weights = np.pad(np.asarray(target, np.float32), (0, num_classes - len(target)))
-    free = available(pool, labelled)
-    known = _finite_somewhere(logits, free) | (counts > 0)
-    deficits = class_balance.deficits(counts, budget, target=weights, known=known)
+    free = available(pool, memory.begun)
+    known = _finite_somewhere(logits, free) | (memory.counts > 0)
+    deficits = class_balance.deficits(memory.counts, memory.budget, target=weights, known=known)
     # Rows that may not be asked may hold anything.
     logits = jnp.where(free[:, None], logits, 0)
     return logits, jax.nn.softmax(logits, axis=1), deficits
@@ -266,8 +232,7 @@ def _additions(
     name: str,
 ) -> list[str]:
     """What each row, by its prediction, adds to the classes that are short of labels."""
-    begun = memory.begun
-    _, _, deficits = _prediction(pool, begun, memory.counts, memory.budget, target, name)
+    _, _, deficits = _prediction(pool, memory, target, name)
     short, counts = np.asarray(deficits), np.asarray(memory.counts)
     if not np.any(short > 0):
         return ["no class is short of labels"] * len(logits)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int
 
 from balal import check
 from balal.kernels.distances import centred
@@ -16,7 +16,7 @@ from balal.kernels.k_means import k_means
 from balal.kernels.ordering import argmax, argsort
 from balal.strategies import fields
 from balal.strategies.base import Names, prepared
-from balal.strategies.planned import Planned
+from balal.strategies.planned import Plan, Planned
 from balal.types import Labelled, Pick, Pool, askable, available
 
 
@@ -82,21 +82,11 @@ class ClusterMargin(Planned):
         begin = features[jnp.where(rows >= 0, rows, rows[0])]
         return k_means(features, begin, candidates=pool.candidates, rounds=self.rounds).assigned
 
-    def plan(
-        self,
-        pool: Pool,
-        labelled: Labelled,
-        counts: Int[Array, " C"],
-        budget: Int[Array, ""],
-        key: Key[Array, ""],
-        *,
-        most: int,
-    ) -> Int[Array, " most"]:
-        del counts, key
-        free = available(pool, labelled)
+    def plan(self, pool: Pool, memory: Plan, *, most: int) -> Int[Array, " most"]:
+        free = available(pool, memory.begun)
         uncertain = jnp.where(free, fields.scores(pool, name="cluster_margin").margin, -jnp.inf)
         rows = argsort(-uncertain, min(math.ceil(self.margin_set * most), pool.num_rows))
-        size = jnp.round(budget.astype(jnp.float32) * self.margin_set).astype(jnp.int32)
+        size = jnp.round(memory.budget.astype(jnp.float32) * self.margin_set).astype(jnp.int32)
         chosen = jnp.arange(len(rows), dtype=jnp.int32) < size
         order = take_turns(prepared(self, pool)[rows], chosen & free[rows])[:most]
         return jnp.where(order >= 0, rows[order], -1)
@@ -109,8 +99,6 @@ class ClusterMargin(Planned):
     def reason(
         self, memory: Any, pool: Pool, labelled: Labelled, picks: Pick, names: Names
     ) -> list[str]:
-        margins = (
-            1
-            - np.asarray(fields.scores(pool, name="cluster_margin").margin)[np.asarray(picks.index)]
-        )
+        scores = fields.scores(pool, name="cluster_margin")
+        margins = 1 - np.asarray(scores.margin)[np.asarray(picks.index)]
         return [f"margin {margin:.3g}, and the turn of its cluster" for margin in margins.tolist()]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
+from balal import metrics
 from balal.strategies.base import Budget, Strategy, largest_budget
 from balal.types import Labelled, Pick, Pool, available
 
@@ -21,7 +22,7 @@ class Plan:
       indices: int32 [b], the rows in the order in which they will be asked, -1 where there are no
         more.
       begun: the rows labelled when the budget began, with the answers to them that are known by
-        now.
+        now, -1 for those still to come.
       counts: int32 [C], these answers by class.
       budget: labels to be planned for, at most b.
       outdated: whether an answer has come since the plan was made.
@@ -54,28 +55,17 @@ class Planned(Strategy):
     def adaptive(self) -> bool:
         return False
 
-    def plan(
-        self,
-        pool: Pool,
-        labelled: Labelled,
-        counts: Int[Array, " C"],
-        budget: Int[Array, ""],
-        key: Key[Array, ""],
-        *,
-        most: int,
-    ) -> Int[Array, " most"]:
-        """The rows to ask for, in order: at least `budget` distinct candidates outside `labelled`,
-        if there are as many; then anything of that kind, or -1.
+    def plan(self, pool: Pool, memory: Plan, *, most: int) -> Int[Array, " most"]:
+        """The rows to ask for, in order: at least `memory.budget` distinct candidates that were not
+        labelled when the budget began, if there are as many; then anything of that kind, or -1.
 
         Args:
           pool: the pool.
-          labelled: what is labelled; -1 for an answer that is still to come.
-          counts: its answers by class.
-          budget: how many rows are wanted; data, so that one program serves every budget.
-          key: of all chance.
+          memory: `begun`, `counts`, `budget` and `key` are what there is to plan by. The budget is
+            data, so that one program serves every budget.
           most: the largest budget, which sets the shape.
         """
-        raise TypeError(f"{type(self).__name__} must implement plan(pool, labelled, counts, ...)")
+        raise TypeError(f"{type(self).__name__} must implement plan(pool, memory, *, most)")
 
     def init(
         self,
@@ -89,7 +79,7 @@ class Planned(Strategy):
         return Plan(
             indices=jnp.full(most, -1, jnp.int32),
             begun=labelled,
-            counts=_counted(labelled, jnp.zeros(num_classes, jnp.int32)),
+            counts=metrics.class_counts(labelled.labels, num_classes=num_classes),
             # In the middle of a budget there is only room for the rest of it.
             budget=jnp.minimum(jnp.asarray(budget, jnp.int32), capacity - labelled.count),
             outdated=jnp.bool_(True),
@@ -101,9 +91,7 @@ class Planned(Strategy):
         possible = min(most, pool.num_rows)
 
         def planned() -> Int[Array, " b"]:
-            rows = self.plan(
-                pool, memory.begun, memory.counts, memory.budget, memory.key, most=possible
-            )
+            rows = self.plan(pool, memory, most=possible)
             return jnp.pad(rows, (0, most - possible), constant_values=-1)
 
         rows = jax.lax.cond(memory.outdated, planned, lambda: memory.indices)
@@ -120,7 +108,7 @@ class Planned(Strategy):
         return replace(
             memory,
             begun=known,
-            counts=_counted(known, jnp.zeros_like(memory.counts)),
+            counts=metrics.class_counts(known.labels, num_classes=len(memory.counts)),
             outdated=memory.outdated | jnp.any(here & (begun.labels != label)),
         )
 
@@ -131,8 +119,3 @@ class Planned(Strategy):
             counts=jnp.pad(memory.counts, (0, more)),
             outdated=jnp.ones_like(memory.outdated),
         )
-
-
-def _counted(labelled: Labelled, counts: Int[Array, " C"]) -> Int[Array, " C"]:
-    known = jnp.where(labelled.labels >= 0, labelled.labels, counts.shape[0])
-    return counts.at[known].add(1, mode="drop")

@@ -76,16 +76,8 @@ class Refine(Planned):
     def uses_chance(self) -> bool:
         return True
 
-    def plan(
-        self,
-        pool: Pool,
-        labelled: Labelled,
-        counts: Int[Array, " C"],
-        budget: Int[Array, ""],
-        key: Key[Array, ""],
-        *,
-        most: int,
-    ) -> Int[Array, " most"]:
+    def plan(self, pool: Pool, memory: Plan, *, most: int) -> Int[Array, " most"]:
+        labelled, budget, key = memory.begun, memory.budget, memory.key
         wanted = jnp.arange(most, dtype=jnp.int32) < budget
 
         def asked(kept: Bool[Array, " N"], key: Key[Array, ""]) -> Bool[Array, " N"]:

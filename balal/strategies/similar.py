@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Int
 
 from balal import check, labelled_set
 from balal.kernels.query_information import facility_location
@@ -65,17 +65,9 @@ class Similar(Planned):
     def nested(self) -> bool:
         return member(self.first, "nested")
 
-    def plan(
-        self,
-        pool: Pool,
-        labelled: Labelled,
-        counts: Int[Array, " C"],
-        budget: Int[Array, ""],
-        key: Key[Array, ""],
-        *,
-        most: int,
-    ) -> Int[Array, " most"]:
-        queries = labelled_set.keep(labelled, _rare(labelled, counts))
+    def plan(self, pool: Pool, memory: Plan, *, most: int) -> Int[Array, " most"]:
+        labelled = memory.begun
+        queries = labelled_set.keep(labelled, _rare(labelled, memory.counts))
         free = available(pool, labelled)
 
         def covered():
@@ -88,7 +80,7 @@ class Similar(Planned):
 
         def followed():
             assert isinstance(self.first, Ordered)
-            return self.first.order(pool, labelled, most, key).astype(jnp.int32)
+            return self.first.order(pool, labelled, most, memory.key).astype(jnp.int32)
 
         return jax.lax.cond(queries.count > 0, covered, followed)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from balal import check
+from balal import check, metrics
 from balal.kernels import balancing
 from balal.kernels.ordering import argmax
 from balal.strategies import fields
@@ -90,9 +90,7 @@ class TailFirst(Strategy):
                 f"classes, and these are of {logits.shape[-1]}: pass what a head fitted to the "
                 f"labels predicts, balal.pool(features, logits=...)"
             )
-        known = jnp.where(labelled.labels >= 0, labelled.labels, num_classes)
-        counts = jnp.zeros(num_classes, jnp.int32).at[known].add(1, mode="drop")
-        return Memory(counts, key)
+        return Memory(metrics.class_counts(labelled.labels, num_classes=num_classes), key)
 
     def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Pick, Memory]:
         scores, counts = fields.scores(pool, name="tail_first"), memory.counts
@@ -133,10 +131,8 @@ class TailFirst(Strategy):
     def reason(
         self, memory: Memory, pool: Pool, labelled: Labelled, picks: Pick, names: Names
     ) -> list[str]:
-        counts, values = (
-            np.asarray(memory.counts),
-            np.asarray(getattr(fields.scores(pool, name="tail_first"), self.score)),
-        )
+        scores = fields.scores(pool, name="tail_first")
+        counts, values = np.asarray(memory.counts), np.asarray(getattr(scores, self.score))
 
         def sentence(row: int, wanted: int) -> str:
             uncertain = f"{_NAMES[self.score]} {values[row]:.3g}, the most uncertain"

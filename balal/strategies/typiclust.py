@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from balal import check
 from balal.kernels.k_means import k_means, k_means_plus_plus
@@ -14,7 +14,7 @@ from balal.kernels.ordering import argmax, first_true, with_rows
 from balal.kernels.typicality import typicality_within
 from balal.strategies.base import Names
 from balal.strategies.fields import unit_rows
-from balal.strategies.planned import Planned
+from balal.strategies.planned import Plan, Planned
 from balal.types import Labelled, Pick, Pool, askable, available
 
 # Rows whose typicality differs by no more than this share are equally typical.
@@ -54,23 +54,14 @@ class TypiClust(Planned):
     def uses_chance(self) -> bool:
         return True
 
-    def plan(
-        self,
-        pool: Pool,
-        labelled: Labelled,
-        counts: Int[Array, " C"],
-        budget: Int[Array, ""],
-        key: Key[Array, ""],
-        *,
-        most: int,
-    ) -> Int[Array, " most"]:
-        del counts
+    def plan(self, pool: Pool, memory: Plan, *, most: int) -> Int[Array, " most"]:
+        labelled, budget = memory.begun, memory.budget
         rows = unit_rows(pool, name="typiclust")
         members = with_rows(askable(pool.candidates, pool.num_rows), labelled.indices)
         room = min(labelled.indices.shape[0], self.most_clusters, pool.num_rows)
         active = jnp.minimum(labelled.count + budget, jnp.sum(members, dtype=jnp.int32))
         active = jnp.minimum(active, room)
-        begin = k_means_plus_plus(key, rows, room, candidates=members, active=active)
+        begin = k_means_plus_plus(memory.key, rows, room, candidates=members, active=active)
         clusters = k_means(rows, rows[begin], candidates=members, active=active).assigned
         return in_turns(
             typicality_within(rows, clusters, self.neighbours, candidates=members),
