@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import check, sharding
-from balal.kernels.class_balance import sizes
+from balal.kernels.class_balance.arguments import sizes
 from balal.kernels.distances import squared_distances
 from balal.kernels.k_center.centres import labelled_centres
 from balal.kernels.ordering import argmax
@@ -44,7 +44,7 @@ def balanced_k_center(
     Args:
       features: [N, D], float32, bfloat16 or float16; Euclidean distances, taken in float32.
       probs: [N, C], of the target model; rows sum to 1, and a class that it does not know has 0.
-      deficits: [C], see `balal.kernels.class_balance.deficits`.
+      deficits: [C], see `balal.kernels.class_balance.shortfall.deficits`.
       budget: how many to pick; data, if `most` is given.
       weight: at least 0; data.
       relative: whether the weight is in units of the median distance of the candidates at the first

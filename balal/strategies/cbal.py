@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from balal.kernels import class_balance
 from balal.kernels.balanced_k_center import balanced_k_center
-from balal.kernels.class_balance import Batch, balanced_batch
+from balal.kernels.class_balance import Batch, balanced_batch, deficits
 from balal.kernels.uncertainty import entropy
 from balal.strategies.base import Names
 from balal.strategies.fields import features, target_logits
@@ -67,11 +66,11 @@ class Cbal(Planned):
 
     def batch(self, pool: Pool, memory: Plan, *, most: int) -> Batch:
         """The plan, with its certificate. Runs inside jit. Args: as of `plan`."""
-        logits, probs, deficits = _prediction(pool, memory, self.target, "cbal")
+        logits, probs, short = _prediction(pool, memory, self.target, "cbal")
         return balanced_batch(
             -entropy(logits),
             probs,
-            deficits,
+            short,
             memory.budget,
             weight=jnp.float32(self.weight),
             candidates=available(pool, memory.begun),
@@ -136,11 +135,11 @@ class CbalCoreSet(Planned):
         return True
 
     def plan(self, pool: Pool, memory: Plan, *, most: int) -> Int[Array, " most"]:
-        _, probs, deficits = _prediction(pool, memory, self.target, "cbal_core_set")
+        _, probs, short = _prediction(pool, memory, self.target, "cbal_core_set")
         return balanced_k_center(
             features(pool, name="cbal_core_set"),
             probs,
-            deficits,
+            short,
             memory.budget,
             weight=jnp.float32(self.weight),
             labelled=memory.begun.indices,
@@ -206,10 +205,10 @@ def _prediction(
         weights = np.pad(np.asarray(target, np.float32), (0, num_classes - len(target)))
     free = available(pool, memory.begun)
     known = _finite_somewhere(logits, free) | (memory.counts > 0)
-    deficits = class_balance.deficits(memory.counts, memory.budget, target=weights, known=known)
+    short = deficits(memory.counts, memory.budget, target=weights, known=known)
     # Rows that may not be asked may hold anything.
     logits = jnp.where(free[:, None], logits, 0)
-    return logits, jax.nn.softmax(logits, axis=1), deficits
+    return logits, jax.nn.softmax(logits, axis=1), short
 
 
 def _finite_somewhere(
@@ -232,8 +231,8 @@ def _additions(
     name: str,
 ) -> list[str]:
     """What each row, by its prediction, adds to the classes that are short of labels."""
-    _, _, deficits = _prediction(pool, memory, target, name)
-    short, counts = np.asarray(deficits), np.asarray(memory.counts)
+    _, _, lacking = _prediction(pool, memory, target, name)
+    short, counts = np.asarray(lacking), np.asarray(memory.counts)
     if not np.any(short > 0):
         return ["no class is short of labels"] * len(logits)
     added = np.asarray(jax.nn.softmax(logits, axis=1)) * (short > 0)
