@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from balal import check, labelled_set, loop, pools, simulation
+from balal import check, labelled_set, loop, pools, preparation, simulation
 from balal.strategies.base import Strategy, describe, member
 from balal.types import Labelled, Pool
 
@@ -105,38 +105,64 @@ def rounds(
         needed=pool.candidates,
     )
     answers = np.asarray(answers)
-    # Room for everything from the start: one program for all rounds.
-    start = labelled_set.extend(start, sum(sizes))
+    # Once, not in every round.
+    pool = preparation.prepare_missing(strategy, preparation.fresh(strategy, pool))
+    return _rounds(
+        strategy,
+        pool,
+        np.asarray(answers),
+        # Room for everything from the start: one program for all rounds.
+        labelled_set.extend(start, sum(sizes)),
+        fit=fit,
+        predict=predict,
+        sizes=sizes,
+        num_classes=num_classes,
+        key=key,
+        first=strategy if first is None else first,
+        query_size=query_size,
+    )
 
-    def step(bought: np.ndarray, start: Labelled, model: Any) -> Round:
-        more = labelled_set.make(bought, answers[bought], capacity=max(sizes))
-        start = labelled_set.merge(start, more)
-        known = int(start.count)
-        rows, told = (np.asarray(column)[:known] for column in (start.indices, start.labels))
-        return Round(bought, start, fit(rows, told, model))
 
-    model = None
-    if int(start.count):
-        now = step(np.zeros(0, np.int32), start, None)
-        yield now
-        start, model = now.labelled, now.model
-    for number, size in enumerate(sizes):
+def _rounds(
+    strategy: Strategy,
+    pool: Pool,
+    labels: np.ndarray,
+    start: Labelled,
+    *,
+    fit: Callable[[np.ndarray, np.ndarray, Any], Any],
+    predict: Callable[[Any], Any],
+    sizes: list[int],
+    num_classes: int,
+    key: Key[Array, ""],
+    first: Strategy,
+    query_size: int | None,
+) -> Iterator[Round]:
+    """The rounds, after all checks. A labelled start is a round of no labels before the others."""
+    model, nothing = None, np.zeros(0, np.int32)
+    begun = int(start.count) > 0
+    for number, size in enumerate([0] * begun + sizes, start=-begun):
         seen = pool if model is None else _predicted(strategy, pool, predict(model))
-        asks = first if model is None and first is not None else strategy
-        bought = _bought(
-            asks,
-            seen,
-            answers,
-            start,
-            budget=size,
-            most=max(sizes),
-            num_classes=num_classes,
-            key=jax.random.fold_in(key, number),
-            query_size=size if query_size is None else query_size,
+        bought = nothing
+        if size:
+            bought = _bought(
+                first if model is None else strategy,
+                seen,
+                labels,
+                start,
+                budget=size,
+                most=max(sizes),
+                num_classes=num_classes,
+                key=jax.random.fold_in(key, number),
+                query_size=size if query_size is None else query_size,
+            )
+        start = labelled_set.merge(
+            start, labelled_set.make(bought, labels[bought], capacity=max(sizes))
         )
-        now = step(bought, start, model)
-        yield now
-        start, model = now.labelled, now.model
+        rows, told = (
+            np.asarray(column)[: int(start.count)] for column in (start.indices, start.labels)
+        )
+        model = fit(rows, told, model)
+        yield Round(bought, start, model)
 
 
 def _checked(

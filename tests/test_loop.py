@@ -612,7 +612,7 @@ def test_labels_of_rows_that_are_no_candidates_need_not_be_known():
         STRATEGY, pool, labels, budget=15, num_classes=CLASSES, key=jax.random.key(0)
     )
     assert sorted(result.indices.tolist()) == list(range(15))
-    with pytest.raises(ValueError, match="those of row 3 is not"):
+    with pytest.raises(ValueError, match="row 3 has others"):
         balal.simulate(
             STRATEGY,
             pool,

@@ -146,3 +146,29 @@ def test_classes_a_head_has_not_seen_have_no_logit():
     found = logistic.class_logits(head, FEATURES)
     assert np.isneginf(found[:, [1, 3, 4]]).all()
     assert np.array_equal(found[:, [0, 2]], logistic.logits(head, FEATURES))
+
+
+def test_what_is_wrong_is_told_at_the_call_not_at_the_first_round():
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\), but rows? .* ha"):
+        balal.rounds(
+            balal.strategy("random"),
+            balal.pool(FEATURES),
+            LABELS + 2,
+            fit=fit,
+            predict=predict,
+            sizes=[3],
+            num_classes=CLASSES,
+            key=jax.random.key(0),
+        )
+
+
+def test_what_follows_from_the_pool_alone_is_prepared_once(monkeypatch):
+    prepared = []
+    kind = balal.strategies.Posterior
+    prepare = kind.prepare
+    monkeypatch.setattr(
+        kind, "prepare", lambda self, pool: prepared.append(1) or prepare(self, pool)
+    )
+    steps = run("posterior", sizes=[2, 2, 2])
+    assert [len(step.indices) for step in steps] == [2, 2, 2]
+    assert len(prepared) == 1
