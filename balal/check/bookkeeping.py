@@ -113,8 +113,8 @@ def labels(
             bad &= sharding.whole(needed) | (values != -1)
         found = f" (found {values[bad].min()} to {values[bad].max()})" if bad.any() else ""
         message = (
-            f"{name} must lie in [0, {num_classes}), but {{}} others{found}; for more classes use a "
-            f"larger num_classes or balal.grow"
+            f"{name} must lie in [0, {num_classes}), but {{}} others{found}; for more classes use "
+            f"a larger num_classes or balal.grow"
         )
         refuse(bad, message, rows=rows, verb="have")
     return labels
