@@ -159,11 +159,9 @@ def test_a_mixture_is_seen_as_by_a_gaussian_kernel_and_its_picks_are_drawn_apart
     squares = np.square(points[:40, None] - points[:40]).sum(axis=2)
     kernel = np.exp(-squares / mixture.WIDTH**2 / 2)
     assert np.abs(features[:40] @ features[:40].T - kernel).max() < 4 / mixture.FREQUENCIES**0.5
-    run(mixture, tmp_path, "--strategies=core_set", "--budgets=3,8")
+    run(mixture, tmp_path, "--strategies=ms", "--budgets=3,8")
     result = json.loads((tmp_path / "mixture.json").read_text())
-    assert {name: len(set(rows)) for name, rows in result["picks"].items()} == dict(
-        core_set=8, ms=8
-    )
+    assert len(set(result["picks"]["ms"])) == 8
     assert (tmp_path / "mixture.png").stat().st_size > 5_000
     crowd = mixture.apart(points[:8] / 50)
     gaps = np.linalg.norm(crowd[:, None] - crowd, axis=2) + 9 * np.eye(8)
