@@ -11,8 +11,9 @@ says from how many labels on the second is ahead, with an interval over the pair
     python -m experiments.budgets --pools= --features=mine.npz --per_class=1,2,4,8 --beside=
 
 Labels are counted per class: a budget is that many times the number of classes, and the rounds go
-from one budget to the next. Strategies that ask a target model begin with random rows. Budgets of
-more than half of a draw are left out, as all strategies buy much the same rows there.
+from one budget to the next. Strategies that ask a target model begin with random rows. `prob_cover`
+takes its radius from as many clusters as there are classes. Budgets of more than half of a draw are
+left out, as all strategies buy much the same rows there.
 
 A pair crosses where the accuracy that the earlier strategy is ahead by, summed over the logarithm
 of the labels, is largest. The interval reaches from where the earlier one is ahead for sure to
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+import balal
 from balal import folder_lock
 from balal.atomic_files import together
 from experiments.common import (
@@ -236,7 +238,11 @@ def budgets_of(settings: Settings, name: str, dataset: datasets.Dataset) -> list
 def plan(settings: Settings, dataset: datasets.Dataset, budgets: list[int]) -> round_runs.Plan:
     """How labels are bought on a pool."""
     return round_runs.Plan(
-        strategies=[name for group in settings.groups for name in group],
+        strategies={
+            name: round_runs.without_source(balal.strategy(name), dataset.num_classes)
+            for group in settings.groups
+            for name in group
+        },
         first=None,
         start=0,
         sizes=(dataset.num_classes * np.diff([0, *budgets])).tolist(),

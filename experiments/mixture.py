@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from absl import flags
 
+import balal
 from balal import folder_lock
 from balal.atomic_files import together
 from balal.extras import Extra
@@ -120,7 +121,7 @@ def bought(
         features, labels, features, labels, None, len(CLASSES), False, files={}
     )
     plan = round_runs.Plan(
-        strategies=[strategy],
+        strategies={},
         first=None,
         start=0,
         sizes=np.diff([0, *budgets]).tolist(),
@@ -132,7 +133,8 @@ def bought(
     )
     key = jax.random.key(seed)
     whole = draws.Draw(datasets.pool(dataset), np.arange(len(labels)), key, key)
-    rounds = round_runs.buy(plan, strategy, dataset, features, whole)
+    asks = round_runs.without_source(balal.strategy(strategy), len(CLASSES))
+    rounds = round_runs.buy(plan, asks, dataset, features, whole)
     return np.concatenate([np.array(part, np.int64) for part in rounds])
 
 

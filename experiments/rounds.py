@@ -21,12 +21,13 @@ curves.png, and cells/, the finished runs from which a killed program resumes.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+import balal
 from balal import folder_lock
 from balal.atomic_files import together
 from experiments.common import (
@@ -123,7 +124,7 @@ def main(flag_values: flags.FlagValues) -> None:
         pools=flag_values.pools and program.listed("pools", flag_values.pools, pools.NAMED),
         features=flag_values.features,
         plan=round_runs.Plan(
-            strategies=strategies,
+            strategies={name: balal.strategy(name) for name in strategies},
             first=buying.listed([flag_values.first])[0],
             start=flag_values.start,
             sizes=round_sizes(flag_values.sizes),
@@ -184,7 +185,7 @@ def carry_out(settings: Settings) -> None:
         experiment="rounds",
         configuration=dict(
             pools=list(loaded),
-            **asdict(plan),
+            **plan.described(),
             against=settings.against,
             share=draws.SHARE,
             device=report.device(),

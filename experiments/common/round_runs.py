@@ -6,7 +6,7 @@ Strategies that do not ask the target model go on from what is labelled.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Plan:
     """How labels are bought on a pool.
 
     Attributes:
-      strategies: their names.
+      strategies: by their names.
       first: the strategy before there is a target model; None: each begins by itself, those that
         need scores at random.
       start: labels drawn at random before the first round.
@@ -39,7 +39,7 @@ class Plan:
       seed: of everything random.
     """
 
-    strategies: list[str]
+    strategies: Mapping[str, balal.Strategy]
     first: str | None
     start: int
     sizes: list[int]
@@ -48,6 +48,10 @@ class Plan:
     heads: list[str]
     seeds: int
     seed: int
+
+    def described(self) -> dict[str, Any]:
+        """JSON values, the strategies by name."""
+        return {**vars(self), "strategies": list(self.strategies)}
 
 
 def gather(
@@ -167,13 +171,13 @@ def _bought(
     """Every strategy and seed with the rows of the whole pool that it buys, round by round; its
     labelled start first."""
     drawn = draws.drawn(datasets.pool(dataset), seed=plan.seed, runs=plan.seeds)
-    for strategy in plan.strategies:
+    for strategy, asks in plan.strategies.items():
         for seed, draw in enumerate(drawn):
             progress.set_postfix_str(f"{name}: {strategy}")
             cell = f"rounds-{buying.cell_name(strategy)}-{seed}"
             kept = cells.read(folder, cell)
             if kept is None:
-                kept = buy(plan, strategy, dataset, features, draw)
+                kept = buy(plan, asks, dataset, features, draw)
                 cells.write(folder, cell, kept)
             progress.update()
             yield strategy, seed, kept
@@ -181,12 +185,15 @@ def _bought(
 
 def buy(
     plan: Plan,
-    strategy: str,
+    asks: balal.Strategy,
     dataset: datasets.Dataset,
     features: np.ndarray,
     draw: draws.Draw,
 ) -> list[list[int]]:
-    """What one run buys."""
+    """The rows of the whole pool that one run buys, round by round; its labelled start first.
+
+    features: [N, D] of the whole pool, what the target model is fitted to.
+    """
     labels, num_classes = dataset.labels[draw.rows], dataset.num_classes
     own = features[draw.rows]
 
@@ -197,7 +204,6 @@ def buy(
             own[indices], answers, num_classes=num_classes, adjustment=adjustment, before=before
         )
 
-    asks = balal.strategy(strategy)
     start_key, key = jax.random.split(draw.key)
     start = np.zeros(0, np.int64)
     if plan.start:
@@ -233,3 +239,17 @@ def _first(plan: Plan, asks: balal.Strategy) -> balal.Strategy:
     if plan.first is not None:
         return balal.strategy(plan.first)
     return balal.strategy("random") if {"scores", "logits"} & set(asks.needs) else asks
+
+
+def without_source(strategy: Any, num_classes: int) -> balal.Strategy:
+    """The strategy; one that takes clusters in place of a source model's classes with as many of
+    them as there are target classes, so that it needs no scores.
+
+    >>> without_source(balal.strategy("prob_cover"), 10).needs
+    ('features',)
+    """
+    fields = getattr(strategy, "__dataclass_fields__", {})
+    if "scores" not in strategy.needs or "clusters" not in fields:
+        return strategy
+    clustered = replace(strategy, clusters=num_classes)
+    return strategy if "scores" in clustered.needs else clustered
