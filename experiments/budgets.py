@@ -37,6 +37,7 @@ from balal import folder_lock
 from balal.atomic_files import together
 from experiments.common import (
     buying,
+    classifiers,
     crossing_plots,
     crossings,
     datasets,
@@ -47,6 +48,7 @@ from experiments.common import (
     round_runs,
     round_tables,
     statistics,
+    target_models,
 )
 
 RANDOM = "random"
@@ -99,12 +101,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         **own,
     )
     flags.DEFINE_enum(
-        "model", "logistic", round_runs.MODELS, "The target model that is asked.", **own
+        "model", "logistic", target_models.MODELS, "The target model that is asked.", **own
     )
     flags.DEFINE_list(
         "heads",
         ["svm", "logistic+logit_adjustment"],
-        f"What is tested on the labels bought: some of {', '.join(round_runs.HEADS)}.",
+        f"What is tested on the labels bought: some of {', '.join(classifiers.COMPARED)}.",
         **own,
     )
     flags.DEFINE_integer(
@@ -151,7 +153,7 @@ def main(flag_values: flags.FlagValues) -> None:
         per_class=program.numbers("per_class", values["per_class"], int),
         query_size=values["query_size"],
         model=values["model"],
-        heads=program.listed("heads", values["heads"], round_runs.HEADS),
+        heads=program.listed("heads", values["heads"], classifiers.COMPARED),
         seeds=values["seeds"],
         seed=values["seed"],
         out=Path(values["out"]),
@@ -239,7 +241,7 @@ def plan(settings: Settings, dataset: datasets.Dataset, budgets: list[int]) -> r
     """How labels are bought on a pool."""
     return round_runs.Plan(
         strategies={
-            name: round_runs.without_source(balal.strategy(name), dataset.num_classes)
+            name: buying.without_source(balal.strategy(name), dataset.num_classes)
             for group in settings.groups
             for name in group
         },

@@ -40,6 +40,7 @@ from balal import folder_lock
 from balal.atomic_files import together
 from experiments.common import (
     cells,
+    classifiers,
     comparison,
     comparison_tables,
     datasets,
@@ -175,7 +176,7 @@ def main(flag_values: flags.FlagValues) -> None:
         against=flag_values.against,
         per_class=program.numbers("per_class", values["per_class"], float),
         binary_budgets=program.numbers("binary_budgets", flag_values.binary_budgets, int),
-        heads=program.listed("heads", flag_values.heads, comparison.HEADS),
+        heads=program.listed("heads", flag_values.heads, classifiers.COMPARED),
         seeds=values["seeds"],
         seed=flag_values.seed,
         out=Path(flag_values.out),

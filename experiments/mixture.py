@@ -133,7 +133,7 @@ def bought(
     )
     key = jax.random.key(seed)
     whole = draws.Draw(datasets.pool(dataset), np.arange(len(labels)), key, key)
-    asks = round_runs.without_source(balal.strategy(strategy), len(CLASSES))
+    asks = buying.without_source(balal.strategy(strategy), len(CLASSES))
     rounds = round_runs.buy(plan, asks, dataset, features, whole)
     return np.concatenate([np.array(part, np.int64) for part in rounds])
 

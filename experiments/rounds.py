@@ -32,6 +32,7 @@ from balal import folder_lock
 from balal.atomic_files import together
 from experiments.common import (
     buying,
+    classifiers,
     datasets,
     draws,
     lift,
@@ -42,6 +43,7 @@ from experiments.common import (
     round_runs,
     round_tables,
     statistics,
+    target_models,
 )
 
 REPORTS = ("curves", "lift")
@@ -80,12 +82,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         **own,
     )
     flags.DEFINE_enum(
-        "model", "logistic", round_runs.MODELS, "The target model that is asked.", **own
+        "model", "logistic", target_models.MODELS, "The target model that is asked.", **own
     )
     flags.DEFINE_list(
         "heads",
         ["svm", "logistic+logit_adjustment"],
-        f"What is tested on the labels bought: some of {', '.join(round_runs.HEADS)}.",
+        f"What is tested on the labels bought: some of {', '.join(classifiers.COMPARED)}.",
         **own,
     )
     flags.DEFINE_string("against", "random", "The strategy that others are compared with.", **own)
@@ -130,7 +132,7 @@ def main(flag_values: flags.FlagValues) -> None:
             sizes=round_sizes(flag_values.sizes),
             query_size=flag_values.query_size,
             model=flag_values.model,
-            heads=program.listed("heads", flag_values.heads, round_runs.HEADS),
+            heads=program.listed("heads", flag_values.heads, classifiers.COMPARED),
             seeds=flag_values.seeds,
             seed=flag_values.seed,
         ),

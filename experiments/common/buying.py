@@ -171,3 +171,17 @@ def one_shot(
         for name in ("indices", "labels", "wanted")
     }
     return replace(parts[-1], **bought)
+
+
+def without_source(strategy: Any, num_classes: int) -> balal.Strategy:
+    """The strategy; one that takes clusters in place of a source model's classes with as many of
+    them as there are target classes, so that it needs no scores.
+
+    >>> without_source(balal.strategy("prob_cover"), 10).needs
+    ('features',)
+    """
+    fields = getattr(strategy, "__dataclass_fields__", {})
+    if "scores" not in strategy.needs or "clusters" not in fields:
+        return strategy
+    clustered = replace(strategy, clusters=num_classes)
+    return strategy if "scores" in clustered.needs else clustered

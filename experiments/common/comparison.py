@@ -14,8 +14,6 @@ import numpy as np
 from experiments.common import contrasts, statistics
 from experiments.common.methods import ORACLE
 
-# What labels can be judged with.
-HEADS = ("svm", "logistic", "logistic+logit_adjustment", "logistic+balanced_softmax")
 # The values of one pool, regime and head: of every method, [budgets, S], and the budgets.
 Group = tuple[dict[str, np.ndarray], list[int]]
 

@@ -48,7 +48,9 @@ class Method:
         """What the pool must have before anything is labelled."""
         if self.strategy is None:
             return ()
-        return tuple(need for need in self.strategy.needs if need == "features" or not self.rounds)
+        if self.rounds:
+            return tuple(need for need in self.strategy.needs if need == "features")
+        return buying.without_source(self.strategy, 2).needs
 
 
 def named(name: str) -> Method:
@@ -100,6 +102,8 @@ def buy(
 def _by_itself(
     strategy: balal.Strategy, trial: regimes.Trial, budgets: Sequence[int], most: int
 ) -> dict[int, np.ndarray]:
+    # As its authors have it, without a source model's classes.
+    strategy = buying.without_source(strategy, trial.num_classes)
     pool, start = trial.draw.prepared_for(strategy), trial.start
 
     def bought(budget: int) -> np.ndarray:

@@ -6,7 +6,7 @@ Strategies that do not ask the target model go on from what is labelled.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,16 @@ import numpy as np
 from tqdm import tqdm
 
 import balal
-from balal.heads import logistic, rebalance
-from experiments.common import buying, cells, datasets, draws, report, summary, workers
-
-HEADS = ("svm", "logistic", "logistic+logit_adjustment", "logistic+balanced_softmax")
-MODELS = ("logistic", "balanced_softmax")
+from experiments.common import (
+    buying,
+    cells,
+    datasets,
+    draws,
+    report,
+    summary,
+    target_models,
+    workers,
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,8 @@ class Plan:
       start: labels drawn at random before the first round.
       sizes: labels to buy in each round.
       query_size: rows asked at a time within a round; None: all of them.
-      model: the target model that is asked, of `MODELS`.
-      heads: what is tested, of `HEADS`.
+      model: the target model that is asked, of `target_models.MODELS`.
+      heads: what is tested, of `classifiers.COMPARED`.
       seeds: how many paired runs.
       seed: of everything random.
     """
@@ -197,13 +202,7 @@ def buy(
     labels, num_classes = dataset.labels[draw.rows], dataset.num_classes
     own = features[draw.rows]
 
-    def fit(indices: np.ndarray, answers: np.ndarray, before: Any) -> logistic.Head:
-        counts = np.bincount(answers, minlength=num_classes)
-        adjustment = rebalance.adjustment(counts) if plan.model == "balanced_softmax" else None
-        return logistic.fit(
-            own[indices], answers, num_classes=num_classes, adjustment=adjustment, before=before
-        )
-
+    fit, predict = target_models.target_model(asks, own, num_classes=num_classes, model=plan.model)
     start_key, key = jax.random.split(draw.key)
     start = np.zeros(0, np.int64)
     if plan.start:
@@ -221,7 +220,7 @@ def buy(
         draw.prepared_for(asks),
         labels,
         fit=fit,
-        predict=lambda head: logistic.class_logits(head, own),
+        predict=predict,
         sizes=plan.sizes,
         num_classes=num_classes,
         key=key,
@@ -239,17 +238,3 @@ def _first(plan: Plan, asks: balal.Strategy) -> balal.Strategy:
     if plan.first is not None:
         return balal.strategy(plan.first)
     return balal.strategy("random") if {"scores", "logits"} & set(asks.needs) else asks
-
-
-def without_source(strategy: Any, num_classes: int) -> balal.Strategy:
-    """The strategy; one that takes clusters in place of a source model's classes with as many of
-    them as there are target classes, so that it needs no scores.
-
-    >>> without_source(balal.strategy("prob_cover"), 10).needs
-    ('features',)
-    """
-    fields = getattr(strategy, "__dataclass_fields__", {})
-    if "scores" not in strategy.needs or "clusters" not in fields:
-        return strategy
-    clustered = replace(strategy, clusters=num_classes)
-    return strategy if "scores" in clustered.needs else clustered
