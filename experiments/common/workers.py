@@ -24,8 +24,12 @@ import jax
 import numpy as np
 
 from balal import metrics
+from balal.extras import Extra
 from balal.heads import svm
 from experiments.common import cells, classifiers
+
+with Extra("experiments"):
+    from threadpoolctl import threadpool_limits
 
 # How a folder begins in which the processes find features and labels.
 _SHARED = ".shared-"
@@ -68,8 +72,17 @@ def name(indices: np.ndarray, answers: Answers | None = None) -> str:
 def processes(count: int) -> Iterator[Executor | None]:
     """A pool of `count` processes that fit heads; None for 0: heads are then fitted in this one.
 
+    NumPy has one thread in this process meanwhile, as in the others: where more threads than cores
+    wait for each other in its products, everything takes several times as long.
+
     Raises: ChildProcessError where one of them was killed.
     """
+    with threadpool_limits(1, user_api="blas"), _executor(count) as executor:
+        yield executor
+
+
+@contextmanager
+def _executor(count: int) -> Iterator[Executor | None]:
     if not count:
         yield None
         return
@@ -151,6 +164,7 @@ def _start() -> None:
     """Prepares a worker process."""
     # Heads only need the CPU here: leave alone the accelerator that the main process holds.
     jax.config.update("jax_platforms", "cpu")
+    threadpool_limits(1, user_api="blas")
     # Everything waits for the selection, so it comes first where there are fewer cores than
     # processes.
     if hasattr(os, "nice"):
