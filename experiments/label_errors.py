@@ -263,8 +263,7 @@ def table(runs: list[dict[str, Any]], methods: list[str]) -> str:
             f"paired draws. *, o: significantly above, below {BASELINE} at 5 %, by the exact "
             f"sign-flip test with Holm's correction over the lines of a column.",
             report.markdown(header, body),
-            "Median seconds of processor time, with those of the probabilities where a method needs "
-            "them:",
+            "Median seconds of processor time, those of the probabilities included:",
             report.markdown(header, times),
         ]
     )
