@@ -11,7 +11,7 @@ from scipy import stats
 
 import balal
 from experiments import budgets, mixture
-from experiments.common import crossings, draws, pools
+from experiments.common import crossings, draws, pools, round_runs
 
 # On one worker, so that the run they share is made once.
 pytestmark = pytest.mark.xdist_group("budgets")
@@ -128,6 +128,13 @@ def test_those_that_ask_the_target_model_begin_at_random_and_the_others_by_thems
         key=draw.key,
     ).indices
     assert first["max_herding"] == draw.rows[np.asarray(picked)].tolist()
+
+
+@pytest.mark.parametrize(("name", "needs"), [("prob_cover", ()), ("cluster_margin", ("scores",))])
+def test_only_what_can_do_without_a_source_model_gets_clusters_instead(name, needs):
+    found = round_runs.without_source(balal.strategy(name), 7)
+    assert set(needs) == set(found.needs) - {"features"}
+    assert (found.clusters == 7) == (not needs)
 
 
 def test_tables_and_pictures_are_there_and_finished_runs_are_kept(small, monkeypatch):
