@@ -73,8 +73,9 @@ def herding(
         are the pool to be covered.
 
     Returns: the picks and their gains. Ties, gains that differ by less than 1e-5 of the largest,
-      go to the lowest row: copies of a row, for instance, whose sums in float32 may differ. Once nothing is left to gain, the candidate farthest from all centres
-      is picked, with a gain of 0. Where candidates run out the indices are -1.
+      go to the lowest row: copies of a row, for instance, whose sums in float32 may differ. Once
+      nothing is left to gain, the candidate farthest from all centres is picked, with a gain of 0.
+      Where candidates run out the indices are -1.
 
     Raises: ValueError when shapes disagree, the budget is not in [0, N], the radius is not above 0,
       weights are negative or not finite, labelled rows are not rows of the pool, or features of a
