@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import reference
 
-from balal.kernels import herding as kernel
-from balal.kernels.herding import herding
+from balal.kernels.herding import greedy, ground, herding
 
 VECTORS = Path(__file__).parent / "vectors"
 
@@ -62,22 +61,48 @@ def test_picks_are_those_of_the_whole_table(similarity, seed):
     np.testing.assert_allclose(herd.gains, gains, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("sample", [4, 64])
-def test_guesses_right_or_wrong_change_no_pick(monkeypatch, sample):
-    monkeypatch.setattr(kernel, "_LARGE", 100)
-    monkeypatch.setattr(kernel, "_SAMPLE", sample)
-    monkeypatch.setattr(kernel, "_BATCH", 8)
+@pytest.mark.parametrize("similarity", ["gaussian", "ball"])
+def test_a_pool_too_large_for_the_table_gets_the_same_picks(monkeypatch, similarity):
     rng = np.random.default_rng(1)
     features, candidates = rng.normal(size=(151, 3)).astype(np.float32), rng.random(151) < 0.9
+    monkeypatch.setattr(ground, "_BLOCK", 8 * 151)
 
-    def guessed(features, candidates):
-        # A function anew: the sizes are no arguments by which programs could be told apart.
-        return kernel._herding.__wrapped__(
-            features, 40, "gaussian", jnp.float32(1), None, None, candidates
-        )
+    def picks():
+        # A function anew: the size is no argument by which programs could be told apart.
+        def herd(features, candidates):
+            return greedy._herding.__wrapped__(
+                features, 40, similarity, jnp.float32(1), None, None, candidates
+            ).indices
 
-    found = jax.jit(guessed)(features, candidates).indices.tolist()
-    assert found == reference.herding(np.float64(features), 40, candidates=candidates)[0]
+        program = jax.jit(herd).lower(features, candidates).compile()
+        return program(features, candidates).tolist(), program.memory_analysis().temp_size_in_bytes
+
+    with_table, large = picks()
+    monkeypatch.setattr(ground, "_TABLE", 0)
+    without_table, small = picks()
+    twin = reference.herding(
+        np.float64(features), 40, similarity=similarity, candidates=candidates
+    )[0]
+    assert with_table == without_table == twin
+    assert large - small > 151**2 / 2
+
+
+def test_many_rows_that_are_worth_the_same_are_not_measured_again_for_each_pick(monkeypatch):
+    measured = []
+    gains_of = greedy.gains_of
+
+    def counted(*arguments):
+        jax.debug.callback(lambda rows: measured.append(len(rows)), arguments[-1])
+        return gains_of(*arguments)
+
+    monkeypatch.setattr(greedy, "gains_of", counted)
+    features = np.eye(200, dtype=np.float32)
+    herd = jax.jit(greedy._herding.__wrapped__, static_argnums=(1, 2))(
+        features, 50, "gaussian", jnp.float32(0.1), None, None, None
+    )
+    assert herd.indices.tolist() == list(range(50))
+    jax.effects_barrier()
+    assert len(measured) == 50  # a batch for each pick
 
 
 def test_copies_of_a_pick_gain_nothing_and_come_last():

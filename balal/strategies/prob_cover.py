@@ -30,7 +30,7 @@ class ProbCover(Ordered):
       clusters: the classes by which purity is judged: so many clusters of k-means, or None: the
         source model's top-1 classes, which cost nothing and make smaller balls.
 
-    Costs as `MaxHerding`: the degrees are kept as bounds, and no graph is stored.
+    Costs as `MaxHerding`, but a byte for a pair, and above 46,340 rows two products.
 
     Source: Yehuda, Dekel, Hacohen, Weinshall, *Active learning through a covering lens*, NeurIPS
       2022, Algorithm 1.
