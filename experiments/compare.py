@@ -17,7 +17,8 @@ is rare and which answers are wrong is drawn anew in each run, alike for all met
 
 `rounds:` before a strategy has a target model refitted as labels come, whose predictions replace
 the source model's scores; strategies that ask a target model always run so. `oracle_balanced` is
-told the classes, and shows what knowing them would be worth.
+told the classes, and shows what knowing them would be worth. `--peers` adds other people's
+programs.
 
 Read the table of wins first. Differences are to --against; a star marks what an exact paired test
 calls significant, corrected for the number of methods in its column. Written to --out: table.md,
@@ -47,6 +48,7 @@ from experiments.common import (
     draws,
     heat_map,
     methods,
+    peers,
     pools,
     program,
     regimes,
@@ -98,6 +100,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         list(methods.DEFAULT),
         "What to compare: names of strategies, with rules or paths to your own as elsewhere, "
         f"`rounds:` before those that are to run in rounds, and {methods.ORACLE}.",
+        **own,
+    )
+    flags.DEFINE_bool(
+        "peers",
+        False,
+        f"Add other people's programs, which pip install 'balal[peers]' brings: "
+        f"{', '.join(peers.PEERS)}.",
         **own,
     )
     flags.DEFINE_string("against", "posterior", "The method that others are compared with.", **own)
@@ -172,7 +181,10 @@ def main(flag_values: flags.FlagValues) -> None:
         features=flag_values.features,
         labels=flag_values.labels,
         regimes=program.listed("regimes", values["regimes"], regimes.REGIMES),
-        strategies=compared(values["strategies"], flag_values.against),
+        strategies=compared(
+            [*values["strategies"], *(peers.PEERS if flag_values.peers else [])],
+            flag_values.against,
+        ),
         against=flag_values.against,
         per_class=program.numbers("per_class", values["per_class"], float),
         binary_budgets=program.numbers("binary_budgets", flag_values.binary_budgets, int),
@@ -196,9 +208,11 @@ def compared(names: Sequence[str], against: str) -> list[methods.Method]:
             f"{', '.join(names)}"
         )
     try:
-        return [methods.named(name) for name in names]
+        found = [methods.named(name) for name in names]
     except ValueError as error:
         raise ValueError(f"--strategies: {error}") from error
+    peers.check_installed(name for name in names if name in peers.PEERS)
+    return found
 
 
 def carry_out(settings: Settings) -> None:

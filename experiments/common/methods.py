@@ -2,7 +2,8 @@
 
 A name is that of a strategy, which then ranks or asks by itself; `rounds:` before it has a target
 model refitted as the labels come, whose predictions take the place of the source model's scores.
-Strategies that ask a target model always run in rounds. `oracle_balanced` peeks.
+Strategies that ask a target model always run in rounds. `oracle_balanced` peeks. Names such as
+`skactiveml:TypiClust` are other people's programs.
 """
 
 import hashlib
@@ -10,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 import balal
 from balal.strategies import asks_target_model, member
-from experiments.common import buying, oracles, regimes, target_models
+from experiments.common import buying, oracles, peers, regimes, target_models
 
 ROUNDS, ORACLE = "rounds:", "oracle_balanced"
 # In one shot or by their own answers; in rounds; peeking.
@@ -37,7 +39,7 @@ _FIRST = {"u_herding": "max_herding"}
 
 @dataclass(frozen=True)
 class Method:
-    """What is compared: a strategy, by itself or in rounds; without one, the oracle."""
+    """What is compared: a strategy, by itself or in rounds; without one, a peer or the oracle."""
 
     name: str
     strategy: balal.Strategy | None
@@ -47,7 +49,7 @@ class Method:
     def needs(self) -> tuple[str, ...]:
         """What the pool must have before anything is labelled."""
         if self.strategy is None:
-            return ()
+            return ("features",)
         if self.rounds:
             return tuple(need for need in self.strategy.needs if need == "features")
         return buying.without_source(self.strategy, 2).needs
@@ -55,8 +57,8 @@ class Method:
 
 def named(name: str) -> Method:
     """The method of that name. Raises ValueError with the nearest names."""
-    if name == ORACLE:
-        return Method(name, None, False)
+    if name == ORACLE or name in peers.PEERS:
+        return Method(name, None, name in peers.NEED_MODEL)
     strategy = balal.strategy(name.removeprefix(ROUNDS))
     return Method(name, strategy, name.startswith(ROUNDS) or asks_target_model(strategy))
 
@@ -92,8 +94,10 @@ def buy(
       budgets: in ascending order.
       most: room for this many labels: one compiled program serves all budgets up to it.
     """
-    if method.strategy is None:
+    if method.name == ORACLE:
         return _consult(trial, budgets)
+    if method.strategy is None:
+        return _by_peer(method, trial, features, budgets)
     if method.rounds:
         return _in_rounds(method, trial, features, budgets)
     return _by_itself(method.strategy, trial, budgets, most)
@@ -149,6 +153,42 @@ def _in_rounds(
     return {budget: rows[:budget] for budget in budgets}
 
 
+def _by_peer(
+    method: Method, trial: regimes.Trial, features: np.ndarray, budgets: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """Other people's programs, in rounds if they go by the target model."""
+    rows = np.asarray(trial.draw.pool.features, np.float32)
+    if method.name in peers.UNIT_ROWS:
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    seed = int(np.asarray(jax.random.bits(trial.draw.key)))
+
+    def picked(labelled: np.ndarray, budget: int, probabilities: Any = None) -> np.ndarray:
+        options: dict[str, Any] = dict(probabilities=probabilities, num_classes=trial.num_classes)
+        return peers.pick(method.name, rows, labelled, budget, seed, **options)
+
+    if method.name in peers.PLANNED:
+        return {budget: picked(trial.start, budget) for budget in budgets}
+    if not method.rounds:
+        bought = picked(trial.start, budgets[-1])
+        return {budget: bought[:budget] for budget in budgets}
+    fit, predict = target_models.target_model(
+        balal.strategy("ms"), features, num_classes=trial.num_classes
+    )
+    labelled, model = trial.start, None
+    if len(labelled):
+        model = fit(labelled, trial.told[labelled], None)
+    for size in np.diff([0, *schedule(budgets, trial.num_classes)]).tolist():
+        if model is None:
+            free = np.setdiff1d(np.arange(len(rows)), labelled)
+            new = np.random.default_rng((seed, len(labelled))).choice(free, size, replace=False)
+        else:
+            new = picked(labelled, size, np.asarray(jax.nn.softmax(predict(model), axis=1)))
+        labelled = np.concatenate([labelled, new])
+        model = fit(labelled, trial.told[labelled], model)
+    bought = labelled[len(trial.start) :]
+    return {budget: bought[:budget] for budget in budgets}
+
+
 def _consult(trial: regimes.Trial, budgets: Sequence[int]) -> dict[int, np.ndarray]:
     """Random rows that fill up the classes with the fewest labels. Peeks."""
     return {
@@ -166,7 +206,9 @@ def _consult(trial: regimes.Trial, budgets: Sequence[int]) -> dict[int, np.ndarr
 def cell_name(method: Method, budgets: Sequence[int]) -> str:
     """A method's name as part of a file name. The schedule of rounds follows the budgets, so
     those are in it."""
-    own = buying.cell_name(method.name.removeprefix(ROUNDS)) if method.strategy else method.name
+    own = method.name.replace(":", "-")
+    if method.strategy is not None:
+        own = buying.cell_name(method.name.removeprefix(ROUNDS))
     if not method.rounds:
         return own
     digest = hashlib.sha256(",".join(map(str, budgets)).encode()).hexdigest()[:8]
