@@ -4,8 +4,14 @@
 import sys
 from importlib.util import find_spec
 
-from balal.extras import install
+from balal_start import heed
+
+# As `python -m` has it until it has found the program, which imports JAX first.
+if sys.argv[0] == "-m":
+    heed()
 
 _MISSING = [name for name in ("matplotlib", "sklearn", "absl", "tqdm") if find_spec(name) is None]
 if _MISSING:
+    from balal.extras import install
+
     sys.exit(f"error: {', '.join(_MISSING)} is not installed: {install('experiments')}")
