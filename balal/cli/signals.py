@@ -19,14 +19,14 @@ _PATIENCE = 5
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt in the block, and once it is left the process ends
-    with one sentence and 128 and the number of the signal as its exit code.
+    """SIGINT and SIGTERM raise KeyboardInterrupt in the block. Once it is left, the process ends
+    with one sentence and the exit code 128 plus the number of the signal, and without what Python
+    does at its end: JAX crashes there if it computes meanwhile.
 
-    Python raises it only once it is back from compiled code, which may take minutes where XLA
-    compiles; and it drops it in callbacks that cannot raise, as JAX has one in every garbage
-    collection. So a thread raises again what was dropped, and ends the process where it still runs
-    half a second after the signal. And what Python does at its end is left out: JAX crashes there
-    while it computes.
+    Python raises only once it is back from compiled code, which may take minutes where XLA
+    compiles; and it drops what is raised in callbacks, as JAX has one in every garbage collection.
+    So a thread raises again what was dropped, and ends the process where it still runs half a
+    second after the signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Only the main thread may say what signals do.
@@ -54,8 +54,8 @@ def heeded() -> Iterator[None]:
     pythons.setblocking(False)
     woken = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
     sys.unraisablehook = drop
-    arguments = (ours, set(before), dropped, ending)
-    threading.Thread(target=_see_to_it, args=arguments, daemon=True).start()
+    rest = (ours, set(before), dropped, ending)
+    threading.Thread(target=_see_to_it, args=rest, daemon=True).start()
     try:
         yield
     except BaseException:

@@ -146,8 +146,8 @@ def ready(value: Any) -> Future:
 @contextmanager
 def _unheard() -> Iterator[None]:
     """Control-C, which a terminal sends to every process, is for this one to handle: those that are
-    started in the block never hear it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    started in the block never hear it, not even while they import JAX."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where `_start` has to do.
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -165,6 +165,7 @@ def _start() -> None:
     # processes.
     if hasattr(os, "nice"):
         os.nice(10)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Ends this process if the main one is killed.
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
