@@ -37,7 +37,7 @@ def heeded() -> Iterator[None]:
 
     def stop(number: int, _: Any) -> None:
         told.append(number)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
     def drop(what: Any) -> None:
         if told and issubclass(what.exc_type, KeyboardInterrupt):
