@@ -86,6 +86,8 @@ def _executor(count: int) -> Iterator[Executor | None]:
     if not count:
         yield None
         return
+    # Python's own helper clears up after processes that were killed, and need not warn of it.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     executor = ProcessPoolExecutor(
         count, mp_context=multiprocessing.get_context("spawn"), initializer=_start
     )
@@ -96,6 +98,11 @@ def _executor(count: int) -> Iterator[Executor | None]:
             "a process that fits heads was killed, as systems do where memory runs out: run again "
             "with fewer --workers, which continues with what is finished"
         ) from error
+    except KeyboardInterrupt:
+        # There are moments to end in, and a fit may take minutes.
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -141,8 +148,11 @@ def fitting(
                 )
                 if finished is not None:
                     submitted[cell] = ready(finished | dict(seconds=0.0))
+                elif executor is None:
+                    submitted[cell] = ready(_fit(*job))
                 else:
-                    submitted[cell] = executor.submit(_fit, *job) if executor else ready(_fit(*job))
+                    with _unheard():  # It may start a process.
+                        submitted[cell] = executor.submit(_fit, *job)
             return submitted[cell]
 
         try:
@@ -160,6 +170,20 @@ def ready(value: Any) -> Future:
     return future
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Control-C, which a terminal sends to every process, is for this one to handle: those that are
+    started in the block never hear it, not even while they import JAX."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where `_start` has to do.
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start() -> None:
     """Prepares a worker process."""
     # Heads only need the CPU here: leave alone the accelerator that the main process holds.
@@ -169,8 +193,8 @@ def _start() -> None:
     # processes.
     if hasattr(os, "nice"):
         os.nice(10)
-    # Control-C is for the main process to handle; the thread ends this one if that is killed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ends this process if the main one is killed.
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
