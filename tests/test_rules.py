@@ -205,6 +205,7 @@ def test_the_csv_has_a_line_for_every_run(small):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_same_seed_gives_the_same_files_and_finished_cells_are_kept(
     small, tmp_path, monkeypatch
 ):
@@ -221,6 +222,7 @@ def test_the_same_seed_gives_the_same_files_and_finished_cells_are_kept(
     assert written(copy) == written(out)
 
 
+@pytest.mark.nightly
 def test_an_interrupted_run_resumes_where_it_was(small, monkeypatch, tmp_path):
     out, _, arguments = small
     asked, consult = [], rules.consult
@@ -245,6 +247,7 @@ def test_an_interrupted_run_resumes_where_it_was(small, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_an_adaptive_strategy_stands_alone_and_may_be_given_a_target(toy, tmp_path, monkeypatch):
     asked, simulate = [], rules.simulate
 
@@ -304,6 +307,7 @@ def test_an_adaptive_strategy_stands_alone_and_may_be_given_a_target(toy, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_several_rows_are_asked_at_a_time(toy, tmp_path):
     arguments = (
         "--pools=",
