@@ -11,7 +11,7 @@ from scipy import stats
 
 import balal
 from experiments import budgets, mixture
-from experiments.common import crossings, draws, pools, round_runs
+from experiments.common import buying, crossings, draws, pools
 
 # On one worker, so that the run they share is made once.
 pytestmark = pytest.mark.xdist_group("budgets")
@@ -132,7 +132,7 @@ def test_those_that_ask_the_target_model_begin_at_random_and_the_others_by_thems
 
 @pytest.mark.parametrize(("name", "needs"), [("prob_cover", ()), ("cluster_margin", ("scores",))])
 def test_only_what_can_do_without_a_source_model_gets_clusters_instead(name, needs):
-    found = round_runs.without_source(balal.strategy(name), 7)
+    found = buying.without_source(balal.strategy(name), 7)
     assert set(needs) == set(found.needs) - {"features"}
     assert (found.clusters == 7) == (not needs)
 
