@@ -65,7 +65,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 hypothesis.settings.register_profile(
-    "ci", derandomize=True, deadline=None, database=None, max_examples=30
+    "ci", derandomize=True, deadline=None, database=None, max_examples=20
 )
 hypothesis.settings.load_profile("ci")
 

@@ -75,7 +75,7 @@ def small(toy, tmp_path_factory) -> tuple[Path, dict, tuple[str, ...]]:
 # The experiment.
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_pool_rule_budget_and_seed_is_there_once(small):
     _, result, _ = small
     found = [
@@ -91,6 +91,7 @@ def test_every_pool_rule_budget_and_seed_is_there_once(small):
     assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.nightly
 def test_runs_share_their_draw_of_the_pool_whatever_the_rule(small):
     _, result, _ = small
     draws = {(draw["pool"], draw["seed"]): draw["rows"] for draw in result["draws"]}
@@ -101,6 +102,7 @@ def test_runs_share_their_draw_of_the_pool_whatever_the_rule(small):
         assert set(entry["indices"]) <= set(draws[entry["pool"], entry["seed"]])
 
 
+@pytest.mark.nightly
 def test_picks_are_those_of_the_library_on_the_drawn_pool(small, toy):
     _, result, _ = small
     dataset = datasets.load(str(toy))
@@ -123,6 +125,7 @@ def test_picks_are_those_of_the_library_on_the_drawn_pool(small, toy):
     assert rows[np.asarray(bought.indices)].tolist() == entry["indices"]
 
 
+@pytest.mark.nightly
 def test_figures_follow_from_the_picked_rows(small, toy):
     _, result, _ = small
     (features, labels), (test_features, test_labels) = datasets.scaled(datasets.load(str(toy)))
@@ -140,6 +143,7 @@ def test_figures_follow_from_the_picked_rows(small, toy):
     assert entry["imbalance_ratio"] == pytest.approx(counts.std() / counts.mean(), abs=1e-5)
 
 
+@pytest.mark.nightly
 def test_rules_and_oracles_switch_at_the_same_moment(small):
     _, result, _ = small
     switches = {
@@ -156,6 +160,7 @@ def test_rules_and_oracles_switch_at_the_same_moment(small):
             )
 
 
+@pytest.mark.nightly
 def test_a_small_budget_without_a_rule_is_the_start_of_a_large_one(small):
     _, result, _ = small
     picks = {
@@ -166,6 +171,7 @@ def test_a_small_budget_without_a_rule_is_the_start_of_a_large_one(small):
     assert all(picks[pool, seed, 12] == picks[pool, seed, 24][:12] for pool, seed, _ in picks)
 
 
+@pytest.mark.nightly
 def test_the_tables_are_all_there(small):
     out, result, _ = small
     text = (out / "table.md").read_text()
@@ -194,6 +200,7 @@ def test_the_tables_are_all_there(small):
     assert "*" not in gains
 
 
+@pytest.mark.nightly
 def test_the_csv_has_a_line_for_every_run(small):
     out, result, _ = small
     with (out / "results.csv").open() as file:
@@ -501,7 +508,7 @@ def test_wrong_numbers_are_absls_to_refuse(tmp_path):
             run(tmp_path, argument)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_program_ends_in_one_sentence_and_exit_code_2():
     done = program("--pools=", "--features=nowhere.npz")
     assert (done.returncode, done.stdout, done.stderr) == (
@@ -511,7 +518,7 @@ def test_the_program_ends_in_one_sentence_and_exit_code_2():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_help_teaches_by_example():
     done = program("--help")
     assert done.returncode == 0
