@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_cli
-import test_rules
 import test_one_shot
+import test_rules
 from absl import flags
 
 import balal.testing
