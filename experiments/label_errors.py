@@ -5,8 +5,8 @@ likely. Every method orders the labels; counted is how many of the first tenth a
 methods see the same draws, and those that need probabilities the same ones: of a logistic head in
 five folds.
 
-    python -m experiments.label_errors --quick          a quarter of a minute
-    python -m experiments.label_errors                  all pools, ten draws; about ten minutes
+    python -m experiments.label_errors --quick          digits, three draws
+    python -m experiments.label_errors                  all pools, ten draws
     python -m experiments.label_errors --pools=lite0,digits --labels=200 --methods=suspects
 
 Methods: `suspects` and `suspects+logistic` (`balal.suspects`, alone and with those probabilities),

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 
 from experiments import transfer
-from experiments.common import degraded
+from experiments.common import degraded, transfer_plots
 
 RNG = np.random.default_rng(0)
 CLASSES = 4
@@ -65,6 +65,26 @@ def test_rank_correlation_is_over_the_versions_that_have_the_measure():
         for number, value in enumerate((1.0, 3.0, 2.0, None))
     ]
     assert transfer.correlation(judged, "logme") == "+0.50 ± 0.00"
+
+
+def test_every_version_has_a_line_and_a_dot_and_a_measure_that_it_lacks_is_a_dash(tmp_path):
+    judged = [
+        dict.fromkeys(transfer.MEASURES, float(number))
+        | dict(version=version, seed=seed, accuracy=10.0 * number + seed)
+        for seed in (0, 1)
+        for number, version in enumerate(("as they came", "noise 1", "pixels"))
+    ]
+    for row in judged:
+        row["certainty"] = None if row["version"] == "pixels" else row["certainty"]
+    lines = transfer.tables({}, judged).splitlines()
+    (pixels,) = [line.split("|") for line in lines if line.startswith("| pixels")]
+    assert [cell.strip() for cell in pixels[1:-1]] == [
+        "pixels",
+        *["2.000", "-", "2.000", "2.000", "2.000", "20.500"],
+    ]
+    assert "+1.00 ± 0.00" in lines[-1]
+    transfer_plots.measures(tmp_path / "measures.png", judged, transfer.MEASURES)
+    assert (tmp_path / "measures.png").stat().st_size > 5000
 
 
 def test_a_pool_has_its_measures_and_its_source_classes_counted(embedded, tmp_path):
