@@ -1,5 +1,5 @@
 """`python -m balal` is the console script `balal`, but that Python has imported JAX before it hears
-of Control-C (`balal.cli.start`)."""
+of Control-C (`balal_start`)."""
 
 from balal.cli.main import main
 

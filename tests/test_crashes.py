@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import balal_start
 import numpy as np
 import pytest
 
@@ -189,6 +190,10 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file_is_told_and_changes_nothing
         status, _, said = nursery(folder, *job)
         assert status == 0, said
         assert content(folder) == after
+
+
+def test_a_program_says_the_same_before_it_has_imported_anything():
+    assert balal_start.STOPPED == signals.STOPPED
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from balal.cli.start import STOPPED
-
+# As `balal_start` has it, which comes before anything of the package.
+STOPPED = "stopped; the same command continues with what is finished"
 # Tenths of a second in which to clean up.
 _PATIENCE = 5
 

@@ -2,7 +2,7 @@
 moment: `signals` can see to that only once JAX is imported, which takes seconds.
 
 Whatever is imported as a part of `balal` imports JAX first. So the wheel has this file beside the
-package as well, as the module `balal_start`.
+package, as the module `balal_start`, and nothing in the package imports it.
 """
 
 import os
