@@ -3,6 +3,7 @@
 from balal import (
     check,
     cost,
+    difficulty,
     imbalance,
     kernels,
     label_errors,
@@ -22,6 +23,7 @@ from balal import (
     types,
 )
 from balal.cost import Cost, estimate
+from balal.difficulty import GradientVariance, gradient_variance
 from balal.kernels.diversity import diversify
 from balal.kernels.k_center import Centers, k_center
 from balal.kernels.uncertainty import entropy, least_confidence, margin, score
@@ -49,6 +51,7 @@ __all__ = [
     "Balanced",
     "Centers",
     "Cost",
+    "GradientVariance",
     "Labelled",
     "Ordered",
     "Pick",
@@ -67,10 +70,12 @@ __all__ = [
     "available",
     "check",
     "cost",
+    "difficulty",
     "diversify",
     "entropy",
     "estimate",
     "extend",
+    "gradient_variance",
     "grow",
     "imbalance",
     "init",

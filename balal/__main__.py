@@ -1,4 +1,5 @@
-"""`python -m balal` is the console script `balal`."""
+"""`python -m balal` is the console script `balal`, but that Python has imported JAX before it hears
+of Control-C (`balal.cli.start`)."""
 
 from balal.cli.main import main
 

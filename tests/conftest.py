@@ -25,6 +25,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.path.dirname(os.path.dirname(os.path.abspath(__file__))), ".pytest_cache/d/programs"
     )
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Tests run on every core, so the threads of NumPy's products would only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import jax
@@ -63,7 +65,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 hypothesis.settings.register_profile(
-    "ci", derandomize=True, deadline=None, database=None, max_examples=30
+    "ci", derandomize=True, deadline=None, database=None, max_examples=20
 )
 hypothesis.settings.load_profile("ci")
 

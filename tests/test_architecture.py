@@ -25,6 +25,7 @@ LAYERS = [
     {"labelled_set"},
     {"kernels"},
     {"imbalance", "label_errors", "metrics", "random_sampling", "transfer"},
+    {"difficulty"},
     {"strategies"},
     {"pools"},
     {"preparation"},

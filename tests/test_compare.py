@@ -1,523 +1,316 @@
-"""The comparison over many pools from end to end, on small ones; its oracles and its pools."""
+"""The comparison of methods: its regimes, its statistics on made runs, and from end to end."""
 
-import csv
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from absl import flags
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import balal
-from balal.heads import svm
 from experiments import compare
-from experiments.common import datasets, pools
-from experiments.common.oracles import ORACLES, oracle
+from experiments.common import comparison, datasets, draws, methods, pools, regimes, statistics
 
 # On one worker, so that the run they share is made once.
 pytestmark = pytest.mark.xdist_group("compare")
 
-ROOT = Path(__file__).parent.parent
-RULE_NAMES = ["none", "balance", "oracle_known", "oracle_all"]
+METHODS = ("random", "core_set", "random+balance", "rounds:ms", methods.ORACLE)
 SMALL = (
-    "--pools=",
-    "--strategies=random",
-    "--rules=oracle_all,balance,oracle_known",
-    "--budgets=12,24",
-    "--seeds=3",
-    "--at_least=2",
+    f"--strategies={','.join(METHODS)}",
+    "--against=random",
+    "--regimes=natural,wrong",
+    "--per_class=1,3",
+    "--seeds=2",
+    "--workers=0",
 )
 
 
 def run(out: Path, *arguments: str) -> dict:
     """The experiment in this process; what results.json holds."""
-    start(f"--out={out}", "--workers=0", *arguments)
+    flag_values = flags.FlagValues()
+    compare.define_flags(flag_values)
+    flag_values(["compare", f"--out={out}", *arguments])
+    compare.main(flag_values)
     return json.loads((out / "results.json").read_text())
 
 
-def start(*arguments: str) -> None:
-    """The program with these flags."""
-    flag_values = flags.FlagValues()
-    compare.define_flags(flag_values)
-    flag_values(["compare", *arguments])
-    compare.main(flag_values)
+@pytest.fixture(scope="module")
+def small(toy, tmp_path_factory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("compare")
+    return out, run(out, f"--features={toy}", *SMALL)
 
 
-def program(*arguments: str) -> subprocess.CompletedProcess:
-    """The experiment as a user starts it."""
-    command = [sys.executable, "-m", "experiments.compare", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+# Regimes.
 
 
-def written(out: Path) -> dict[str, bytes]:
-    """Every file for people and programs, by name; cells and times are neither."""
-    return {
-        path.name: path.read_bytes()
-        for path in sorted(out.iterdir())
-        if path.is_file() and path.name != "timings.json"
-    }
+def trials(dataset, regime, runs=3):
+    whole = draws.drawn(datasets.pool(dataset), seed=0, runs=runs)
+    return regimes.trials(dataset, regime, whole, seed=0)
 
 
 @pytest.fixture(scope="module")
-def small(toy, tmp_path_factory) -> tuple[Path, dict, tuple[str, ...]]:
-    """What was written, what results.json holds, and the arguments of a run on both toy pools."""
-    out, arguments = (
-        tmp_path_factory.mktemp("small"),
-        (*SMALL, f"--features={toy.with_name('other.npz')},{toy}"),
+def many():
+    """4,000 rows of five classes, at most 20 times as many of one as of another."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice(5, 4000, p=[0.42, 0.3, 0.2, 0.06, 0.02]).astype(np.int32)
+    features = rng.normal(size=(4000, 2)).astype(np.float32)
+    return datasets.Dataset(
+        features, labels, features[:50], labels[:50], None, 5, False, {"made": "0"}
     )
-    return out, run(out, *arguments), arguments
 
 
-# The experiment.
+@pytest.mark.parametrize("regime", regimes.REGIMES)
+def test_trials_of_a_regime_differ_but_not_in_size(many, regime):
+    found = trials(many, regime)
+    assert len({len(trial.labels) for trial in found}) == 1
+    assert len({trial.draw.rows.tobytes() for trial in found}) == 3
+    for trial in found:
+        rows = trial.draw.rows
+        assert np.all(np.diff(rows) > 0)
+        assert trial.draw.pool.num_rows == len(rows) == len(trial.told)
+        own = many.labels[rows]
+        if trial.num_classes == 2:
+            (positive,) = np.unique(own[trial.labels == 1])
+            own = (own == positive).astype(int)
+        assert trial.labels.tolist() == own.tolist()
 
 
-@pytest.mark.slow
-def test_every_pool_rule_budget_and_seed_is_there_once(small):
-    _, result, _ = small
-    found = [
-        (entry["pool"], entry["rule"], entry["budget"], entry["seed"]) for entry in result["runs"]
+def test_a_tail_is_as_long_as_the_pool_allows(many):
+    for trial in trials(many, "tail"):
+        sizes = np.sort(np.bincount(trial.labels, minlength=5))[::-1]
+        assert sizes[0] >= 200
+        shape = sizes[0] * 200.0 ** -np.linspace(0, 1, 5)
+        assert sizes.tolist() == np.maximum(np.floor(shape + 1e-9), 1).tolist()
+
+
+@given(st.lists(st.integers(1, 500), min_size=2, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_no_longer_tail_would_fit(rooms):
+    rooms = np.sort(np.array(rooms))[::-1]
+    sizes = regimes._falling(rooms)
+    assert np.all(sizes <= rooms)
+    longer = (sizes[0] + 1) * 200.0 ** -np.linspace(0, 1, len(rooms))
+    assert np.any(np.maximum(np.floor(longer + 1e-9), 1) > rooms)
+
+
+def test_equal_classes_binary_ones_and_wrong_answers(many):
+    for trial in trials(many, "equal"):
+        assert len(set(np.bincount(trial.labels, minlength=5))) == 1
+    for trial in trials(many, "binary"):
+        assert (trial.labels.sum(), len(trial.labels)) == (16, 3200)
+    for trial in trials(many, "binary_warm"):
+        assert np.bincount(trial.labels[trial.start]).tolist() == [9, 1]
+        assert len(set(trial.start)) == 10
+    for trial in trials(many, "wrong"):
+        mistaken = trial.told != trial.labels
+        assert 0.07 < mistaken.mean() < 0.13
+        assert set(np.unique(trial.told)) <= set(range(5))
+
+
+def test_a_pool_that_is_too_small_for_a_regime_says_so(toy):
+    with pytest.raises(ValueError, match=r"0\.5% positives are 0 rows here"):
+        trials(datasets.load(str(toy)), "binary")
+
+
+# Statistics, on runs that are made up.
+
+
+def made(scores: dict[str, list[list[float]]]) -> list[dict]:
+    """Runs of one pool from the scores of each method, [budgets, S]."""
+    return [
+        dict(pool="a", regime="natural", method=method, budget=10 * (place + 1), seed=seed)
+        | {"score svm": value}
+        for method, table in scores.items()
+        for place, values in enumerate(table)
+        for seed, value in enumerate(values)
     ]
-    expected = [
-        (pool, rule, budget, seed)
-        for pool in ("other", "toy")
-        for rule in RULE_NAMES
-        for budget in (12, 24)
-        for seed in range(3)
-    ]
-    assert sorted(found) == sorted(expected)
 
 
-def test_runs_share_their_draw_of_the_pool_whatever_the_rule(small):
-    _, result, _ = small
-    draws = {(draw["pool"], draw["seed"]): draw["rows"] for draw in result["draws"]}
-    assert {(pool, len(rows)) for (pool, _), rows in draws.items()} == {("other", 96), ("toy", 96)}
-    assert draws["toy", 0] != draws["toy", 1]
-    for entry in result["runs"]:
-        assert len(set(entry["indices"])) == entry["budget"]
-        assert set(entry["indices"]) <= set(draws[entry["pool"], entry["seed"]])
+def test_differences_and_wins_follow_from_the_scores():
+    rng = np.random.default_rng(0)
+    ours, theirs = 50 + rng.normal(size=(2, 6)), 40 + rng.normal(size=(2, 6))
+    cheat, level = ours + 30, ours + np.array([1, -1, 1, -1, 1, -1.0])
+    scores = dict(ours=ours, theirs=theirs, level=level) | {methods.ORACLE: cheat}
+    runs = made({name: table.tolist() for name, table in scores.items()})
+    found = comparison.cells(runs, ["svm"], against="ours")
+    assert len(found) == 8
+    by_method = {(cell["method"], cell["budget"]): cell for cell in found}
+    cell = by_method["theirs", 20]
+    assert cell["difference"] == pytest.approx(np.mean(theirs[1] - ours[1]), abs=1e-5)
+    assert cell["p"] == statistics.smallest_p(6)
+    # Three are compared in each column; the two with the smallest p share the correction.
+    assert cell["p_holm"] == pytest.approx(3 * statistics.smallest_p(6))
+    assert by_method["ours", 10]["difference"] is None
+    entries = {entry["method"]: entry for entry in comparison.wins(found, against="ours")}
+    assert [entries[name]["best"] for name in ("ours", "theirs", methods.ORACLE)] == [2, 0, 0]
+    assert entries["theirs"]["ahead"] == 0
+    assert entries[methods.ORACLE]["ahead"] == 2
+    rivals = comparison.rivals(runs, ["svm"], against="ours")
+    assert [entry["rival"] for entry in rivals] == ["level", "level"]
+    assert all(entry["difference"] == pytest.approx(0, abs=1e-9) for entry in rivals)
 
 
-def test_picks_are_those_of_the_library_on_the_drawn_pool(small, toy):
-    _, result, _ = small
+def test_what_holds_under_one_head_only_is_told():
+    up, down = dict(difference=2.0, p_holm=0.01), dict(difference=-0.5, p_holm=0.8)
+    cell = dict(pool="a", regime="natural", budget=10)
+    found = comparison.reversals(
+        [
+            cell | dict(method="x", head="svm") | up,
+            cell | dict(method="x", head="logistic") | down,
+            cell | dict(method="y", head="svm") | up,
+            cell | dict(method="y", head="logistic") | up,
+        ]
+    )
+    assert [entry["method"] for entry in found] == ["x"]
+    assert found[0]["differences"] == dict(svm=2.0, logistic=-0.5)
+
+
+# Methods.
+
+
+def test_a_schedule_holds_the_budgets_and_grows():
+    ends = methods.schedule([100, 400, 2000], 100)
+    assert {100, 400, 2000} <= set(ends)
+    steps = np.diff([0, *ends])
+    assert np.all(steps[1:] >= steps[:-1])
+    assert methods.schedule([20, 50], 2) == [10, 20, 30, 40, 50]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", methods.DEFAULT)
+def test_every_method_buys_what_was_asked_for(name, many):
+    method = methods.named(name)
+    for regime in ("natural", "binary_warm"):
+        trial = trials(many, regime)[0]
+        pool = trial.draw.whole
+        if "scores" in method.needs:
+            logits = np.random.default_rng(1).normal(size=(pool.num_rows, 4))
+            whole = balal.pool(many.features, logits=logits)
+            trial = regimes.replace(trial, draw=regimes.replace(trial.draw, whole=whole))
+        bought = methods.buy(
+            method, trial, many.features[trial.draw.rows], budgets=[10, 20], most=20
+        )
+        for budget, rows in bought.items():
+            assert len(set(rows.tolist())) == budget
+            assert not set(rows.tolist()) & set(trial.start.tolist())
+
+
+# From end to end.
+
+
+def test_every_method_budget_and_seed_is_there_once(small):
+    _, result = small
+    found = [(r["regime"], r["method"], r["budget"], r["seed"]) for r in result["runs"]]
+    assert sorted(found) == sorted(
+        (regime, method, budget, seed)
+        for regime in ("natural", "wrong")
+        for method in METHODS
+        for budget in (6, 18)
+        for seed in (0, 1)
+    )
+    assert result["contests"][0]["budgets"] == [6, 18]
+
+
+def test_picks_are_those_of_the_library_on_the_trial(small, toy):
+    _, result = small
     dataset = datasets.load(str(toy))
-    entry = next(
-        e
-        for e in result["runs"]
-        if (e["pool"], e["rule"], e["budget"], e["seed"]) == ("toy", "balance", 24, 2)
-    )
-    rows = np.array(result["draws"][-1]["rows"])
-    key = jax.random.split(jax.random.fold_in(jax.random.key(0), 2), 3)[1]
-    pool = balal.pool(dataset.features[rows])
-    bought = balal.one_shot(
-        balal.strategy("random+balance"),
-        pool,
-        dataset.labels[rows],
-        budget=24,
-        num_classes=6,
-        key=key,
-    )
-    assert rows[np.asarray(bought.indices)].tolist() == entry["indices"]
+    trial = trials(dataset, "wrong", runs=2)[1]
+    for name in ("core_set", "random+balance"):
+        expected = balal.one_shot(
+            balal.strategy(name),
+            trial.draw.pool,
+            trial.told,
+            budget=18,
+            num_classes=6,
+            key=trial.draw.key,
+        )
+        (found,) = [
+            entry["indices"]
+            for entry in result["runs"]
+            if (entry["regime"], entry["method"], entry["budget"], entry["seed"])
+            == ("wrong", name, 18, 1)
+        ]
+        assert found == trial.draw.rows[np.asarray(expected.indices)].tolist()
 
 
-def test_figures_follow_from_the_picked_rows(small, toy):
-    _, result, _ = small
-    (features, labels), (test_features, test_labels) = datasets.scaled(datasets.load(str(toy)))
-    entry = next(
+def test_heads_learn_what_they_were_told_and_are_tested_on_the_truth(small, toy):
+    from experiments.common import classifiers
+
+    _, result = small
+    dataset = datasets.load(str(toy))
+    trial = trials(dataset, "wrong", runs=2)[0]
+    (features, _), (tests, test_labels) = datasets.scaled(dataset)
+    (entry,) = [
         entry
         for entry in result["runs"]
-        if (entry["pool"], entry["rule"], entry["budget"]) == ("toy", "oracle_all", 24)
-    )
+        if (entry["regime"], entry["method"], entry["budget"], entry["seed"])
+        == ("wrong", "random", 18, 0)
+    ]
     rows = np.sort(entry["indices"])
-    predicted = svm.predict(svm.fit(features[rows], labels[rows], num_classes=6), test_features)
-    recalls = [100 * np.mean(predicted[test_labels == c] == c) for c in range(6)]
-    assert entry["recalls"] == pytest.approx(recalls, abs=1e-3)
-    assert entry["accuracy"] == entry["target_recall"] == pytest.approx(np.mean(recalls), abs=1e-3)
-    counts = np.bincount(labels[rows], minlength=6)
-    assert entry["imbalance_ratio"] == pytest.approx(counts.std() / counts.mean(), abs=1e-5)
+    told = trial.told[np.searchsorted(trial.draw.rows, rows)]
+    options = dict(num_classes=6, C=(10.0,), folds=10, seed=0)
+    task = classifiers.Task(features[rows], told, features[:0], tests, options)
+    for head in compare.HEADS:
+        predicted = classifiers.fit(head, task).predicted
+        recalls = [100 * np.mean(predicted[test_labels == c] == c) for c in range(6)]
+        assert entry[f"score {head}"] == pytest.approx(np.mean(recalls), abs=1e-3)
 
 
-def test_rules_and_oracles_switch_at_the_same_moment(small):
-    _, result, _ = small
-    switches = {
-        (e["pool"], e["budget"], e["seed"], e["rule"]): e["switched_at"] for e in result["runs"]
-    }
-    picks = {(e["pool"], e["budget"], e["seed"], e["rule"]): e["indices"] for e in result["runs"]}
-    assert max(switches.values()) > 0
-    for (pool, budget, seed, rule), switch in switches.items():
-        if rule != "none":
-            assert switch == switches[pool, budget, seed, "balance"]
-            start = budget if switch < 0 else switch
-            assert (
-                picks[pool, budget, seed, rule][:start] == picks[pool, budget, seed, "none"][:start]
-            )
-
-
-def test_a_small_budget_without_a_rule_is_the_start_of_a_large_one(small):
-    _, result, _ = small
-    picks = {
-        (e["pool"], e["seed"], e["budget"]): e["indices"]
-        for e in result["runs"]
-        if e["rule"] == "none"
-    }
-    assert all(picks[pool, seed, 12] == picks[pool, seed, 24][:12] for pool, seed, _ in picks)
-
-
-def test_the_tables_are_all_there(small):
-    out, result, _ = small
+def test_finished_parts_are_kept_and_the_same_seed_gives_the_same_files(
+    small, toy, tmp_path, monkeypatch
+):
+    out, _ = small
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    monkeypatch.setattr(methods, "buy", None)
+    run(out, f"--features={toy}", *SMALL)
+    after = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert after == before
+    assert {"table.md", "results.json", "results.csv", "differences.png"} <= set(after)
     text = (out / "table.md").read_text()
-    assert text.count("## other") == text.count("## toy") == 1
-    for title in (
-        "### In how many cells",
-        "### Balanced test accuracy",
-        "### Gain in accuracy",
-        "### Share of the gain of the oracle",
-        "### How many times the labels random needs",
-        "### Classes found",
-        "### Imbalance ratio",
-        "### Labels until every class has 2",
-    ):
-        assert title in text
-    gains = text.split("### Gain in accuracy")[1].split("###")[0]
-    assert "| random+balance - random " in gains
-    cell = next(
-        cell
-        for cell in result["differences"]
-        if (cell["name"], cell["baseline"], cell["budget"]) == ("random+balance", "random", 12)
-    )
-    assert f"{cell['mean']:+.1f} ± {cell['error']:.1f} " in gains
-    # Three runs cannot be significant, and the table says so.
-    assert "With 3 runs p is at least 0.25. That is too few runs" in text
-    assert "*" not in gains
+    for heading in ("What each method wins", "random beside the best", "## toy, wrong"):
+        assert heading in text
 
 
-def test_the_csv_has_a_line_for_every_run(small):
-    out, result, _ = small
-    with (out / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["accuracy"]) for row in rows] == [
-        entry["accuracy"] for entry in result["runs"]
-    ]
-    assert "indices" not in rows[0]
-
-
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_files_and_finished_cells_are_kept(
-    small, tmp_path, monkeypatch
-):
-    out, _, arguments = small
-    run(tmp_path / "again", *arguments)
-    assert written(tmp_path / "again") == written(out)
-    assert {"accuracy.png", "gain.png", "results.csv", "results.json", "table.md"} == set(
-        written(out)
-    )
-    copy = Path(shutil.copytree(out, tmp_path / "copy"))
-    for module, name in ((compare, "simulate"), (compare, "consult"), (svm, "fit")):
-        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("done before"))
-    run(copy, *arguments)
-    assert written(copy) == written(out)
-
-
-def test_an_interrupted_run_resumes_where_it_was(small, monkeypatch, tmp_path):
-    out, _, arguments = small
-    asked, consult = [], compare.consult
-
-    def interrupted(contest, draw, first, rule):
-        asked.append((contest.name, rule, len(first)))
-        if len(asked) == 4:
-            raise KeyboardInterrupt
-        return consult(contest, draw, first, rule)
-
-    monkeypatch.setattr(compare, "consult", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, *arguments)
-    run(tmp_path, *arguments)
-    # What was interrupted is the only thing asked for twice.
-    assert len(asked) == 2 * 2 * 2 * 3 + 1
-    assert asked[3] == asked[4]
-    assert written(tmp_path) == written(out)
-
-
-# Adaptive strategies and targets.
-
-
-@pytest.mark.slow
-def test_an_adaptive_strategy_stands_alone_and_may_be_given_a_target(toy, tmp_path, monkeypatch):
-    asked, simulate = [], compare.simulate
-
-    def spied(contest, draw, strategy, budget):
-        asked.append((strategy, budget))
-        return simulate(contest, draw, strategy, budget)
-
-    monkeypatch.setattr(compare, "simulate", spied)
-    arguments = (
-        "--pools=",
-        f"--features={toy}",
-        "--budgets=8,16",
-        "--strategies=random,posterior",
-        "--rules=balance,posterior",
-        "--seeds=2",
-    )
-    result = run(tmp_path, *arguments)
-    assert [(entry["strategy"], entry["rule"]) for entry in result["runs"]][::4] == [
-        ("random", "none"),
-        ("random", "balance"),
-        ("random", "posterior"),
-        ("posterior", "none"),
-    ]
-    # Only balancing looks at the budget: the others are simulated once, for the largest.
-    assert {budget for strategy, budget in asked if not strategy.nested} == {8, 16}
-    assert {budget for strategy, budget in asked if strategy.nested} == {16}
-    text = (tmp_path / "table.md").read_text()
-    assert "| posterior - random " in text
-    assert all(getattr(strategy, "target", None) is None for strategy, _ in asked)
-
-    # Told a target, only the strategies and rules that know it are asked again.
-    asked.clear()
-    result = run(tmp_path, *arguments, "--target=4,1", "--at_least=3")
-    assert {strategy.target for strategy, _ in asked} == {(0.0, 1.0, 0.0, 0.0, 1.0, 0.0)}
-    assert len(asked) == 2 * 2
-    for entry in result["runs"]:
-        assert entry["target_recall"] == pytest.approx(
-            (entry["recalls"][1] + entry["recalls"][4]) / 2, abs=1e-3
-        )
-    text = (tmp_path / "table.md").read_text()
-    assert "### Mean test recall of the target classes" in text
-    assert "### Labels until each of the classes 1, 4 has 3" in text
-    labels = datasets.load(str(toy)).labels
-    for goal in result["labels_to_goal"]:
-        runs = [
-            e
-            for e in result["runs"]
-            if e["budget"] == 16 and goal["name"] in (e["strategy"], f"{e['strategy']}+{e['rule']}")
-        ]
-        for entry, needed in zip(
-            [e for e in runs if goal["name"].endswith(e["rule"]) or e["rule"] == "none"],
-            goal["needed"],
-            strict=True,
-        ):
-            counts = np.bincount(labels[entry["indices"]][:needed], minlength=6)
-            assert (needed is None) == bool(min(counts[1], counts[4]) < 3)
-
-
-@pytest.mark.slow
-def test_several_rows_are_asked_at_a_time(toy, tmp_path):
-    arguments = (
-        "--pools=",
-        f"--features={toy}",
-        "--budgets=8,16",
-        "--strategies=random",
-        "--rules=balance,posterior",
-        "--seeds=2",
-    )
-    single, together = (
-        run(tmp_path / "one", *arguments),
-        run(tmp_path / "five", *arguments, "--size=5"),
-    )
-    assert "rows asked 5 at a time" in (tmp_path / "five" / "table.md").read_text()
-    picks = [
-        {(e["rule"], e["budget"], e["seed"]): e["indices"] for e in result["runs"]}
-        for result in (single, together)
-    ]
-    for (rule, budget, seed), rows in picks[1].items():
-        assert len(set(rows)) == budget
-        if rule == "none":
-            assert rows == picks[0][rule, budget, seed]
-        if rule == "posterior":
-            assert rows == picks[1][rule, 16, seed][:budget]
-            assert (rows == picks[0][rule, budget, seed]) == (budget == 8)
-
-
-# The oracles.
-
-
-def example(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels of 300 imbalanced rows, the candidates among them, and an order in which to pick 60 of
-    those."""
-    chance = np.random.default_rng(seed)
-    labels = chance.choice(6, 300, p=[0.5, 0.25, 0.12, 0.08, 0.04, 0.01]).astype(np.int32)
-    candidates = np.sort(chance.permutation(300)[:240])
-    return labels, candidates, chance.permutation(candidates)[:60]
-
-
-@pytest.mark.parametrize("classes", ORACLES.values())
-@pytest.mark.parametrize("seed", range(3))
-def test_an_oracle_takes_candidates_once_and_the_class_it_wants(classes, seed):
-    labels, candidates, first = example(seed)
-    picks, wanted = oracle(
-        jax.random.key(seed), first, labels, candidates, num_classes=6, classes=classes
-    )
-    switch = int(np.argmax(wanted >= 0))
-    assert 0 < switch < 60
-    assert len(set(picks.tolist())) == 60
-    assert set(picks) <= set(candidates)
-    assert picks[:switch].tolist() == first[:switch].tolist()
-    assert (wanted[:switch] == -1).all()
-    assert (labels[picks[switch:]] == wanted[switch:]).all()
-    sizes = np.bincount(labels[candidates], minlength=6)
-    for place in range(switch, 60):
-        counts = np.bincount(labels[picks[:place]], minlength=6)
-        open_to_it = (counts < sizes) & ((counts > 0) if classes == "found" else True)
-        assert counts[wanted[place]] == counts[open_to_it].min()
-        assert open_to_it[wanted[place]]
-
-
-def test_the_oracle_of_all_classes_reaches_the_lowest_ratio_there_is():
-    labels = np.repeat(np.arange(4), [30, 8, 3, 2]).astype(np.int32)
-    # The switch comes after eight labels, of which no class has more than its best share of 20.
-    first = np.array([0, 30, 38, 41, *range(1, 17)])
-    picks, wanted = oracle(
-        jax.random.key(0), first, labels, np.arange(43), num_classes=4, classes="all"
-    )
-    assert np.argmax(wanted >= 0) == 8
-    # Filled from the rarest up, as far as the pool and the start allow.
-    best = min(
-        (np.std(counts), counts)
-        for counts in (
-            (20 - b - c - d, b, c, d) for b in range(9) for c in range(4) for d in range(3)
-        )
-        if counts[0] <= 30
-    )
-    assert sorted(np.bincount(labels[picks], minlength=4)) == sorted(best[1])
-
-
-def test_an_oracle_of_known_classes_takes_an_unknown_one_only_when_nothing_else_is_left():
-    labels = np.repeat(np.arange(3), [6, 2, 4]).astype(np.int32)
-    first = np.array([0, 1, 2, 6, 3, 7, 4, 5, 8, 9])
-    picks, wanted = oracle(
-        jax.random.key(0), first, labels, np.arange(12), num_classes=3, classes="found"
-    )
-    assert np.any(wanted[:8] >= 0)
-    assert set(labels[picks[:8]]) == {0, 1}
-    assert (labels[picks[8:]] == 2).all()
-
-
-def test_an_oracle_that_never_switches_changes_nothing():
-    first = np.arange(10)
-    picks, wanted = oracle(
-        jax.random.key(0),
-        first,
-        np.zeros(20, np.int32),
-        np.arange(20),
-        num_classes=2,
-        classes="all",
-    )
-    assert (picks.tolist(), set(wanted)) == (first.tolist(), {-1})
-
-
-# The pools.
-
-
-def test_digits_are_long_tailed_with_a_balanced_test_set():
-    dataset = pools.digits()
-    assert np.bincount(dataset.test_labels).tolist() == [89] * 10
-    assert 18 <= dataset.sizes.max() / dataset.sizes.min() <= 22
-    assert dataset.scores is None
-    assert (dataset.features.min(), dataset.features.max()) == (0, 1)
-    assert not {row.tobytes() for row in dataset.features} & {
-        row.tobytes() for row in dataset.test_features
-    }
-
-
-def test_a_pool_that_is_not_there_is_left_out_only_where_nobody_asked_for_it(
-    monkeypatch, tmp_path, capsys
-):
-    monkeypatch.setenv("BALAL_SHARED", str(tmp_path))
-    monkeypatch.setattr(
-        pools, "NAMED", {"lite0": pools.digits, "mnv2": pools.NAMED["mnv2"], "digits": pools.digits}
-    )
-    with pytest.raises(FileNotFoundError, match=r"the pool mnv2 needs .*: set BALAL_SHARED"):
-        run(tmp_path / "out", *SMALL, "--pools=mnv2")
-    found = contests(monkeypatch, "--budgets=12")
-    assert [contest.name for contest in found] == ["lite0", "digits"]
-    notes = capsys.readouterr().err.splitlines()
-    assert next(note for note in notes if "mnv2" in note).endswith("it is left out")
-    assert "note: digits has no source scores: ent_inv_div, lc_inv_div left out there" in notes
-
-
-def test_quick_gives_way_to_a_flag(monkeypatch):
-    quick = contests(monkeypatch, "--quick")
-    assert [(contest.name, contest.budgets, len(contest.draws)) for contest in quick] == [
-        ("lite0", [100, 200, 500], 3),
-        ("digits", [20, 50, 100], 3),
-    ]
-    own = ("--pools=digits", "--budgets=9", "--seeds=2", "--strategies=core_set")
-    (contest,) = contests(monkeypatch, "--quick", *own)
-    assert (contest.budgets, len(contest.draws), contest.strategies) == ([9], 2, ["core_set"])
-
-
-def contests(monkeypatch, *arguments: str) -> list[compare.Contest]:
-    """What would be compared with these flags."""
-    asked = []
-    monkeypatch.setattr(compare, "carry_out", asked.append)
-    start(*arguments)
-    return compare.prepare(*asked)
-
-
-# What users get wrong.
+def test_two_arrays_are_a_pool(toy, tmp_path):
+    dataset = datasets.load(str(toy))
+    np.save(tmp_path / "X.npy", dataset.features)
+    np.save(tmp_path / "y.npy", dataset.labels)
+    found = datasets.of_files([str(tmp_path / "X.npy")], [str(tmp_path / "y.npy")])["X"]
+    assert np.bincount(found.test_labels).tolist() == [10, 6, 4, 2, 1, 1]
+    assert len(found.labels) + len(found.test_labels) == len(dataset.labels)
+    np.save(tmp_path / "y.npy", np.arange(len(dataset.labels)))
+    with pytest.raises(ValueError, match="has one row only of class 0, 1, 2"):
+        datasets.of_files([str(tmp_path / "X.npy")], [str(tmp_path / "y.npy")])
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["--against=ms"], "--against=ms is not among --strategies: add it there"),
+        (["--regimes=tails"], "--regimes does not know 'tails'; the nearest are tail"),
+        (["--strategies=random,rounds:m"], "--strategies: no strategy is called 'm'"),
+        (["--features=X.npy"], "--labels names 0 files, and --features 1 that end in .npy"),
+        (["--per_class=0"], "--per_class takes positive numbers"),
+        (["--per_class=90"], "it has 228 rows there, fewer than any budget"),
+        (["--regimes=binary"], r"0\.5% positives are 1 rows here"),
         (
-            ["--strategies=random,entropi"],
-            "--strategies: no strategy is called 'entropi'; the nearest known names are ent",
+            ["--strategies=random,ent", "--against=ent"],
+            "it has no source scores, which --against=ent needs",
         ),
-        (["--rules=balanced"], "--rules does not know 'balanced'; the nearest are balance"),
-        (["--pools=digit"], "--pools does not know 'digit'; the nearest are digits"),
-        (["--pools="], "there is no pool to compare on"),
-        (["--budgets=0,5"], "--budgets takes positive numbers"),
-        (["--budgets=500"], "--budgets goes up to 500, and a draw of digits has only 228 rows"),
-        (
-            ["--strategies=ent"],
-            "all of --strategies need source scores, but digits has none",
-        ),
-        (["--target=3,x"], "--target takes class ids separated by commas, got '3,x'"),
-        (["--target=3,17"], "--target names class 17, and digits tests no such class of its 10"),
     ],
 )
 def test_a_wrong_flag_is_reported_in_one_sentence(arguments, sentence, tmp_path):
+    own = ["--pools=digits", "--strategies=random", "--against=random", *arguments]
     with pytest.raises(ValueError, match=sentence):
-        run(tmp_path / "out", *SMALL, "--pools=digits", *arguments)
+        run(tmp_path / "out", *own)
     assert not (tmp_path / "out").exists()
 
 
-def test_two_pools_of_one_name_are_refused(toy, tmp_path):
-    with pytest.raises(ValueError, match="two pools are called 'toy'"):
-        run(tmp_path, "--pools=", f"--features={toy},{toy}")
-
-
-def test_wrong_numbers_are_absls_to_refuse(tmp_path):
-    for argument in ("--seeds=1", "--seeds=21", "--at_least=0", "--budget=5"):
-        with pytest.raises(flags.Error):
-            run(tmp_path, argument)
-
-
-@pytest.mark.slow
-def test_the_program_ends_in_one_sentence_and_exit_code_2():
-    done = program("--pools=", "--features=nowhere.npz")
-    assert (done.returncode, done.stdout, done.stderr) == (
-        2,
-        "",
-        "error: there is no file nowhere.npz: name an npz file of plain arrays\n",
-    )
-
-
-@pytest.mark.slow
-def test_help_teaches_by_example():
-    done = program("--help")
-    assert done.returncode == 0
-    assert "python -m experiments.compare --quick" in done.stdout
-    for name in ("--pools", "--features", "--target", "--at_least", "--[no]quick"):
-        assert f"\n  {name}:" in done.stdout
-
-
 @pytest.mark.data
-def test_the_pool_of_the_other_network_has_scores(shared):
-    dataset = pools.NAMED["mnv2"]()
-    assert dataset.scores is not None
-    assert datasets.is_paper_pool(dataset)
+def test_named_pools_are_large_enough_for_every_regime(shared):
+    for name in ("mnv2", "caltech101", "grocery"):
+        dataset = pools.NAMED[name]()
+        for regime in regimes.REGIMES:
+            assert len(trials(dataset, regime, runs=1)[0].labels) >= 800

@@ -2,6 +2,7 @@
 there stays, what appears is whole, and the same command then just works."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -199,3 +200,57 @@ def test_a_program_that_is_told_to_stop_ends_at_once_with_one_sentence(
     status, _, said = nursery(tmp_path, "told_to_stop", dict(number=number, where=where))
     assert (status, said) == (128 + number, f"{signals.STOPPED}\n")
     assert time.monotonic() - started < 10
+
+
+def started(command, **options):
+    # Tests that run in the background of a script would have it ignored.
+    heard = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", heard, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [Path(sys.executable).with_name("balal"), "doctor"],
+        [sys.executable, "-m", "experiments.one_shot"],
+    ],
+    ids=["console script", "experiment"],
+)
+def test_a_program_that_is_told_to_stop_while_it_imports_jax_says_the_same(
+    number, command, tmp_path
+):
+    # In place of JAX.
+    (tmp_path / "jax.py").write_text("import time; print('here', flush=True); time.sleep(60)")
+    with started(command, env=os.environ | dict(PYTHONPATH=str(tmp_path))) as process:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=10)
+    assert (process.returncode, said) == (128 + number, f"{signals.STOPPED}\n")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 1.0, 2.0])
+def test_control_c_in_a_terminal_is_for_the_main_process_alone(seconds, tmp_path):
+    """Every process of the group gets it, those that fit heads while they are being started."""
+    command = "-m experiments.one_shot --pool_rows=600 --budgets=30 --strategies=ent --rules=none"
+    words = [sys.executable, *command.split(), "--workers=1", f"--out={tmp_path}"]
+    with started(words, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("cells/*-*.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, f"{signals.STOPPED}\n")
+    assert not list(tmp_path.glob("cells/.shared-*"))

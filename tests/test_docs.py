@@ -180,21 +180,34 @@ def known_extras() -> set[str]:
     return set(re.findall(r"^([\w-]+) = \[", project.split("\n[")[0], re.MULTILINE))
 
 
-def flags_of(path: Path, seen: frozenset[Path] = frozenset()) -> set[str]:
+def flags_of(path: Path) -> set[str]:
     """The flags that a program defines, itself or in what it imports of the programs."""
-    found: set[str] = {"help"}
+    flags, waiting, seen = {"help"}, [path], {path}
+    while waiting:
+        own, imported = read(waiting.pop())
+        flags |= own
+        waiting += imported - seen
+        seen |= imported
+    return flags
+
+
+@cache
+def read(path: Path) -> tuple[frozenset[str], frozenset[Path]]:
+    """The flags that a file defines, and the files of programs that it imports."""
+    flags, files = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and DEFINES.search(ast.unparse(node.func)):
             names = [word.value for word in node.args[:1] if isinstance(word, ast.Constant)]
-            found |= {str(name).lstrip("-") for name in names}
+            flags |= {str(name).lstrip("-") for name in names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             folder = ROOT / node.module.replace(".", "/")
-            files = [folder.with_suffix(".py"), *(folder / f"{a.name}.py" for a in node.names)]
-            for file in files:
-                own = any(file.is_relative_to(ROOT / name) for name in FOLDERS)
-                if own and file.exists() and file not in seen:
-                    found |= flags_of(file, seen | {path, file})
-    return found
+            files |= {folder.with_suffix(".py"), *(folder / f"{a.name}.py" for a in node.names)}
+    own = {
+        file
+        for file in files
+        if file.exists() and any(file.is_relative_to(ROOT / name) for name in FOLDERS)
+    }
+    return frozenset(flags), frozenset(own)
 
 
 @cache

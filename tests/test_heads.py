@@ -55,6 +55,7 @@ def test_head_is_scikit_learns_linear_svc(C):
 @pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:The number of unique classes"
 )
+@pytest.mark.nightly
 def test_every_value_of_C_and_every_fold_is_as_good_as_scikit_learns(embedded):
     features, labels = embedded[0][:400].astype(np.float64), embedded[2][:400]
     features /= np.sqrt(np.mean(np.sum(features**2, axis=1)))

@@ -101,6 +101,7 @@ def test_one_shot_begins_with_a_folder_of_classes(network, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_head_is_the_svm_or_the_fine_tuned_network_as_cross_validation_prefers(
     network, tmp_path, capsys
 ):

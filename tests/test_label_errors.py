@@ -14,31 +14,62 @@ def clusters(rows, spread=1.0):
     return centres[labels] + spread * RNG.normal(size=(rows, 8)), labels
 
 
-def left_out(features, labels, row):
-    """The shares of the classes in what a process of all rows but one predicts for that one."""
+def left_out(features, labels):
+    """What a process of all rows but one predicts for that one, [B, k], at the best temperature."""
     z = features - features.mean(axis=0)
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     h = 1 - np.sum(np.square(z.mean(axis=0)))
     kernel = np.exp(-np.sum(np.square(z[:, None] - z[None]), axis=2) / (2 * h))
-    others = np.delete(np.arange(len(labels)), row)
-    matrix = kernel[np.ix_(others, others)] + 0.1 * np.eye(len(others))
-    classes = np.unique(labels)
-    targets = (labels[others][:, None] == classes).astype(float)
-    predicted = kernel[row, others] @ np.linalg.solve(matrix, targets)
-    shares = np.exp(predicted / 0.1)
-    return classes, shares / shares.sum()
+    own = labels[:, None] == np.unique(labels)
+    predicted = np.empty(own.shape)
+    for row in range(len(labels)):
+        others = np.delete(np.arange(len(labels)), row)
+        matrix = kernel[np.ix_(others, others)] + 0.3 * np.eye(len(others))
+        predicted[row] = kernel[row, others] @ np.linalg.solve(matrix, own[others].astype(float))
+    return tempered(predicted, own)
+
+
+def tempered(logits, own):
+    """Their softmax at that of many temperatures under which the labels are most likely."""
+    shares = [
+        np.exp(logits / t) / np.exp(logits / t).sum(axis=1, keepdims=True)
+        for t in np.geomspace(0.02, 20, 20_001)
+    ]
+    return max(shares, key=lambda each: np.log(each[own]).mean())
 
 
 def test_doubt_is_that_of_a_process_fitted_without_the_row():
     features, labels = clusters(30, spread=3.0)
-    labels = 2 * labels
-    found = balal.suspects(features, labels)
-    for row in range(30):
-        classes, shares = left_out(features, labels, row)
-        own = shares[classes == labels[row]][0]
-        assert found.doubt[row] == pytest.approx(1 - own, abs=1e-6)
-        assert found.said[row] == classes[shares.argmax()]
+    found = balal.suspects(features, 2 * labels)
+    shares = left_out(features, labels)
+    np.testing.assert_allclose(found.doubt, 1 - shares[np.arange(30), labels], atol=2e-3)
+    assert found.said.tolist() == (2 * shares.argmax(axis=1)).tolist()
     assert found.order.tolist() == np.argsort(-found.doubt, kind="stable").tolist()
+
+
+def test_a_second_opinion_has_the_share_under_which_the_labels_are_most_likely():
+    features, labels = clusters(30, spread=3.0)
+    own = np.eye(CLASSES, dtype=bool)[labels]
+    probs = RNG.dirichlet(np.ones(CLASSES), 30) + own
+    probs /= probs.sum(axis=1, keepdims=True)
+    first, second = left_out(features, labels), tempered(np.log(probs), own)
+    mixtures = [share * second + (1 - share) * first for share in np.linspace(0, 1, 10_001)]
+    best = max(mixtures, key=lambda each: np.log(each[own]).mean())
+    # Columns of classes without labels are no matter.
+    wide = np.zeros((30, 2 * CLASSES))
+    wide[:, ::2] = probs
+    found = balal.suspects(features, 2 * labels, probs=wide)
+    np.testing.assert_allclose(found.doubt, 1 - best[own], atol=5e-3)
+    assert found.said.tolist() == (2 * best.argmax(axis=1)).tolist()
+
+
+def test_an_opinion_that_knows_the_truth_is_followed_even_where_it_holds_labels_impossible():
+    features, labels = clusters(100, spread=20.0)
+    told = labels.copy()
+    told[:10] = (told[:10] + 1) % CLASSES
+    found = balal.suspects(features, told, probs=np.eye(CLASSES)[labels])
+    assert sorted(found.order[:10].tolist()) == list(range(10))
+    assert (found.said == labels).all()
 
 
 def test_wrong_labels_come_first_and_the_right_class_is_said():
@@ -82,3 +113,16 @@ def test_equal_rows_and_single_labels_are_no_error(labels):
 def test_what_cannot_be_judged_is_told(features, labels, said):
     with pytest.raises(ValueError, match=said):
         balal.suspects(features, labels)
+
+
+@pytest.mark.parametrize(
+    ("probs", "said"),
+    [
+        (np.ones((3, 1)), r"a column for each class up to 1, got shape \(3, 1\)"),
+        (np.ones((2, 2)) / 2, r"a row for each of 3 labels"),
+        (np.ones((3, 2)), r"probs"),
+    ],
+)
+def test_opinions_that_are_none_are_told(probs, said):
+    with pytest.raises(ValueError, match=said):
+        balal.suspects(np.eye(3), np.array([0, 1, 1]), probs=probs)

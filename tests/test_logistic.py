@@ -96,6 +96,18 @@ def test_every_fold_is_a_fit_of_its_own():
     )
 
 
+def test_held_out_probabilities_are_those_of_heads_fitted_to_the_other_folds():
+    features, labels = clusters(0, [40, 20, 10, 1])
+    found = logistic.held_out(features, 2 * labels, num_classes=8, C=1.0, folds=4)
+    fold = fitting.folds_of(71, 4, 0)
+    expected = np.zeros((71, 8))
+    for number in range(4):
+        kept, left = fold != number, fold == number
+        machine = reference(features[kept], 2 * labels[kept], 1.0)
+        expected[np.ix_(left, machine.classes_)] = machine.predict_proba(features[left])
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
 def test_balanced_softmax_finds_more_of_the_rare_class():
     features, labels = clusters(0, [200, 10], distance=0.7)
     test_features, test_labels = clusters(1, [200, 200], distance=0.7)

@@ -14,7 +14,7 @@ from balal.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = {f"balal.cli.{name}" for name in COMMANDS} | {
-    f"experiments.{name}" for name in ("compare", "heads", "one_shot", "rounds")
+    f"experiments.{name}" for name in ("compare", "heads", "one_shot", "rounds", "rules")
 }
 # Flags of git and of TensorFlow Datasets, and one that stands for any.
 _OTHERS = {"file_format", "flag", "porcelain", "untracked"}
@@ -22,6 +22,7 @@ _OTHERS = {"file_format", "flag", "porcelain", "untracked"}
 _NEVER = {
     "balal.cli.pick": {"labels", "nolabelled"},
     "experiments.compare": {"classifier", "data_dir", "pool_rows", "scores"},
+    "experiments.rules": {"classifier", "data_dir", "pool_rows", "scores"},
     "experiments.heads": {"classifier", "nolabelled", "pool_rows", "scores"},
     "experiments.one_shot": {"nolabelled"},
     "experiments.rounds": {"classifier", "data_dir", "pool_rows", "scores"},

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_cli
-import test_compare
 import test_one_shot
+import test_rules
 from absl import flags
 
 import balal.testing
@@ -119,9 +119,9 @@ def test_one_shot_runs_them_alone_and_with_rules(mine, toy, tmp_path):
     assert len({path.name for path in (tmp_path / "cells").glob("picks-*mine*")}) == 2 * len(cells)
 
 
-@pytest.mark.slow
-def test_compare_runs_them_beside_others(mine, toy, tmp_path):
-    result = test_compare.run(
+@pytest.mark.nightly
+def test_rules_takes_them_beside_others(mine, toy, tmp_path):
+    result = test_rules.run(
         tmp_path,
         "--pools=",
         f"--features={toy}",

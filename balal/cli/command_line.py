@@ -73,7 +73,7 @@ def user_errors(
         # Nobody reads on, as after `| head`. Otherwise Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except KeyboardInterrupt as stopped:
+    except KeyboardInterrupt as stopped:  # Right before or after the block is heeded.
         print(signals.STOPPED, file=sys.stderr)
         sys.exit(128 + (stopped.args or (signal.SIGINT,))[0])
     except (

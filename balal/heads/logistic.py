@@ -183,6 +183,38 @@ def class_logits(head: Head, features: Real[Array | np.ndarray, "M D"]) -> Float
     return found
 
 
+def held_out(
+    features: Real[Array | np.ndarray, "B D"],
+    labels: Integer[Array | np.ndarray, " rows"],
+    *,
+    num_classes: int,
+    C: float | int = 10.0,
+    folds: int = 5,
+    seed: int = 0,
+) -> Float[np.ndarray, "B C"]:
+    """The probabilities of all target classes for every row, by a head fitted to the other folds:
+    float64 [B, num_classes], 0 for classes that those folds lack. `balal.suspects` takes them as
+    `probs`.
+
+    Args and errors are those of `fit`; at least two rows.
+
+    >>> rows = np.array([[-2.0], [-1.0], [1.0], [2.0]])
+    >>> held_out(rows, np.array([0, 0, 1, 1]), num_classes=2, folds=4).argmax(axis=1).tolist()
+    [0, 0, 1, 1]
+    """
+    rows, answers = fitting.checked(features, labels, num_classes)
+    strengths = fitting.choices(C, folds)
+    if len(answers) < 2:
+        raise ValueError("one label leaves no other to predict it from")
+    classes, answers = np.unique(answers, return_inverse=True)
+    fold = fitting.folds_of(len(answers), folds, seed)
+    none, begin = np.zeros(len(classes)), _begin(None, classes, rows.shape[1])
+    values, _ = _solved(rows, answers, np.ones(len(answers)), fold, strengths, none, begin)
+    found = np.zeros((len(answers), num_classes))
+    found[:, classes] = _softmax(values[0][:, : len(classes)], axis=1)
+    return found
+
+
 def _begin(before: Head | None, classes: np.ndarray, size: int) -> np.ndarray:
     """Coefficients [k, D + 1] of these classes in another head, 0 where it does not know them."""
     begin = np.zeros((len(classes), size + 1))

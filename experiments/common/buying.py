@@ -130,16 +130,18 @@ def one_shot(
     num_classes: int,
     key: jax.Array,
     capacity: int,
+    labelled: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> balal.Result:
-    """What `balal.one_shot` buys.
+    """What `balal.simulate` buys, with `labelled` rows and labels to begin with if there are any.
 
     A strategy of several stages is simulated stage by stage, each starting with the labels that the
     earlier ones bought, so that programs compiled for one strategy serve the next.
     """
     options: dict[str, Any] = dict(num_classes=num_classes, key=key)
     stages = member(strategy, "stages")()
-    if budget <= sum(number for _, number in stages[:-1]):
-        return balal.one_shot(strategy, pool, labels, budget=budget, capacity=capacity, **options)
+    if labelled or budget <= sum(number for _, number in stages[:-1]):
+        options |= dict(capacity=capacity, labelled=labelled)
+        return balal.simulate(strategy, pool, labels, budget=budget, **options)
     parts: list[balal.Result] = []
     for stage, number in stages:
         spent = sum(len(part.indices) for part in parts)
@@ -169,3 +171,17 @@ def one_shot(
         for name in ("indices", "labels", "wanted")
     }
     return replace(parts[-1], **bought)
+
+
+def without_source(strategy: Any, num_classes: int) -> balal.Strategy:
+    """The strategy; one that takes clusters in place of a source model's classes with as many of
+    them as there are target classes, so that it needs no scores.
+
+    >>> without_source(balal.strategy("prob_cover"), 10).needs
+    ('features',)
+    """
+    fields = getattr(strategy, "__dataclass_fields__", {})
+    if "scores" not in strategy.needs or "clusters" not in fields:
+        return strategy
+    clustered = replace(strategy, clusters=num_classes)
+    return strategy if "scores" in clustered.needs else clustered

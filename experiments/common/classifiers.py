@@ -18,6 +18,10 @@ with Extra("experiments"):
     from balal.heads import ldam
 
 
+# The heads on features that labels are judged with where methods are compared.
+COMPARED = ("svm", "logistic", "logistic+logit_adjustment", "logistic+balanced_softmax")
+
+
 @dataclass(frozen=True)
 class Task:
     """A labelled set and everything else that a head may need.

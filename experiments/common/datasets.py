@@ -9,6 +9,7 @@ floating-point `features`), `labels`, and in the pool file the source model's `e
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import balal
-from balal import array_file
+from balal import array_file, imbalance
 from balal.data import select
 from balal.heads import scaling
 from balal.models import weights
@@ -153,6 +154,59 @@ def load(
         files = {**dataset.files, Path(classifier).name: weights.sha256(Path(classifier))}
         dataset = replace(dataset, scores=balal.pool(None, logits=logits).scores, files=files)
     return dataset if pool_rows is None else first_rows(dataset, pool_rows)
+
+
+def of_files(features: Sequence[str], labels: Sequence[str]) -> dict[str, Dataset]:
+    """Data sets by the names of their files: npz files as in `load`, and .npy files of features,
+    each of which has one of labels beside it in the second list.
+
+    Raises: ValueError for lists that do not match, and for two files of one name.
+    """
+    arrays = [path for path in features if path.endswith(".npy")]
+    if len(arrays) != len(labels):
+        raise ValueError(
+            f"--labels names {len(labels)} files, and --features {len(arrays)} that end in .npy: "
+            f"each of those needs one"
+        )
+    found: dict[str, Dataset] = {}
+    answers = iter(labels)
+    for path in features:
+        name = Path(path).stem
+        if name in found:
+            raise ValueError(
+                f"two pools are called {name!r}: rename {path}, or leave one of them out"
+            )
+        found[name] = from_arrays(path, next(answers)) if path in arrays else load(path)
+    return found
+
+
+def from_arrays(features: str, labels: str) -> Dataset:
+    """Features [N, D] and int [N] from two .npy files. A fifth of the rows of each class, at least
+    one of two or more, is the test set; which, is fixed. There are no scores.
+
+    Raises: FileNotFoundError; ValueError for what is no such array, or a class with one row only.
+    """
+    paths = Path(features), Path(labels)
+    rows, answers = (array_file.read(path, kind="an .npy file").get("") for path in paths)
+    if rows is None or answers is None:
+        path = paths[0] if rows is None else paths[1]
+        raise ValueError(f"{path} holds several arrays: an .npy file of one is needed here")
+    rows, answers = _features_and_labels(paths[0], dict(features=rows, labels=answers))
+    classes = int(answers.max()) + 1
+    balal.check.labels(labels, answers, num_classes=classes)
+    sizes = np.bincount(answers, minlength=classes)
+    if single := np.flatnonzero(sizes == 1).tolist():
+        raise ValueError(
+            f"{paths[1]} has one row only of class {first_few(single)}: every class needs one for "
+            f"the pool and one for the test set"
+        )
+    tested = np.where(sizes, np.maximum(sizes // 5, 1), 0)
+    test = imbalance.subsample(jax.random.key(0), answers, tested)
+    rest = np.setdiff1d(np.arange(len(answers)), test)
+    files = {path.name: weights.sha256(path) for path in paths}
+    return Dataset(
+        rows[rest], answers[rest], rows[test], answers[test], None, classes, False, files
+    )
 
 
 def pool(dataset: Dataset) -> balal.Pool:

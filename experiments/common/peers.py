@@ -7,7 +7,8 @@ in its order; those that go by the target model's predictions take `probabilitie
 that cluster by class `num_classes=`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,14 @@ def pick(
     if len(set(rows.tolist()) - set(labelled.tolist())) != budget:
         raise ValueError(f"{name} did not pick {budget} different rows without labels")
     return rows
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """ModuleNotFoundError where the package of one of these peers is not installed, with the
+    command that installs it."""
+    with Extra("peers"):
+        for package in {name.partition(":")[0] for name in names}:
+            import_module(package)
 
 
 def _core_set(features, labelled, budget, seed, **_):
@@ -112,7 +121,10 @@ def _facility_location(features, labelled, budget, seed, **_):
     from sklearn.metrics.pairwise import rbf_kernel
 
     selection = apricot.FacilityLocationSelection(
-        budget, metric="precomputed", initial_subset=labelled, random_state=seed
+        budget,
+        metric="precomputed",
+        initial_subset=labelled if len(labelled) else None,
+        random_state=seed,
     )
     return selection.fit(rbf_kernel(features, gamma=1.0)).ranking
 
@@ -133,5 +145,14 @@ PEERS: dict[str, Callable[..., Any]] = {
     "skactiveml:Badge": _badge,
     "apricot:FacilityLocation": _facility_location,
 }
+# Those whose authors give them rows of norm 1; the others take features as they are.
+UNIT_ROWS = (
+    "skactiveml:TypiClust",
+    "skactiveml:ProbCover",
+    "skactiveml:MaxHerding",
+    "apricot:FacilityLocation",
+)
+# Those whose first picks depend on how many there will be.
+PLANNED = ("skactiveml:TypiClust",)
 # Those that go by the predictions of the target model.
 NEED_MODEL = ("skactiveml:Badge",)

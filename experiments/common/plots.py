@@ -41,7 +41,7 @@ COLOURS = {
     "lc_inv": "#A98A4B",
     "lc_div": "#C9B58A",
 }
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "legend.fontsize": 7.5,
@@ -80,12 +80,12 @@ class Histogram:
 def accuracy(path: Path, curves: Sequence[Curve], *, rule: str, budgets: Sequence[int]) -> None:
     """Balanced accuracy against budget, with a band of one standard deviation where there are
     seeds."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 3.3), layout="constrained")
         axes = figure.subplots()
         for curve in curves:
             _draw(axes, curve, marker="o")
-        _budget_axis(axes, budgets)
+        budget_axis(axes, budgets)
         axes.set(xlabel="budget (labels)", ylabel="balanced accuracy (%)")
         _legend(figure, curves, rule)
         figure.savefig(path)
@@ -105,7 +105,7 @@ def balance(
 
     expected: labels [points], and the expected ratio and classes found there.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.0), layout="constrained")
         left, right = figure.subplots(1, 2, gridspec_kw=dict(wspace=0.06))
         labels, ratio, classes = expected
@@ -152,7 +152,7 @@ def histograms(
         for counts in (panel.before, panel.after)
         if counts is not None
     )
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(
             figsize=(max(2.4 * columns, 3.6) + 0.1, 1.55 * rows + 0.35), layout="constrained"
         )
@@ -234,7 +234,7 @@ def _whole_numbers() -> MaxNLocator:
     return MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
 
 
-def _budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
+def budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(list(budgets), [str(budget) for budget in budgets])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -276,7 +276,7 @@ def rule_accuracy(
     pool.
     """
     columns = columns or [""]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, grid = _rule_grid(points, rows, columns, sharey="row")
         for pool, strategy, axes in _panels(grid, rows, columns):
             there = [
@@ -306,7 +306,7 @@ def rule_accuracy(
                     marker="o",
                     markersize=2.4,
                 )
-            _budget_axis(axes, sorted({point.budget for point in there}))
+            budget_axis(axes, sorted({point.budget for point in there}))
             axes.tick_params(axis="x", labelsize=7)
         figure.supylabel("balanced accuracy (%)", fontsize=8)
         figure.supxlabel("budget (labels)", fontsize=8)
@@ -323,7 +323,7 @@ def round_curves(
     # The palette has a colour for each name that is always shown; the others take turns.
     spare = iter([colour for name, colour in COLOURS.items() if name not in names] * len(names))
     colours = {name: COLOURS.get(name) or next(spare) for name in names}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, grid = _rule_grid(points, rows, columns, sharey="row")
         figure.set_size_inches(2.6 * len(columns) + 1.4, 2.1 * len(rows) + 0.6)
         for pool, head, axes in _panels(grid, rows, columns):
@@ -340,7 +340,7 @@ def round_curves(
                     budgets, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0
                 )
                 axes.plot(budgets, mean, color=colour, marker="o", markersize=2.4)
-            _budget_axis(axes, sorted({point.budget for point in points if point.pool == pool}))
+            budget_axis(axes, sorted({point.budget for point in points if point.pool == pool}))
             axes.tick_params(axis="x", labelsize=7)
         figure.supylabel("balanced accuracy (%)", fontsize=8)
         figure.supxlabel("labels", fontsize=8)
@@ -357,7 +357,7 @@ def rule_gains(
 ) -> None:
     """Gain over no balancing with its interval, a row of panels a pool, a column a strategy; rules
     side by side, each in its colour."""
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure, grid = _rule_grid(points, rows, columns, sharey="row")
         rules = list(_by_rule(points, columns))
         for pool, strategy, axes in _panels(grid, rows, columns):

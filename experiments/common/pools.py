@@ -59,12 +59,18 @@ def digits() -> datasets.Dataset:
 def shared(name: str, file: str) -> datasets.Dataset:
     """A pool in the folder BALAL_SHARED (default ../shared). Raises FileNotFoundError without
     it."""
+    return datasets.load(str(shared_file(f"the pool {name}", file)))
+
+
+def shared_file(what: str, file: str) -> Path:
+    """The path of a file that something needs in the folder BALAL_SHARED (default ../shared).
+    Raises FileNotFoundError without it."""
     path = Path(os.environ.get("BALAL_SHARED", "../shared"), "data", file)
     if not path.exists():
         raise FileNotFoundError(
-            f"the pool {name} needs {path}: set BALAL_SHARED to the folder that has data/{file}"
+            f"{what} needs {path}: set BALAL_SHARED to the folder that has data/{file}"
         )
-    return datasets.load(str(path))
+    return path
 
 
 # mnv2: the images of lite0, seen by MobileNetV2. caltech101 and grocery: natural pools of everyday

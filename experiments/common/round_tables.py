@@ -60,7 +60,10 @@ def tables(result: dict[str, Any]) -> str:
         here = [run for run in runs if run["pool"] == pool]
         parts.append(f"## {pool}")
         for head in settings["heads"]:
-            parts += [f"### Balanced test accuracy, %: {head}", _table(here, result, head)]
+            parts += [
+                f"### Balanced test accuracy, %: {head}",
+                accuracies(here, result["differences"], head),
+            ]
         for metric, title, digits in (
             ("classes_found", "Classes found", 1),
             ("imbalance_ratio", "Imbalance ratio of the labelled set", 3),
@@ -107,10 +110,13 @@ def _preface(settings: dict[str, Any]) -> str:
     )
 
 
-def _table(runs: Sequence[dict[str, Any]], result: dict[str, Any], head: str) -> str:
+def accuracies(
+    runs: Sequence[dict[str, Any]], compared: Sequence[dict[str, Any]], head: str
+) -> str:
+    """The accuracies of one pool under one head, with the differences `compared`, as a table."""
     gains = {
         (cell["pool"], cell["strategy"], cell["budget"]): cell
-        for cell in result["differences"]
+        for cell in compared
         if cell["head"] == head
     }
     lines: dict[str, list[str]] = {}
