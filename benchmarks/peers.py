@@ -54,20 +54,18 @@ HEADS = ("svm", "logistic+logit_adjustment")
 
 @dataclass(frozen=True)
 class Counterpart:
-    """Our strategy for what a peer does. make: from the number of classes. unit_rows: whether it
-    works on unit rows, which the peer is then given."""
+    """Our strategy for what a peer does. make: from the number of classes."""
 
     name: str
     make: Callable[[int], balal.Strategy]
-    unit_rows: bool = True
 
 
 OURS = {
-    "skactiveml:CoreSet": Counterpart("core_set", lambda _: balal.strategy("core_set"), False),
+    "skactiveml:CoreSet": Counterpart("core_set", lambda _: balal.strategy("core_set")),
     "skactiveml:TypiClust": Counterpart("typiclust", lambda _: TypiClust()),
     "skactiveml:ProbCover": Counterpart("prob_cover", lambda number: ProbCover(clusters=number)),
     "skactiveml:MaxHerding": Counterpart("max_herding", lambda _: MaxHerding()),
-    "skactiveml:Badge": Counterpart("badge", lambda _: balal.strategy("badge"), False),
+    "skactiveml:Badge": Counterpart("badge", lambda _: balal.strategy("badge")),
     "apricot:FacilityLocation": Counterpart("max_herding", lambda _: MaxHerding()),
 }
 
@@ -147,7 +145,10 @@ def select(program: str, peer: str, folder: Path) -> dict[str, Any]:
     )
     ours = OURS[peer]
     pool = balal.pool(features, logits=np.log(np.maximum(probabilities, 1e-30)), keep_logits=True)
-    given = np.asarray(fields.unit_rows(pool, name=ours.name)) if ours.unit_rows else features
+    given = features
+    if peer in peers.UNIT_ROWS:
+        # As ours are.
+        given = np.asarray(fields.unit_rows(pool, name=ours.name))
     limit = int(_processor()) + FLAGS.limit_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
     resource.setrlimit(resource.RLIMIT_DATA, (int(FLAGS.limit_gb * 1e9),) * 2)
