@@ -47,7 +47,6 @@ from experiments.common import (
     report,
     round_runs,
     round_tables,
-    statistics,
     target_models,
 )
 
@@ -65,18 +64,7 @@ QUICK = {
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the program."""
     own: dict[str, Any] = dict(flag_values=flag_values)
-    flags.DEFINE_list(
-        "pools",
-        ["digits", "lite0"],
-        f"Some of {', '.join(pools.NAMED)}; all but lite0 and digits need the folder BALAL_SHARED.",
-        **own,
-    )
-    flags.DEFINE_list(
-        "features",
-        [],
-        "More pools: npz files in either layout of experiments.one_shot, named by their file name.",
-        **own,
-    )
+    pools.define_flags(flag_values, default=["digits", "lite0"])
     flags.DEFINE_list(
         "typical",
         ["typiclust", "prob_cover", "max_herding"],
@@ -103,16 +91,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "model", "logistic", target_models.MODELS, "The target model that is asked.", **own
     )
-    flags.DEFINE_list(
-        "heads",
-        ["svm", "logistic+logit_adjustment"],
-        f"What is tested on the labels bought: some of {', '.join(classifiers.COMPARED)}.",
-        **own,
-    )
-    flags.DEFINE_integer(
-        "seeds", 10, "Paired runs.", lower_bound=2, upper_bound=statistics.MOST_RUNS, **own
-    )
-    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0, **own)
+    program.define_paired_flags(flag_values, seeds=10)
     flags.DEFINE_bool(
         "quick", False, "Fewer pools, strategies, budgets and runs where no flag says so.", **own
     )
@@ -127,6 +106,7 @@ class Settings:
 
     pools: list[str]
     features: list[str]
+    labels: list[str]
     groups: list[list[str]]
     per_class: list[int]
     query_size: int
@@ -141,14 +121,11 @@ class Settings:
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the program."""
-    values = flag_values.flag_values_dict()
-    if flag_values.quick:
-        values |= {
-            flag: value for flag, value in QUICK.items() if flag_values[flag].using_default_value
-        }
+    values = program.values(flag_values, QUICK)
     settings = Settings(
-        pools=values["pools"] and program.listed("pools", values["pools"], pools.NAMED),
+        pools=pools.listed(values["pools"]),
         features=values["features"],
+        labels=values["labels"],
         groups=groups(values["typical"], values["beside"], values["atypical"]),
         per_class=program.numbers("per_class", values["per_class"], int),
         query_size=values["query_size"],
@@ -177,17 +154,16 @@ def groups(typical: list[str], beside: list[str], atypical: list[str]) -> list[l
             f"--typical and --atypical must name a strategy each, and with --beside none twice; "
             f"random always takes part: got {','.join(names)}"
         )
-    buying.listed(names, target_model=True)
+    for flag, group in (("typical", typical), ("beside", beside), ("atypical", atypical)):
+        if group:
+            buying.listed(group, flag=flag, target_model=True)
     return found
 
 
 def carry_out(settings: Settings) -> None:
     """Buys the labels of every run, fits the heads to them after each round, and writes what came
     of it."""
-    loaded = {name: pools.NAMED[name]() for name in settings.pools}
-    loaded |= {Path(path).stem: datasets.load(path) for path in settings.features}
-    if not loaded:
-        raise ValueError("there is no pool: name some with --pools or --features")
+    loaded = pools.loaded(settings.pools, settings.features, settings.labels)
     budgets = {name: budgets_of(settings, name, dataset) for name, dataset in loaded.items()}
     runs = round_runs.gather(
         loaded,

@@ -4,7 +4,7 @@ All methods buy from the same draws of a pool, at budgets in labels a class, and
 trained on what each has bought: a linear SVM, and logistic regression with logit adjustment. What
 holds under one of them only is told.
 
-    python -m experiments.compare --quick                    every table, in a minute and a half
+    python -m experiments.compare --quick                    every table, in half a minute
     python -m experiments.compare --pools=grocery            all methods on one pool
     python -m experiments.compare --regimes=all --strategies=posterior,max_herding,rounds:ms
     python -m experiments.compare --features=X.npy --labels=y.npy --per_class=1,2,4
@@ -53,12 +53,10 @@ from experiments.common import (
     program,
     regimes,
     report,
-    statistics,
     summary,
     workers,
 )
 
-HEADS = ("svm", "logistic+logit_adjustment")
 QUICK = {
     "pools": ["digits"],
     "regimes": ["natural", "tail"],
@@ -71,27 +69,7 @@ QUICK = {
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the program."""
     own: dict[str, Any] = dict(flag_values=flag_values)
-    flags.DEFINE_list(
-        "pools",
-        ["lite0", "digits"],
-        f"all, or some of {', '.join(pools.NAMED)}; all but lite0 and digits need the folder "
-        f"BALAL_SHARED. With --features, none unless named.",
-        **own,
-    )
-    flags.DEFINE_list(
-        "features",
-        [],
-        "Pools of your own: npz files in either layout of experiments.one_shot, or with --labels "
-        "an .npy file of an array [N, D].",
-        **own,
-    )
-    flags.DEFINE_list(
-        "labels",
-        [],
-        "An .npy file of int [N] for each .npy file of --features; a fifth of each class is the "
-        "test set.",
-        **own,
-    )
+    pools.define_flags(flag_values, default=["lite0", "digits"])
     flags.DEFINE_list(
         "regimes", ["natural"], f"all, or some of {', '.join(regimes.REGIMES)}.", **own
     )
@@ -116,11 +94,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "binary_budgets", ["20", "50", "100", "200"], "Budgets on two classes, in labels.", **own
     )
-    flags.DEFINE_list("heads", list(HEADS), "What is trained on the labels bought.", **own)
-    flags.DEFINE_integer(
-        "seeds", 10, "Paired runs.", lower_bound=2, upper_bound=statistics.MOST_RUNS, **own
-    )
-    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0, **own)
+    program.define_paired_flags(flag_values, seeds=10)
     flags.DEFINE_bool("quick", False, "A small comparison, wherever no flag says otherwise.", **own)
     program.define_output_flags(flag_values, out="results/compare")
     program.define_workers_flag(flag_values)
@@ -169,15 +143,11 @@ class Contest:
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the program."""
-    values = flag_values.flag_values_dict()
-    if flag_values.quick:
-        values |= {
-            flag: value for flag, value in QUICK.items() if flag_values[flag].using_default_value
-        }
+    values = program.values(flag_values, QUICK)
     if flag_values.features and flag_values["pools"].using_default_value:
         values["pools"] = []
     settings = Settings(
-        pools=values["pools"] and program.listed("pools", values["pools"], pools.NAMED),
+        pools=pools.listed(values["pools"]),
         features=flag_values.features,
         labels=flag_values.labels,
         regimes=program.listed("regimes", values["regimes"], regimes.REGIMES),
@@ -264,13 +234,7 @@ def carry_out(settings: Settings) -> None:
 
 def prepared(settings: Settings) -> list[Contest]:
     """Every pool in every regime that it is large enough for."""
-    found = {name: pools.NAMED[name]() for name in settings.pools}
-    for name, dataset in datasets.of_files(settings.features, settings.labels).items():
-        if name in found:
-            raise ValueError(f"two pools are called {name!r}: rename one, or leave one out")
-        found[name] = dataset
-    if not found:
-        raise ValueError("there is no pool to compare on: name some with --pools or --features")
+    found = pools.loaded(settings.pools, settings.features, settings.labels)
     contests = []
     for name, dataset in found.items():
         whole = draws.drawn(datasets.pool(dataset), seed=settings.seed, runs=settings.seeds)

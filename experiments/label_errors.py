@@ -151,15 +151,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the program."""
-
-    def value(name: str) -> Any:
-        flag = flag_values[name]
-        return QUICK[name] if flag_values.quick and flag.using_default_value else flag.value
-
-    names = program.listed("pools", value("pools"), POOLS)
+    values = program.values(flag_values, QUICK)
+    names = program.listed("pools", values["pools"], POOLS)
     methods = program.listed("methods", flag_values.methods, METHODS)
-    sizes = program.numbers("labels", value("labels"), int)
-    seeds, seed, out = value("seeds"), flag_values.seed, Path(flag_values.out)
+    sizes = program.numbers("labels", values["labels"], int)
+    seeds, seed, out = values["seeds"], flag_values.seed, Path(flag_values.out)
     if sizes[0] < 20:
         raise ValueError(f"--labels must be at least 20 for a tenth of them, got {sizes[0]}")
     with folder_lock.locked(out, first="results.json"):

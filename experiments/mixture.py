@@ -25,7 +25,7 @@ import balal
 from balal import folder_lock
 from balal.atomic_files import together
 from balal.extras import Extra
-from experiments.common import buying, datasets, draws, plots, program, report, round_runs
+from experiments.common import buying, draws, plots, program, report, target_models
 
 with Extra("experiments"):
     import matplotlib
@@ -116,26 +116,20 @@ def bought(
     strategy: str, points: np.ndarray, labels: np.ndarray, budgets: Sequence[int], *, seed: int
 ) -> np.ndarray:
     """The rows that a strategy asks for, in order, in a round up to each budget: int [b]."""
-    features = features_of(points, seed=seed)
-    dataset = datasets.Dataset(
-        features, labels, features, labels, None, len(CLASSES), False, files={}
-    )
-    plan = round_runs.Plan(
-        strategies={},
-        first=None,
-        start=0,
+    features, key = features_of(points, seed=seed), jax.random.key(seed)
+    whole = draws.Draw(balal.pool(features), np.arange(len(labels)), key, key)
+    rounds = target_models.bought(
+        buying.without_source(balal.strategy(strategy), len(CLASSES)),
+        whole,
+        labels,
+        features,
         sizes=np.diff([0, *budgets]).tolist(),
-        query_size=1,
-        model="logistic",
-        heads=[],
-        seeds=1,
-        seed=seed,
+        first=None,
+        start=np.zeros(0, np.int64),
+        num_classes=len(CLASSES),
+        key=key,
     )
-    key = jax.random.key(seed)
-    whole = draws.Draw(datasets.pool(dataset), np.arange(len(labels)), key, key)
-    asks = buying.without_source(balal.strategy(strategy), len(CLASSES))
-    rounds = round_runs.buy(plan, asks, dataset, features, whole)
-    return np.concatenate([np.array(part, np.int64) for part in rounds])
+    return np.concatenate(rounds)
 
 
 def draw(

@@ -33,7 +33,6 @@ from balal.atomic_files import together
 from experiments.common import (
     buying,
     classifiers,
-    datasets,
     draws,
     lift,
     plots,
@@ -42,7 +41,6 @@ from experiments.common import (
     report,
     round_runs,
     round_tables,
-    statistics,
     target_models,
 )
 
@@ -52,18 +50,7 @@ REPORTS = ("curves", "lift")
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the program."""
     own: dict[str, Any] = dict(flag_values=flag_values)
-    flags.DEFINE_list(
-        "pools",
-        ["lite0"],
-        f"Some of {', '.join(pools.NAMED)}; all but lite0 and digits need the folder BALAL_SHARED.",
-        **own,
-    )
-    flags.DEFINE_list(
-        "features",
-        [],
-        "More pools: npz files in either layout of experiments.one_shot, named by their file name.",
-        **own,
-    )
+    pools.define_flags(flag_values, default=["lite0"])
     flags.DEFINE_list(
         "strategies", ["random", "lc", "ent", "ms"], "What to compare, by name.", **own
     )
@@ -84,18 +71,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "model", "logistic", target_models.MODELS, "The target model that is asked.", **own
     )
-    flags.DEFINE_list(
-        "heads",
-        ["svm", "logistic+logit_adjustment"],
-        f"What is tested on the labels bought: some of {', '.join(classifiers.COMPARED)}.",
-        **own,
-    )
     flags.DEFINE_string("against", "random", "The strategy that others are compared with.", **own)
     flags.DEFINE_enum("report", "curves", REPORTS, "What is printed.", **own)
-    flags.DEFINE_integer(
-        "seeds", 5, "Paired runs.", lower_bound=2, upper_bound=statistics.MOST_RUNS, **own
-    )
-    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0, **own)
+    program.define_paired_flags(flag_values, seeds=5)
     program.define_output_flags(flag_values, out="results/rounds")
     program.define_workers_flag(flag_values)
 
@@ -106,6 +84,7 @@ class Settings:
 
     pools: list[str]
     features: list[str]
+    labels: list[str]
     plan: round_runs.Plan
     against: str
     report: str
@@ -123,11 +102,12 @@ def main(flag_values: flags.FlagValues) -> None:
             f"with one of {', '.join(strategies)}"
         )
     settings = Settings(
-        pools=flag_values.pools and program.listed("pools", flag_values.pools, pools.NAMED),
+        pools=pools.listed(flag_values.pools),
         features=flag_values.features,
+        labels=flag_values.labels,
         plan=round_runs.Plan(
             strategies={name: balal.strategy(name) for name in strategies},
-            first=buying.listed([flag_values.first])[0],
+            first=buying.listed([flag_values.first], flag="first")[0],
             start=flag_values.start,
             sizes=round_sizes(flag_values.sizes),
             query_size=flag_values.query_size,
@@ -172,10 +152,7 @@ def carry_out(settings: Settings) -> None:
     """Buys the labels of every run, fits the heads to them after each round, and writes what came
     of it."""
     plan = settings.plan
-    loaded = {name: pools.NAMED[name]() for name in settings.pools}
-    loaded |= {Path(path).stem: datasets.load(path) for path in settings.features}
-    if not loaded:
-        raise ValueError("there is no pool: name some with --pools or --features")
+    loaded = pools.loaded(settings.pools, settings.features, settings.labels)
     runs = round_runs.gather(
         loaded,
         dict.fromkeys(loaded, plan),

@@ -74,18 +74,7 @@ QUICK_BUDGETS = 3
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the program."""
     own: dict[str, Any] = dict(flag_values=flag_values)
-    flags.DEFINE_list(
-        "pools",
-        list(pools.NAMED),
-        f"Some of {', '.join(pools.NAMED)}; all but lite0 and digits need the folder BALAL_SHARED.",
-        **own,
-    )
-    flags.DEFINE_list(
-        "features",
-        [],
-        "More pools: npz files in either layout of experiments.one_shot, named by their file name.",
-        **own,
-    )
+    pools.define_flags(flag_values, default=list(pools.NAMED))
     flags.DEFINE_list(
         "strategies", _DEFAULT, f"What to compare: all, or some of {', '.join(STRATEGIES)}.", **own
     )
@@ -149,6 +138,7 @@ class Settings:
     pools: list[str]
     named: bool
     features: list[str]
+    labels: list[str]
     strategies: list[str]
     rules: list[str]
     budgets: list[int] | None
@@ -194,18 +184,15 @@ class Contest:
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the program."""
-    values, budgets = flag_values.flag_values_dict(), flag_values.budgets
-    if flag_values.quick:
-        values |= {
-            flag: value for flag, value in QUICK.items() if flag_values[flag].using_default_value
-        }
+    values, budgets = program.values(flag_values, QUICK), flag_values.budgets
     chosen = program.listed("rules", values["rules"], KNOWN_RULES)
     settings = Settings(
         rules=[rule for rule in KNOWN_RULES if rule == "none" or rule in chosen],
         strategies=buying.listed(values["strategies"]),
-        pools=values["pools"] and program.listed("pools", values["pools"], pools.NAMED),
+        pools=pools.listed(values["pools"]),
         named=not flag_values["pools"].using_default_value,
         features=flag_values.features,
+        labels=flag_values.labels,
         budgets=None if budgets is None else program.numbers("budgets", budgets, int),
         size=flag_values.size,
         seeds=values["seeds"],
@@ -298,24 +285,9 @@ def carry_out(settings: Settings) -> None:
 
 def prepare(settings: Settings) -> list[Contest]:
     """The pools that were asked for, with the strategies and budgets that each can take."""
-    found = {}
-    for name in settings.pools:
-        try:
-            found[name] = pools.NAMED[name]()
-        except FileNotFoundError as error:
-            if settings.named:
-                raise
-            _note(f"{error}; it is left out")
-    for path in settings.features:
-        if Path(path).stem in found:
-            raise ValueError(
-                f"two pools are called {Path(path).stem!r}: rename {path}, or leave one of them out"
-            )
-        found[Path(path).stem] = datasets.load(path)
-        if absent := datasets.absent_classes(found[Path(path).stem]):
-            _note(f"{path}: {' '.join(absent.splitlines())}")
-    if not found:
-        raise ValueError("there is no pool to compare on: name some with --pools or --features")
+    found = pools.loaded(
+        settings.pools, settings.features, settings.labels, optional=not settings.named
+    )
     return [_contest(settings, name, dataset) for name, dataset in found.items()]
 
 

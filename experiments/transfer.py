@@ -49,24 +49,17 @@ MEASURES = {
     "logme": "LogME",
     "labelled_agreement": "agreement of labels",
 }
-WITH_SCORES = [name for name in pools.NAMED if name != "digits"]
-QUICK = {"rows": 400, "labels": 200, "seeds": 2}
+QUICK = {"rows": 400, "sample": 200, "seeds": 2}
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """The flags of the program."""
     own: dict[str, Any] = dict(flag_values=flag_values)
-    flags.DEFINE_list(
-        "pools",
-        ["lite0"],
-        f"Some of {', '.join(WITH_SCORES)}; all but lite0 need the folder BALAL_SHARED.",
-        **own,
-    )
-    flags.DEFINE_list("features", [], "More pools with scores, as for experiments.compare.", **own)
+    pools.define_flags(flag_values, default=["lite0"])
     flags.DEFINE_bool("degraded", False, "Also judge the measures on degraded features.", **own)
     flags.DEFINE_integer("rows", 3000, "Images of the degraded pool.", lower_bound=2, **own)
     flags.DEFINE_integer(
-        "labels", 1500, "Labels drawn; at most 80 % of a pool.", lower_bound=2, **own
+        "sample", 1500, "Labels drawn; at most 80 % of a pool.", lower_bound=2, **own
     )
     flags.DEFINE_integer("seeds", 5, "Paired draws of labels.", lower_bound=2, **own)
     flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0, **own)
@@ -78,24 +71,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(flag_values: flags.FlagValues) -> None:
     """Runs the program."""
-
-    def value(name: str) -> Any:
-        flag = flag_values[name]
-        hurried = flag_values.quick and flag.using_default_value
-        return QUICK.get(name, flag.value) if hurried else flag.value
-
-    names = [name for name in flag_values.pools if name]
-    names = program.listed("pools", names, WITH_SCORES) if names else []
-    known = {name: pools.NAMED[name] for name in names}
-    known |= {
-        Path(path).stem: lambda path=path: datasets.load(path) for path in flag_values.features
-    }
-    if not known:
-        raise ValueError("there is no pool: name some in --pools or --features")
-    settings = {name: value(name) for name in ("rows", "labels", "seeds", "seed")}
+    values = program.values(flag_values, QUICK)
+    known = pools.loaded(pools.listed(values["pools"]), flag_values.features, flag_values.labels)
+    settings = {name: values[name] for name in ("rows", "sample", "seeds", "seed")}
     out = Path(flag_values.out)
     with folder_lock.locked(out, first="results.json"):
-        found = {name: seen(load(), settings) for name, load in known.items()}
+        found = {name: seen(dataset, settings) for name, dataset in known.items()}
         judged = degraded(settings, out, flag_values.fresh) if flag_values.degraded else []
         text = tables(found, judged)
         result = dict(
@@ -126,8 +107,11 @@ def seen(
 ) -> tuple[balal.Transferability, np.ndarray]:
     """The measures of a pool with some labels, and how many rows each source class has."""
     if dataset.scores is None:
-        raise ValueError(f"{', '.join(dataset.files)}: no scores of a source model")
-    size = min(settings["labels"], draws.size(len(dataset.labels)))
+        raise ValueError(
+            f"{', '.join(dataset.files)} has no scores of a source model: leave it out of --pools "
+            f"and --features"
+        )
+    size = min(settings["sample"], draws.size(len(dataset.labels)))
     labels = drawn(dataset.labels, size, np.random.default_rng(settings["seed"]))
     found = balal.transferability(datasets.pool(dataset), labels)
     return found, np.bincount(np.asarray(dataset.scores.predicted))
@@ -156,7 +140,7 @@ def degraded(settings: dict[str, int], out: Path, fresh: bool) -> list[dict[str,
                 cell = f"{name.replace(' ', '_')}-{draw}"
                 found = cells.read(folder, cell)
                 if found is None:
-                    size = min(settings["labels"], draws.size(len(images.labels)))
+                    size = min(settings["sample"], draws.size(len(images.labels)))
                     rng = np.random.default_rng([settings["seed"], draw])
                     labels = drawn(images.labels, size, rng)
                     found = judge(make(draw), labels, images.test_labels)

@@ -1,6 +1,7 @@
 """The comparison of methods: its regimes, its statistics on made runs, and from end to end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +165,8 @@ def test_what_holds_under_one_head_only_is_told():
         ]
     )
     assert [entry["method"] for entry in found] == ["x"]
-    assert found[0]["differences"] == dict(svm=2.0, logistic=-0.5)
+    assert (found[0]["head"], found[0]["difference"]) == ("svm", 2.0)
+    assert (found[0]["other_head"], found[0]["other_difference"]) == ("logistic", -0.5)
 
 
 # Methods.
@@ -188,7 +190,7 @@ def test_every_method_buys_what_was_asked_for(name, many):
         if "scores" in method.needs:
             logits = np.random.default_rng(1).normal(size=(pool.num_rows, 4))
             whole = balal.pool(many.features, logits=logits)
-            trial = regimes.replace(trial, draw=regimes.replace(trial.draw, whole=whole))
+            trial = replace(trial, draw=replace(trial.draw, whole=whole))
         bought = methods.buy(
             method, trial, many.features[trial.draw.rows], budgets=[10, 20], most=20
         )
@@ -252,7 +254,7 @@ def test_heads_learn_what_they_were_told_and_are_tested_on_the_truth(small, toy)
     told = trial.told[np.searchsorted(trial.draw.rows, rows)]
     options = dict(num_classes=6, C=(10.0,), folds=10, seed=0)
     task = classifiers.Task(features[rows], told, features[:0], tests, options)
-    for head in compare.HEADS:
+    for head in result["configuration"]["heads"]:
         predicted = classifiers.fit(head, task).predicted
         recalls = [100 * np.mean(predicted[test_labels == c] == c) for c in range(6)]
         assert entry[f"score {head}"] == pytest.approx(np.mean(recalls), abs=1e-3)
@@ -277,12 +279,12 @@ def test_two_arrays_are_a_pool(toy, tmp_path):
     dataset = datasets.load(str(toy))
     np.save(tmp_path / "X.npy", dataset.features)
     np.save(tmp_path / "y.npy", dataset.labels)
-    found = datasets.of_files([str(tmp_path / "X.npy")], [str(tmp_path / "y.npy")])["X"]
+    found = pools.loaded([], [str(tmp_path / "X.npy")], [str(tmp_path / "y.npy")])["X"]
     assert np.bincount(found.test_labels).tolist() == [10, 6, 4, 2, 1, 1]
     assert len(found.labels) + len(found.test_labels) == len(dataset.labels)
     np.save(tmp_path / "y.npy", np.arange(len(dataset.labels)))
     with pytest.raises(ValueError, match="has one row only of class 0, 1, 2"):
-        datasets.of_files([str(tmp_path / "X.npy")], [str(tmp_path / "y.npy")])
+        pools.loaded([], [str(tmp_path / "X.npy")], [str(tmp_path / "y.npy")])
 
 
 @pytest.mark.parametrize(

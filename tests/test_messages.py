@@ -14,13 +14,20 @@ from balal.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = {f"balal.cli.{name}" for name in COMMANDS} | {
-    f"experiments.{name}" for name in ("compare", "heads", "one_shot", "rounds", "rules")
+    f"experiments.{path.stem}"
+    for path in (ROOT / "experiments").glob("*.py")
+    if "program.run(main" in path.read_text()
 }
 # Flags of git and of TensorFlow Datasets, and one that stands for any.
 _OTHERS = {"file_format", "flag", "porcelain", "untracked"}
 # What a program never prints, as it never passes what the message is about.
 _NEVER = {
     "balal.cli.pick": {"labels", "nolabelled"},
+    "experiments.budgets": {
+        *("classifier", "data_dir", "first", "pool_rows", "scores", "sizes", "start"),
+    },
+    "experiments.label_errors": {"classifier", "pool_rows", "scores"},
+    "experiments.transfer": {"classifier", "pool_rows", "scores"},
     "experiments.compare": {"classifier", "data_dir", "pool_rows", "scores"},
     "experiments.rules": {"classifier", "data_dir", "pool_rows", "scores"},
     "experiments.heads": {"classifier", "nolabelled", "pool_rows", "scores"},

@@ -480,7 +480,7 @@ def contests(monkeypatch, *arguments: str) -> list[rules.Contest]:
         ),
         (["--rules=balanced"], "--rules does not know 'balanced'; the nearest are balance"),
         (["--pools=digit"], "--pools does not know 'digit'; the nearest are digits"),
-        (["--pools="], "there is no pool to compare on"),
+        (["--pools="], "there is no pool: name some"),
         (["--budgets=0,5"], "--budgets takes positive numbers"),
         (["--budgets=500"], "--budgets goes up to 500, and a draw of digits has only 228 rows"),
         (

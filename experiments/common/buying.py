@@ -19,7 +19,9 @@ from experiments.common import cells, program, summary
 Bought = tuple[np.ndarray, np.ndarray]
 
 
-def listed(values: Sequence[str], *, target_model: bool = False) -> list[str]:
+def listed(
+    values: Sequence[str], *, flag: str = "strategies", target_model: bool = False
+) -> list[str]:
     """The strategies of a flag: registered names, paths to your own, or `all` that are registered.
     Each is looked up, so that a wrong one is reported before anything is read.
 
@@ -36,13 +38,13 @@ def listed(values: Sequence[str], *, target_model: bool = False) -> list[str]:
         try:
             asks = _asks(value)
         except ValueError as error:
-            raise ValueError(f"--strategies: {error}") from error
+            raise ValueError(f"--{flag}: {error}") from error
         if asks and not target_model:
             raise ValueError(
-                f"--strategies: {value} asks the target model, and there is none here; "
+                f"--{flag}: {value} asks the target model, and there is none here; "
                 f"experiments.rounds refits one after every round"
             )
-    return program.listed("strategies", values, values)
+    return program.listed(flag, values, values)
 
 
 def _asks(name: str) -> bool:

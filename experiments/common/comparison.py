@@ -51,19 +51,30 @@ def cells(
 
 def _column(values: dict[str, np.ndarray], place: int, against: str) -> list[dict[str, Any]]:
     """All methods at one budget."""
-    reference, entries, compared = values[against][place], [], []
+    reference = values[against][place]
+    others = {
+        method: contrasts.difference(table[place] - reference)
+        for method, table in values.items()
+        if method != against
+    }
+    corrected = dict(
+        zip(others, statistics.holm([found["p"] for found in others.values()]), strict=True)
+    )
+    entries = []
     for method, table in values.items():
         mean, error = statistics.mean_and_error(table[place])
-        entry = dict(method=method, score=round(mean, 4), error=round(error, 4))
-        found: dict[str, float | None] = dict(mean=None, error=None, p=None)
-        if method != against:
-            found = dict(contrasts.difference(table[place] - reference))
-            compared.append(entry)
-        entry |= dict(difference=found["mean"], difference_error=found["error"], p=found["p"])
-        entries.append(entry | dict(p_holm=None) if method == against else entry)
-    corrected = statistics.holm([entry["p"] for entry in compared])
-    for entry, p in zip(compared, corrected, strict=True):
-        entry["p_holm"] = round(p, 9)
+        found = others.get(method, dict.fromkeys(("mean", "error", "p")))
+        entries.append(
+            dict(
+                method=method,
+                score=round(mean, 4),
+                error=round(error, 4),
+                difference=found["mean"],
+                difference_error=found["error"],
+                p=found["p"],
+                p_holm=round(corrected[method], 9) if method in corrected else None,
+            )
+        )
     return entries
 
 
@@ -132,22 +143,14 @@ def rivals(
 
 
 def reversals(compared: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The differences that are significant under one head and have the other sign under another:
-    entries with `pool`, `regime`, `budget`, `method`, and `differences` by head."""
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for entry in compared:
-        if entry["difference"] is not None:
-            key = entry["pool"], entry["regime"], entry["budget"], entry["method"]
-            found.setdefault(key, []).append(entry)
+    """The differences that are significant under one head, `head`, and have the other sign under
+    another, `other_head`."""
+    place = ("pool", "regime", "budget", "method")
+    told = [entry for entry in compared if entry["difference"] is not None]
     return [
-        dict(zip(("pool", "regime", "budget", "method"), key, strict=True))
-        | dict(differences={entry["head"]: entry["difference"] for entry in entries})
-        for key, entries in found.items()
-        if any(
-            one["p_holm"] <= contrasts.SIGNIFICANT and one["difference"] * other["difference"] < 0
-            for one in entries
-            for other in entries
-        )
+        {name: sure[name] for name in (*place, "head", "difference")}
+        | dict(other_head=other["head"], other_difference=other["difference"])
+        for sure, other in contrasts.reversals(told, place=place, value="difference")
     ]
 
 

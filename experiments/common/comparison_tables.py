@@ -117,13 +117,14 @@ def _reversals(entries: _Entries, against: str) -> list[str]:
             entry["regime"],
             str(entry["budget"]),
             entry["method"],
-            ", ".join(f"{value:+.1f} {head}" for head, value in entry["differences"].items()),
+            f"{entry['difference']:+.1f}* {entry['head']}",
+            f"{entry['other_difference']:+.1f} {entry['other_head']}",
         ]
         for entry in entries
     ]
     return [
         f"### Orderings against {against} that hold under one head only",
-        report.markdown(["pool", "regime", "labels", "method", "differences"], rows),
+        report.markdown(["pool", "regime", "labels", "method", "under one", "under another"], rows),
     ]
 
 

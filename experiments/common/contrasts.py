@@ -132,6 +132,25 @@ def difference(paired: np.ndarray) -> dict[str, float]:
     )
 
 
+def reversals(
+    compared: Sequence[dict[str, Any]], *, place: Sequence[str], value: str
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The pairs of entries, alike in the fields `place`, of which the first has a significant
+    `value` and the second, under another head, one of the other sign. Where both are significant,
+    the pair comes once."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for cell in compared:
+        groups.setdefault(tuple(cell[name] for name in place), []).append(cell)
+    return [
+        (sure, other)
+        for cells in groups.values()
+        for number, sure in enumerate(cells)
+        if sure["p_holm"] <= SIGNIFICANT
+        for later, other in enumerate(cells)
+        if sure[value] * other[value] < 0 and (other["p_holm"] > SIGNIFICANT or number < later)
+    ]
+
+
 def wins(compared: Sequence[dict[str, Any]], rules: Sequence[str]) -> list[dict[str, Any]]:
     """Every rule against every other: in how many cells its mean is better, and where significantly
     so, by `p_holm`, better or worse."""

@@ -9,7 +9,6 @@ floating-point `features`), `labels`, and in the pool file the source model's `e
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -154,30 +153,6 @@ def load(
         files = {**dataset.files, Path(classifier).name: weights.sha256(Path(classifier))}
         dataset = replace(dataset, scores=balal.pool(None, logits=logits).scores, files=files)
     return dataset if pool_rows is None else first_rows(dataset, pool_rows)
-
-
-def of_files(features: Sequence[str], labels: Sequence[str]) -> dict[str, Dataset]:
-    """Data sets by the names of their files: npz files as in `load`, and .npy files of features,
-    each of which has one of labels beside it in the second list.
-
-    Raises: ValueError for lists that do not match, and for two files of one name.
-    """
-    arrays = [path for path in features if path.endswith(".npy")]
-    if len(arrays) != len(labels):
-        raise ValueError(
-            f"--labels names {len(labels)} files, and --features {len(arrays)} that end in .npy: "
-            f"each of those needs one"
-        )
-    found: dict[str, Dataset] = {}
-    answers = iter(labels)
-    for path in features:
-        name = Path(path).stem
-        if name in found:
-            raise ValueError(
-                f"two pools are called {name!r}: rename {path}, or leave one of them out"
-            )
-        found[name] = from_arrays(path, next(answers)) if path in arrays else load(path)
-    return found
 
 
 def from_arrays(features: str, labels: str) -> Dataset:

@@ -132,24 +132,20 @@ def _by_itself(
 def _in_rounds(
     method: Method, trial: regimes.Trial, features: np.ndarray, budgets: Sequence[int]
 ) -> dict[int, np.ndarray]:
-    strategy, start = method.strategy, trial.start
+    strategy = method.strategy
     assert strategy is not None
-    fit, predict = target_models.target_model(strategy, features, num_classes=trial.num_classes)
-    first = _FIRST.get(method.name.removeprefix(ROUNDS), "random")
-    ends = schedule(budgets, trial.num_classes)
-    options: dict[str, Any] = dict(num_classes=trial.num_classes, key=trial.draw.key)
-    steps = balal.rounds(
+    bought = target_models.bought(
         strategy,
-        trial.draw.prepared_for(strategy),
+        trial.draw,
         trial.told,
-        fit=fit,
-        predict=predict,
-        sizes=np.diff([0, *ends]).tolist(),
-        first=balal.strategy(first),
-        labelled=(start, trial.told[start]) if len(start) else None,
-        **options,
+        features,
+        sizes=np.diff([0, *schedule(budgets, trial.num_classes)]).tolist(),
+        first=balal.strategy(_FIRST.get(method.name.removeprefix(ROUNDS), "random")),
+        start=trial.start,
+        num_classes=trial.num_classes,
+        key=trial.draw.key,
     )
-    rows = np.concatenate([step.indices for step in steps])
+    rows = np.concatenate(bought)
     return {budget: rows[:budget] for budget in budgets}
 
 

@@ -2,16 +2,19 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from absl import flags
 
 from balal import imbalance
 from balal.extras import Extra
-from experiments.common import datasets
+from experiments.common import datasets, program
 
 with Extra("experiments"):
     from sklearn.datasets import load_digits
@@ -85,3 +88,83 @@ NAMED: dict[str, Callable[[], datasets.Dataset]] = {
     **{name: partial(shared, name, file) for name, file in _SHARED.items()},
     "digits": digits,
 }
+
+
+def define_flags(flag_values: flags.FlagValues, *, default: Sequence[str]) -> None:
+    """--pools, with `default`, --features and --labels; `loaded` reads what they name."""
+    own: dict[str, Any] = dict(flag_values=flag_values)
+    flags.DEFINE_list(
+        "pools",
+        list(default),
+        f"all, or some of {', '.join(NAMED)}; all but lite0 and digits need the folder "
+        f"BALAL_SHARED.",
+        **own,
+    )
+    flags.DEFINE_list(
+        "features",
+        [],
+        "More pools, named by their file name: npz files in either layout of experiments.one_shot, "
+        "or with --labels .npy files of an array [N, D].",
+        **own,
+    )
+    flags.DEFINE_list(
+        "labels",
+        [],
+        "An .npy file of int [N] for each .npy file of --features; a fifth of each class is the "
+        "test set.",
+        **own,
+    )
+
+
+def listed(values: Sequence[str]) -> list[str]:
+    """The value of --pools, which may be empty."""
+    return list(values) and program.listed("pools", values, NAMED)
+
+
+def loaded(
+    names: Sequence[str],
+    features: Sequence[str],
+    labels: Sequence[str],
+    *,
+    optional: bool = False,
+) -> dict[str, datasets.Dataset]:
+    """The pools that are known by name, and those of files, by the files' names.
+
+    Args:
+      features: npz files as in `datasets.load`, and .npy files of features.
+      labels: an .npy file of labels for each of those.
+      optional: leave out what is not in the folder BALAL_SHARED, with a note on stderr.
+
+    Raises: ValueError for lists that do not match, two pools of one name, or none at all;
+      FileNotFoundError.
+    """
+    arrays = [path for path in features if path.endswith(".npy")]
+    if len(arrays) != len(labels):
+        raise ValueError(
+            f"--labels names {len(labels)} files, and --features {len(arrays)} that end in .npy: "
+            f"each of those needs one"
+        )
+    found: dict[str, datasets.Dataset] = {}
+    for name in names:
+        try:
+            found[name] = NAMED[name]()
+        except FileNotFoundError as error:
+            if not optional:
+                raise
+            print(f"note: {error}; it is left out", file=sys.stderr)
+    answers = iter(labels)
+    for path in features:
+        name = Path(path).stem
+        if name in found:
+            raise ValueError(
+                f"two pools are called {name!r}: rename {path}, or leave one of them out"
+            )
+        dataset = (
+            datasets.from_arrays(path, next(answers)) if path in arrays else datasets.load(path)
+        )
+        if absent := datasets.absent_classes(dataset):
+            print(f"note: {path}: {' '.join(absent.splitlines())}", file=sys.stderr)
+        found[name] = dataset
+    if not found:
+        raise ValueError("there is no pool: name some with --pools or --features")
+    return found

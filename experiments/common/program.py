@@ -3,13 +3,14 @@ what the user got wrong."""
 
 import difflib
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
 from balal import machine
 from balal.cli import command_line
+from experiments.common import classifiers, statistics
 
 Number = TypeVar("Number", int, float)
 
@@ -36,6 +37,22 @@ def define_output_flags(flag_values: flags.FlagValues, *, out: str) -> None:
     flags.DEFINE_bool("fresh", False, "Delete the finished cells in --out first.", **own)
 
 
+def define_paired_flags(flag_values: flags.FlagValues, *, seeds: int) -> None:
+    """--heads, --seeds, with `seeds` for its default, and --seed: of paired runs that are judged by
+    heads."""
+    own: dict[str, Any] = dict(flag_values=flag_values)
+    flags.DEFINE_list(
+        "heads",
+        ["svm", "logistic+logit_adjustment"],
+        f"What is trained on the labels bought: some of {', '.join(classifiers.COMPARED)}.",
+        **own,
+    )
+    flags.DEFINE_integer(
+        "seeds", seeds, "Paired runs.", lower_bound=2, upper_bound=statistics.MOST_RUNS, **own
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0, **own)
+
+
 def define_workers_flag(flag_values: flags.FlagValues) -> None:
     """--workers; `processes` reads it."""
     flags.DEFINE_integer(
@@ -50,6 +67,16 @@ def define_workers_flag(flag_values: flags.FlagValues) -> None:
 def processes(flag_values: flags.FlagValues) -> int:
     """How many processes --workers asks for."""
     return machine.cores() if flag_values.workers is None else flag_values.workers
+
+
+def values(flag_values: flags.FlagValues, quick: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all flags; with --quick those of `quick` wherever the user named no other."""
+    found = flag_values.flag_values_dict()
+    if found["quick"]:
+        found |= {
+            flag: value for flag, value in quick.items() if flag_values[flag].using_default_value
+        }
+    return found
 
 
 def listed(flag: str, values: Sequence[str], known: Collection[str]) -> list[str]:

@@ -200,9 +200,6 @@ def buy(
     features: [N, D] of the whole pool, what the target model is fitted to.
     """
     labels, num_classes = dataset.labels[draw.rows], dataset.num_classes
-    own = features[draw.rows]
-
-    fit, predict = target_models.target_model(asks, own, num_classes=num_classes, model=plan.model)
     start_key, key = jax.random.split(draw.key)
     start = np.zeros(0, np.int64)
     if plan.start:
@@ -215,26 +212,17 @@ def buy(
             key=start_key,
         )
         start = np.asarray(picked.indices)
-    steps = balal.rounds(
+    bought = target_models.bought(
         asks,
-        draw.prepared_for(asks),
+        draw,
         labels,
-        fit=fit,
-        predict=predict,
+        features[draw.rows],
         sizes=plan.sizes,
+        first=None if plan.first is None else balal.strategy(plan.first),
+        start=start,
         num_classes=num_classes,
         key=key,
-        first=_first(plan, asks),
-        labelled=(start, labels[start]) if plan.start else None,
+        model=plan.model,
         query_size=plan.query_size,
     )
-    found = [start.tolist()] if plan.start else []
-    found += [step.indices.tolist() for step in steps if len(step.indices)]
-    return [draw.rows[np.array(part)].tolist() for part in found]
-
-
-def _first(plan: Plan, asks: balal.Strategy) -> balal.Strategy:
-    """What begins, before there is a target model for `asks`."""
-    if plan.first is not None:
-        return balal.strategy(plan.first)
-    return balal.strategy("random") if {"scores", "logits"} & set(asks.needs) else asks
+    return [draw.rows[part].tolist() for part in [*([start] if plan.start else []), *bought]]

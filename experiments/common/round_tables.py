@@ -75,19 +75,12 @@ def tables(result: dict[str, Any]) -> str:
 def disagreements(compared: Sequence[dict[str, Any]]) -> list[str]:
     """A sentence on every cell where a difference is significant under one head and has the other
     sign under another."""
-    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for cell in compared:
-        groups.setdefault((cell["pool"], cell["strategy"], cell["budget"]), []).append(cell)
+    pairs = contrasts.reversals(compared, place=("pool", "strategy", "budget"), value="mean")
     return [
-        f"On {pool} at {budget} labels {strategy} is {sure['mean']:+.1f} against "
-        f"{sure['against']} under {sure['head']}, and {other['mean']:+.1f} under {other['head']}."
-        for (pool, strategy, budget), cells in groups.items()
-        for sure in cells
-        if sure["p_holm"] <= contrasts.SIGNIFICANT
-        for other in cells
-        if sure["mean"] * other["mean"] < 0
-        # Where both are sure of it, once.
-        and (other["p_holm"] > contrasts.SIGNIFICANT or cells.index(sure) < cells.index(other))
+        f"On {sure['pool']} at {sure['budget']} labels {sure['strategy']} is {sure['mean']:+.1f} "
+        f"against {sure['against']} under {sure['head']}, and {other['mean']:+.1f} under "
+        f"{other['head']}."
+        for sure, other in pairs
     ]
 
 
