@@ -33,14 +33,14 @@ def source_classes(path: Path, counts: Mapping[str, np.ndarray], effective: Mapp
 
 def measures(path: Path, rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> None:
     """Accuracy against every measure, a panel each; a colour for each kind of features."""
-    kinds = list(dict.fromkeys(row["version"].split()[0] for row in rows))
+    kinds = list(dict.fromkeys(_kind(row["version"]) for row in rows))
     colours = dict(zip(kinds, COLOURS.values(), strict=False))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.0 * len(names) + 0.2, 2.5), layout="constrained")
         panels = figure.subplots(1, len(names), sharey=True)
         for axes, (name, title) in zip(panels, names.items(), strict=True):
             for kind in kinds:
-                here = [row for row in rows if row["version"].split()[0] == kind]
+                here = [row for row in rows if _kind(row["version"]) == kind]
                 here = [row for row in here if row[name] is not None]
                 values, accuracies = ([row[part] for row in here] for part in (name, "accuracy"))
                 axes.plot(values, accuracies, "o", color=colours[kind], markersize=3, label=kind)
@@ -49,3 +49,8 @@ def measures(path: Path, rows: Sequence[dict[str, Any]], names: Mapping[str, str
         handles = panels[-1].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=len(kinds))
         figure.savefig(path)
+
+
+def _kind(version: str) -> str:
+    """How a version was made, without the size of the noise or the name of the network."""
+    return {"noise": "noise", "random": "random weights"}.get(version.split()[0], version)
