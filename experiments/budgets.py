@@ -216,11 +216,7 @@ def budgets_of(settings: Settings, name: str, dataset: datasets.Dataset) -> list
 def plan(settings: Settings, dataset: datasets.Dataset, budgets: list[int]) -> round_runs.Plan:
     """How labels are bought on a pool."""
     return round_runs.Plan(
-        strategies={
-            name: buying.without_source(balal.strategy(name), dataset.num_classes)
-            for group in settings.groups
-            for name in group
-        },
+        strategies={name: balal.strategy(name) for group in settings.groups for name in group},
         first=None,
         start=0,
         sizes=(dataset.num_classes * np.diff([0, *budgets])).tolist(),

@@ -11,7 +11,7 @@ import balal
 from balal.heads import logistic, rebalance
 from balal.strategies.bald import Bald
 from balal.strategies.base import parts
-from experiments.common import draws
+from experiments.common import buying, draws
 
 # `fit` and `predict` as `balal.rounds` takes them.
 Model = tuple[Callable[[np.ndarray, np.ndarray, Any], Any], Callable[[Any], np.ndarray]]
@@ -94,6 +94,8 @@ def bought(
         if it goes by scores or logits).
       start: rows of the draw that are labelled before the first round.
     """
+    # As its authors have it, with clusters and not the classes of this target model.
+    strategy = buying.without_source(strategy, num_classes)
     fit, predict = target_model(strategy, features, num_classes=num_classes, model=model)
     if first is None:
         asks_model = {"scores", "logits"} & set(strategy.needs)
