@@ -464,8 +464,11 @@ def posterior(
     of the labelled rows."""
     candidates = np.ones(len(features), bool) if candidates is None else candidates
     units = directions(features, candidates)
-    bandwidth = scale * (1 - np.square(units[candidates].mean(axis=0)).sum())
-    kernel = np.exp((units @ units.T - 1) / bandwidth)
+    bandwidth = 1 - np.square(units[candidates].mean(axis=0)).sum()
+    cosines = units @ units.T
+    kernel = np.mean(
+        [np.exp((cosines - 1) / (bandwidth * s)) for s in np.atleast_1d(scale)], axis=0
+    )
     kernel = kernel if landmarks is None else through_landmarks(kernel, candidates, landmarks)
     among = kernel[np.ix_(rows, rows)] + noise * np.eye(len(rows))
     weights = np.linalg.solve(among, kernel[rows])

@@ -48,7 +48,7 @@ def test_steps_add_up_to_the_closed_form(seed, count, duplicates):
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.2, 1.0])
-@pytest.mark.parametrize("scale", [0.25, 1.0, 4.0])
+@pytest.mark.parametrize("scale", [0.25, 1.0, 4.0, (2.0, 1.0, 0.5)])
 def test_two_hundred_steps_stay_exact(noise, scale):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(300, 16)).astype(np.float32) * np.linspace(

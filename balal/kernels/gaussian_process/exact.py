@@ -17,18 +17,31 @@ class Exact:
 
     Attributes:
       units: [D, N], unit rows of the centred features.
-      bandwidth: of the kernel.
+      bandwidths: the kernel is the mean of one Gaussian for each.
       columns: one for each label, in parts [p, N].
     """
 
     units: Float[Array, "*S D N"]
-    bandwidth: Float[Array, "*S"]
+    bandwidths: Float[Array, "*S w"]
     columns: tuple[Float[Array, "*S p N"], ...]
 
 
-def begin(units: Float[Array, "N D"], bandwidth: Float[Array, ""], capacity: int) -> Exact:
+def begin(units: Float[Array, "N D"], bandwidths: Float[Array, " w"], capacity: int) -> Exact:
     """The relation before any label, with room for `capacity` labels."""
-    return Exact(units.T, bandwidth, empty(capacity, len(units), bandwidth))
+    return Exact(units.T, bandwidths, empty(capacity, len(units), jnp.max(bandwidths)))
+
+
+def prior(cosines: Float[Array, "..."], bandwidths: Float[Array, " w"]) -> Float[Array, "..."]:
+    """The kernel of unit rows with these cosines: how much they have in common before any label.
+
+    >>> prior(jnp.array([1.0, 0.0]), jnp.array([1.0, 0.5])).round(3).tolist()
+    [1.0, 0.25200000405311584]
+    """
+    total = jnp.zeros_like(cosines)
+    # One loop over the rows for all of them; a mean along an axis would not be.
+    for width in range(len(bandwidths)):
+        total += jnp.exp((cosines - 1) / bandwidths[width])
+    return total / len(bandwidths)
 
 
 def covariance(
@@ -37,8 +50,10 @@ def covariance(
     """Posterior covariance of every row with the given ones, after `count` labels; and that of
     landmarks, of which there are none."""
     cosines = jnp.matmul(relation.units[:, rows].T, relation.units, precision="highest")
-    prior = jnp.exp((cosines - 1) / relation.bandwidth)
-    return unexplained(prior, relation.columns, count, rows), jnp.zeros((len(rows), 0), jnp.float32)
+    before = prior(cosines, relation.bandwidths)
+    return unexplained(before, relation.columns, count, rows), jnp.zeros(
+        (len(rows), 0), jnp.float32
+    )
 
 
 def learn(relation: Exact, count: Int[Array, ""], steps: Float[Array, "p N"], weights) -> Exact:

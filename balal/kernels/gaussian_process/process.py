@@ -52,15 +52,16 @@ def begin(
     capacity: int,
     num_classes: int,
     candidates: Bool[Array | np.ndarray, " N"] | None = None,
-    scale: float | Float[Array | np.ndarray, ""] = 1.0,
+    scale: float | tuple[float, ...] | Float[Array | np.ndarray, "*w"] = 1.0,
     noise: float | Float[Array | np.ndarray, ""] = 0.1,
     landmarks: int | None = None,
 ) -> GaussianProcess:
     """The process before any label.
 
-    The kernel is `exp(-|z - z'|^2 / (2 bandwidth))` on the unit rows `z` of the centred features.
-    Its bandwidth is half the mean squared distance of two rows of the pool, which is 1 minus the
-    squared length of their mean: it needs no label.
+    The kernel is `exp(-|z - z'|^2 / (2 bandwidth))` on the unit rows `z` of the centred features,
+    or the mean of several with different bandwidths, which relates rows near and far. A bandwidth
+    is half the mean squared distance of two rows of the pool, which is 1 minus the squared length
+    of their mean: it needs no label.
 
     Args:
       features: [N, D], float32, bfloat16 or float16.
@@ -68,7 +69,7 @@ def begin(
       num_classes: room for target classes, `C`.
       candidates: bool [N], the rows that determine the pool's mean and bandwidth (None: all); the
         others may be padding.
-      scale: multiplies the bandwidth.
+      scale: multiplies the bandwidth; several numbers: the kernel is the mean of theirs.
       noise: variance of a label around the mean of its row.
       landmarks: None for the exact form, `O(N (D + C + capacity))` memory and `O(N (D + C + m))`
         time for label m. A number r for the bounded form, `O(N (C + r))` memory and time, plus
@@ -113,11 +114,11 @@ def _begin(
     units = directions(features, candidates)
     # If all rows coincide their distances are 0: any bandwidth relates them fully.
     spread = jnp.maximum(1 - jnp.sum(jnp.square(mean(units, candidates))), 1e-3)
-    bandwidth = jnp.float32(scale) * spread
+    bandwidths = spread * jnp.atleast_1d(jnp.asarray(scale, jnp.float32))
     if landmarks is None:
-        relation, known = exact.begin(units, bandwidth, capacity), bandwidth
+        relation, known = exact.begin(units, bandwidths, capacity), jnp.max(bandwidths)
     else:
-        relation = with_landmarks.begin(units, bandwidth, candidates, min(landmarks, num_rows))
+        relation = with_landmarks.begin(units, bandwidths, candidates, min(landmarks, num_rows))
         known = jnp.max(jnp.square(relation.columns[0]))
     return GaussianProcess(
         # Only once the relation is known: until then copies of the features need the memory.

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from balal import sharding
 from balal.kernels.gaussian_process.columns import empty, put, take, unexplained
+from balal.kernels.gaussian_process.exact import prior
 
 # The noise of a landmark: far below that of a label, and far above the rounding of float32.
 _NOISE = 1e-4
@@ -32,7 +33,7 @@ class Landmarks:
 
 def begin(
     units: Float[Array, "N D"],
-    bandwidth: Float[Array, ""],
+    bandwidths: Float[Array, " w"],
     candidates: Bool[Array, " N"],
     number: int,
 ) -> Landmarks:
@@ -43,12 +44,12 @@ def begin(
         columns, variance = carry
         row = jnp.argmax(jnp.where(candidates, variance, -1))
         cosines = jnp.matmul(units, sharding.fetch(units, row), precision="highest")
-        prior = jnp.exp((cosines - 1) / bandwidth)
-        left = unexplained(prior[None, :], columns, index, row[None])[0]
+        before = prior(cosines, bandwidths)
+        left = unexplained(before[None, :], columns, index, row[None])[0]
         step = left / jnp.sqrt(sharding.fetch(variance, row) + _NOISE)
         return put(columns, index, step[None]), jnp.maximum(variance - jnp.square(step), 0)
 
-    nothing = empty(number, len(units), bandwidth), jnp.ones(len(units), jnp.float32)
+    nothing = empty(number, len(units), jnp.max(bandwidths)), jnp.ones(len(units), jnp.float32)
     columns, apart = jax.lax.fori_loop(0, number, look, nothing)
     columns = jnp.concatenate(columns)
     return Landmarks(columns, jnp.eye(len(columns), dtype=jnp.float32), apart)
