@@ -39,7 +39,8 @@ def prepare(strategy: Strategy, pool: Pool, *, path: str | os.PathLike[str] | No
 
     >>> from balal.strategies import strategy
     >>> pool = prepare(strategy("posterior"), Pool(jnp.eye(3)))
-    >>> pool.prepared["typicality"].value.tolist()
+    >>> typical, nearest = pool.prepared["surroundings"].value
+    >>> typical.tolist()
     [1.0, 1.0, 1.0]
     """
     check.strategy(strategy)
@@ -60,7 +61,7 @@ def keys(strategy: Strategy) -> list[str]:
 
     >>> from balal.strategies import strategy
     >>> keys(strategy("posterior+balance")), keys(strategy("ent"))
-    (['typicality'], [])
+    (['surroundings'], [])
     """
     return list(_preparing(strategy))
 

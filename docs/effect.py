@@ -27,7 +27,7 @@ GROUP = 10
 LINES = (
     ("none", "random", "#7a7a7a", (1060, 37.5)),
     ("balance", "random+balance", "#0072b2", (110, 13.6)),
-    ("posterior", "random+posterior", "#d55e00", (55, 38.5)),
+    ("posterior", "random+posterior", "#d55e00", (52, 42.0)),
 )
 
 

@@ -38,16 +38,20 @@ def main() -> None:
     pool = balal.prepare(balal.Posterior(), balal.pool(points.astype(np.float32)))
     start = rng.permutation(np.flatnonzero(labels < 3))[:10]
 
-    process = gaussian_process.begin(pool.features, capacity=10, num_classes=len(SIZES))
+    process = gaussian_process.begin(
+        pool.features, capacity=10, num_classes=len(SIZES), scale=balal.Posterior().scale
+    )
     process = gaussian_process.update(process, jnp.asarray(start), jnp.asarray(labels[start]))
     probabilities, unexplained = (
         np.asarray(values) for values in gaussian_process.explain(process)
     )
-    worth = (
-        gaussian_process.utility(process, 1 / (process.counts + 1), 1.0)
-        * (1 + pool.prepared["typicality"].value)
-        / 2
-    )
+    # What an answer of each row explains, as the rule has it without its trust in guesses.
+    counts = process.counts
+    local = gaussian_process.localise(process, jnp.arange(len(labels)), len(labels))
+    known = (counts / counts.sum()) @ (1 / (counts + 1))
+    worth, best = gaussian_process.outlook(process.mean, 1 / (counts + 1), known, sharpness=2)
+    worth = worth.at[start].set(0)
+    explains = gaussian_process.taught(local, worth, best).at[start].set(0)
     picks = balal.simulate(
         balal.Posterior(),
         pool,
@@ -71,8 +75,8 @@ def main() -> None:
         "2  Something new? What no label explains": dict(
             c=unexplained, cmap="Greys", vmin=-0.15, vmax=0.6
         ),
-        "3  Worth asking? The next eight questions": dict(
-            c=np.asarray(worth), cmap="Greys", vmin=-0.03
+        "3  What would an answer explain? The next eight questions": dict(
+            c=np.asarray(explains), cmap="Greys", vmin=-0.1 * float(explains.max())
         ),
     }
     for axis, (title, look) in zip(axes.flat, shown.items(), strict=True):

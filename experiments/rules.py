@@ -80,7 +80,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     )
     flags.DEFINE_list(
         "rules",
-        list(KNOWN_RULES),
+        [rule for rule in KNOWN_RULES if rule != "posterior_0_1"],
         "What takes over at the switch; `none` is always included for comparison.",
         **own,
     )

@@ -475,6 +475,14 @@ def posterior(
     return weights.T @ np.eye(num_classes)[labels], 1 - np.sum(weights * kernel[rows], axis=0)
 
 
+def posterior_covariance(features, rows, *, noise=0.1):
+    """Covariance [N, N] of the Gaussian process, given which rows are labelled."""
+    units = directions(features, np.ones(len(features), bool))
+    kernel = np.exp((units @ units.T - 1) / (1 - np.square(units.mean(axis=0)).sum()))
+    among = kernel[np.ix_(rows, rows)] + noise * np.eye(len(rows))
+    return kernel - kernel[:, rows] @ np.linalg.solve(among, kernel[rows])
+
+
 def through_landmarks(kernel, candidates, number):
     """The kernel as far as some landmarks explain it, and whole on the diagonal: each of them is
     the candidate of which most is unexplained."""
@@ -504,7 +512,7 @@ def utility(mean, variance, worth, unseen, sharpness):
     return (probabilities @ worth + unexplained * unseen) * variance
 
 
-def posterior_picks(
+def posterior_0_1_picks(
     features,
     labels,
     budget,
@@ -519,8 +527,8 @@ def posterior_picks(
     every=16,
     near=2048,
 ):
-    """Picks of the posterior rule: `first` in its order for the first `begin` labels, then the
-    largest utility; every solve anew.
+    """Picks of the posterior rule of 0.1: `first` in its order for the first `begin` labels, then
+    the largest utility; every solve anew.
 
     The rows to choose from are the `near` best of the last look at the whole pool: after 1, 2, 4,
     ... labels, and after every `every`.
@@ -552,6 +560,125 @@ def posterior_picks(
                 kept = best(seen)
             kept &= free
             values = np.where(kept, worth_asking(len(rows)), -np.inf)
+            pick = int(np.flatnonzero(values >= values.max() * (1 - 1e-5))[0])
+        picks.append(pick)
+        rows.append(pick)
+        told.append(int(labels[pick]))
+        free[pick] = False
+    return picks
+
+
+def taught(covariance, variance, noise, worth, best):
+    """What an answer of every row explains of the others, beyond what explains them best: [N]."""
+    gained = np.zeros(len(covariance))
+    for row in range(len(covariance)):
+        raised = covariance[row] / (variance[row] + noise) - best
+        raised[row] = 0
+        gained[row] = np.sum(worth * np.maximum(raised, 0))
+    return gained
+
+
+def worth_of_classes(counts):
+    """What a label of each class is worth, and of what no label explains: by Chao's estimate of the
+    unseen classes."""
+    worth = 1 / (counts + 1)
+    if not counts.sum():
+        return worth, 1.0
+    once, twice = np.sum(counts == 1), np.sum(counts == 2)
+    missing = once * (once - 1) / (2 * (twice + 1))
+    share = missing / (missing + np.sum(counts > 0))
+    return worth, share + (1 - share) * np.sum(counts * worth) / counts.sum()
+
+
+def posterior_picks(
+    features,
+    labels,
+    budget,
+    num_classes,
+    *,
+    first=(),
+    begin=10,
+    start=((), ()),
+    candidates=None,
+    sharpness=2,
+    typical=0.5,
+    scale=(2.0, 1.0, 0.5),
+    noise=0.1,
+    every=64,
+    near=512,
+):
+    """Picks of the posterior rule: `first` in its order for the first `begin` labels, then the row
+    whose answer explains most; every solve anew, every row standing for itself.
+
+    The rows to choose from are the `near` most promising of the last look at the whole pool.
+    """
+    count = len(features)
+    candidates = np.ones(count, bool) if candidates is None else candidates
+    ranks = typicality_ranks(features, candidates)
+    units = directions(features, candidates)
+    bandwidth = 1 - np.square(units[candidates].mean(axis=0)).sum()
+    cosines = units @ units.T
+    kernel = np.mean([np.exp((cosines - 1) / (bandwidth * s)) for s in scale], axis=0)
+    others = np.where(candidates[None, :] & ~np.eye(count, dtype=bool), kernel, 0)
+    closest = np.sort(others, axis=1)[:, ::-1][:, :16]
+    who = np.argsort(-others, axis=1, kind="stable")[:, :16]
+    free, rows, told, picks = candidates.copy(), list(start[0]), list(start[1]), []
+    free[rows] = False
+    keep = 1 - 1 / max(num_classes, 20)
+
+    def process(number):
+        known, seen = np.array(rows[:number], int), np.array(told[:number], int)
+        among = kernel[np.ix_(known, known)] + noise * np.eye(number)
+        weights = np.linalg.solve(among, kernel[known])
+        mean = weights.T @ np.eye(num_classes)[seen]
+        return mean, kernel - kernel[:, known] @ weights, np.bincount(seen, minlength=num_classes)
+
+    def hits(number):
+        right = tried = 0.0
+        for place in range(number):
+            expected = process(place)[0][rows[place]]
+            hit = expected[told[place]] > 1e-4 and expected[told[place]] >= expected.max()
+            right, tried = keep * right + hit, keep * tried + 1
+        return right / (1 + tried)
+
+    def outlook(number):
+        mean, covariance, counts = process(number)
+        worth, unseen = worth_of_classes(counts)
+        probabilities, unexplained = explain(mean, sharpness)
+        left = candidates & ~np.isin(np.arange(count), rows[:number])
+        values = np.where(left, probabilities @ worth + unexplained * unseen, 0)
+        trusted = hits(number)
+        trust = 1 - typical * (1 - trusted) * (1 - ranks)
+        return covariance, values, np.maximum(mean, 0).max(axis=1), left, trusted, trust
+
+    def promising(number):
+        _, worth, best, left, _, trust = outlook(number)
+        nearby = np.maximum(closest / (1 + noise) - best[who], 0)
+        values = np.sum(worth[who] * nearby, axis=1) + worth * np.maximum(1 - best, 0)
+        return np.where(left, values * trust, -np.inf)
+
+    def gains(number):
+        covariance, worth, best, _, trusted, trust = outlook(number)
+        copies = closest[:, 0] + (1 - closest[:, 0]) * trusted
+        own = copies * worth * np.maximum(1 - best, 0)
+        return (taught(covariance, np.diag(covariance), noise, worth, best) + own) * trust
+
+    def largest(values):
+        return np.isin(np.arange(count), np.argsort(-values, kind="stable")[:near])
+
+    for _ in range(budget):
+        pick = next((row for row in first if free[row]), None) if len(rows) < begin else None
+        if pick is None:
+            kept = np.ones(count, bool)
+            if near < count:
+                number = len(rows)
+                step = min(max(2 ** int(np.log2(max(number, 1))) // 4, 1), every)
+                seen = promising(number // step * step)
+                kept = largest(seen)
+                while not (kept & free).any():
+                    seen = np.where(kept, -np.inf, seen)
+                    kept = largest(seen)
+            values = np.where(kept & free, gains(len(rows)), -np.inf)
             pick = int(np.flatnonzero(values >= values.max() * (1 - 1e-5))[0])
         picks.append(pick)
         rows.append(pick)

@@ -55,6 +55,7 @@ FULL = {type(balal.strategy(name)): name for name in sorted(names(), key=followe
 # What looks at answers by itself, draws, or gives others picks to a larger budget.
 ADAPTIVE = {
     "posterior",
+    "posterior_0_1",
     "tail_first",
     "ms_balanced",
     "galaxy",
@@ -65,6 +66,7 @@ DRAWS = {
     "random",
     "core_set",
     "posterior",
+    "posterior_0_1",
     "k_means_plus_plus",
     "typiclust",
     "badge",
@@ -157,8 +159,8 @@ def twin(name):
             order = reference.ordered(values, budget, free)
         if not rule:
             return order
-        if rule == "posterior":
-            return reference.posterior_picks(
+        if rule.startswith("posterior"):
+            return getattr(reference, f"{rule}_picks")(
                 features,
                 labels,
                 budget,

@@ -130,6 +130,78 @@ def test_a_process_on_some_rows_goes_on_as_the_whole_one_does_there(landmarks):
     np.testing.assert_allclose(part.variance, whole.variance[some], atol=1e-5)
 
 
+@given(seed=draws.integers(0, 2**31 - 1), count=draws.integers(0, 6))
+def test_a_local_process_goes_on_as_the_whole_one_and_says_what_an_answer_teaches(seed, count):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(ROWS, FEATURES)).astype(np.float32)
+    rows, labels = rng.permutation(ROWS)[:12], rng.integers(0, CLASSES, 12)
+    process = told(begin(features), rows[:6], labels[:6])
+    # The rows to be labelled come first.
+    places = np.concatenate([rows[6:], rng.integers(0, ROWS, 10)])
+    local = gaussian_process.localise(process, jnp.asarray(places, jnp.int32), 6)
+    for place in range(count):
+        local = gaussian_process.learn(local, jnp.int32(place), jnp.int32(labels[6 + place]))
+    whole = told(process, rows[6 : 6 + count], labels[6 : 6 + count])
+    np.testing.assert_allclose(local.mean, whole.mean[:, places], atol=2e-5)
+    np.testing.assert_allclose(local.variance, whole.variance[places], atol=2e-5)
+    np.testing.assert_allclose(local.hits, whole.hits, atol=1e-5)
+    assert local.counts.tolist() == whole.counts.tolist()
+    assert (int(local.count), float(local.noise)) == (6 + count, float(whole.noise))
+
+    known, seen = rows[: 6 + count], labels[: 6 + count]
+    covariance = reference.posterior_covariance(features, known)
+    np.testing.assert_allclose(local.covariance, covariance[np.ix_(places[:6], places)], atol=2e-5)
+    mean = reference.posterior(features, known, seen, CLASSES)[0][places]
+    worth, best = rng.random(16).astype(np.float32), np.maximum(mean, 0).max(axis=1)
+    found = gaussian_process.taught(local, jnp.asarray(worth), jnp.asarray(best, jnp.float32))
+    among = covariance[np.ix_(places, places)]
+    expected = reference.taught(among, np.diag(among), 0.1, worth, best)
+    np.testing.assert_allclose(found, expected[:6], atol=1e-4)
+
+
+@pytest.mark.parametrize("together", [1, 5])
+def test_hits_are_labels_of_the_class_that_was_likeliest_before(together):
+    """One at a time or several at once."""
+    features = np.repeat(np.eye(3, dtype=np.float32), 10, axis=0)
+    rows = np.array([0, 1, 10, 11, 12, 20, 2, 13, 21, 3])
+    labels = np.array([0, 0, 1, 1, 2, 2, 0, 1, 2, 1])
+    # The first of each class comes unexpected, the third of the second point and the last are
+    # others than before.
+    right = np.array([0, 1, 0, 1, 0, 0, 1, 1, 1, 0])
+    process = gaussian_process.begin(features, capacity=10, num_classes=3)
+    for first in range(0, 10, together):
+        some = slice(first, first + together)
+        process = gaussian_process.update(process, rows[some], labels[some])
+    later = 0.95 ** np.arange(9, -1, -1)
+    np.testing.assert_allclose(process.hits, [np.sum(right * later), np.sum(later)], rtol=1e-5)
+
+
+@given(
+    seed=draws.integers(0, 2**31 - 1),
+    sharpness=draws.sampled_from([1, 2, 4]),
+    classes=draws.sampled_from([1, 6, 21]),
+)
+def test_the_outlook_is_that_of_the_twin(seed, sharpness, classes):
+    rng = np.random.default_rng(seed)
+    mean = rng.normal(0.2, 0.3, size=(12, classes)).astype(np.float32)
+    worth, unseen = rng.random(classes).astype(np.float32), np.float32(rng.random())
+    expected, best = gaussian_process.outlook(
+        jnp.asarray(mean.T), jnp.asarray(worth), jnp.asarray(unseen), sharpness=sharpness
+    )
+    ones = np.ones(len(mean))
+    np.testing.assert_allclose(
+        expected, reference.utility(np.float64(mean), ones, worth, unseen, sharpness), atol=1e-5
+    )
+    np.testing.assert_allclose(best, np.maximum(mean, 0).max(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "twin"),
+    [
+        (balal.Posterior, reference.posterior_picks),
+        (balal.strategies.Posterior01, reference.posterior_0_1_picks),
+    ],
+)
 @pytest.mark.parametrize(
     ("every", "near"),
     [
@@ -137,12 +209,12 @@ def test_a_process_on_some_rows_goes_on_as_the_whole_one_does_there(landmarks):
         *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in [(1, 90), (16, 3), (16, 90)]),
     ],
 )
-def test_between_two_looks_at_the_whole_pool_the_near_rows_are_asked(every, near):
+def test_between_two_looks_at_the_whole_pool_the_near_rows_are_asked(kind, twin, every, near):
     rng = np.random.default_rng(13)
     labels = rng.choice(5, 90, p=[0.5, 0.2, 0.15, 0.1, 0.05])
     features = (2 * rng.normal(size=(5, 6))[labels] + rng.normal(size=(90, 6))).astype(np.float32)
     start = (np.array([3, 50, 71]), labels[[3, 50, 71]])
-    strategy = balal.Posterior(every=every, near=near)
+    strategy = kind(every=every, near=near)
     bought = balal.simulate(
         strategy,
         balal.pool(features),
@@ -152,9 +224,7 @@ def test_between_two_looks_at_the_whole_pool_the_near_rows_are_asked(every, near
         key=jax.random.key(0),
         labelled=start,
     )
-    expected = reference.posterior_picks(
-        features, labels, 40, 5, begin=0, start=start, every=every, near=near
-    )
+    expected = twin(features, labels, 40, 5, begin=0, start=start, every=every, near=near)
     assert bought.indices.tolist() == expected
 
 
@@ -166,7 +236,7 @@ def test_a_pool_that_is_near_as_a_whole_is_not_looked_at_again(near, looked_at):
     for _ in range(9):
         rows, state = balal.ask(strategy, pool, state)
         state = balal.tell(strategy, pool, state, rows, rows % 4)
-    assert (int(state.memory.process.count), int(state.memory.nearby.count)) == (looked_at, 8)
+    assert (int(state.memory.process.count), int(state.memory.near.process.count)) == (looked_at, 8)
 
 
 @pytest.mark.slow
@@ -586,5 +656,5 @@ def test_odd_rows_are_asked_less_often():
         ).indices
         for typical in (0.0, 1.0)
     ]
-    means = [float(pool.prepared["typicality"].value[rows].mean()) for rows in asked]
+    means = [float(pool.prepared["surroundings"].value[0][rows].mean()) for rows in asked]
     assert means[0] + 0.1 < means[1]

@@ -80,9 +80,9 @@ def test_a_prepared_pool_is_not_prepared_again_and_picks_the_same(pool):
 def test_every_strategy_in_a_strategy_is_prepared():
     features = np.random.default_rng(1).normal(size=(20, 2)).astype(np.float32)
     pool = balal.prepare(balal.Posterior(Middle()), balal.pool(features))
-    assert set(pool.prepared) == {"typicality", "Middle()"}
+    assert set(pool.prepared) == {"surroundings", "Middle()"}
     np.testing.assert_array_equal(
-        pool.prepared["typicality"].value, typicality.typicality_ranks(features)
+        pool.prepared["surroundings"].value[0], typicality.typicality_ranks(features)
     )
 
 

@@ -46,7 +46,14 @@ def picks_of(name, pool, labels, budget=20, seed=0):
 
 
 def test_the_published_names_are_registered_plain_and_balanced():
-    assert list(STRATEGIES) == [*PLAIN, "posterior", *OF_THE_TARGET_MODEL, "similar", "refine"]
+    assert list(STRATEGIES) == [
+        *PLAIN,
+        "posterior",
+        "posterior_0_1",
+        *OF_THE_TARGET_MODEL,
+        "similar",
+        "refine",
+    ]
     assert set(names()) == {
         name + rule
         for name in STRATEGIES

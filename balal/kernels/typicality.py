@@ -50,22 +50,34 @@ def typicality_ranks(
     features = check.feature_table(features)
     candidates = check.mask("candidates", candidates, size=len(features))
     check.features(features, candidates=candidates, varied=False)
-    return _typicality_ranks(features, candidates)
+    return surroundings(features, candidates)[0]
 
 
-@jax.jit
-def _typicality_ranks(features, candidates) -> Float[Array, " N"]:
+@partial(jax.jit, static_argnames="k")
+def surroundings(
+    features: Float[Array, "N D"], candidates: Bool[Array, " N"] | None, *, k: int = _NEIGHBOURS
+) -> tuple[Float[Array, " N"], Neighbours]:
+    """`typicality_ranks`, and the k nearest rows of each by angle. Runs inside jit.
+
+    >>> typical, found = surroundings(jnp.array([[1.0, 0.0], [1.0, 0.0], [-2.0, 0.0]]), None, k=1)
+    >>> found.indices.tolist()
+    [[1], [0], [0]]
+    """
     num_rows = features.shape[0]
     candidates = askable(candidates, num_rows)
     among = None if num_rows <= AMONG else spread(candidates, AMONG)
     found = nearest(
-        directions(features, candidates), _NEIGHBOURS, among=among, candidates=candidates
+        directions(features, candidates), max(k, _NEIGHBOURS), among=among, candidates=candidates
     )
+
+    def first(number):
+        return Neighbours(found.indices[:, :number], found.distances[:, :number])
+
     # Rounded, so that rows which differ only in the last digits of float32 are equally typical.
-    typical = jnp.round(relative_typicality(found), 3)
+    typical = jnp.round(relative_typicality(first(_NEIGHBOURS)), 3)
     rising = jnp.sort(jnp.where(candidates, typical, jnp.inf))
     rank = jnp.searchsorted(rising, typical, side="right").astype(jnp.float32)
-    return rank / jnp.maximum(jnp.sum(candidates), 1).astype(jnp.float32)
+    return rank / jnp.maximum(jnp.sum(candidates), 1).astype(jnp.float32), first(k)
 
 
 def relative_typicality(found: Neighbours) -> Float[Array, " N"]:

@@ -23,6 +23,7 @@ from balal.strategies.k_means_plus_plus import KMeansPlusPlus
 from balal.strategies.max_herding import MaxHerding
 from balal.strategies.planned import Plan, Planned
 from balal.strategies.posterior import Posterior
+from balal.strategies.posterior_0_1 import Posterior01
 from balal.strategies.prob_cover import ProbCover
 from balal.strategies.refine import Refine
 from balal.strategies.registry import RULES, STRATEGIES, names, strategy
@@ -53,6 +54,7 @@ __all__ = [
     "Plan",
     "Planned",
     "Posterior",
+    "Posterior01",
     "ProbCover",
     "Random",
     "Refine",

@@ -1,5 +1,5 @@
-"""The posterior rule, around any strategy or on its own: ask where a rare or unseen class is likely
-and there is still much to learn."""
+"""The posterior rule, around any strategy or on its own: ask for the row whose answer explains most
+of what is worth knowing and not explained yet."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from balal import check, labelled_set, sharding, xla
 from balal.kernels import gaussian_process, sampling, typicality
+from balal.kernels.neighbours import Neighbours
 from balal.kernels.ordering import argmax
 from balal.strategies import fields
 from balal.strategies.base import (
@@ -30,9 +31,32 @@ from balal.wording import plural
 # landmarks.
 _EXACT = 2**30
 _LANDMARKS = 1024
-# Utilities closer than this share are ties: sums over hundreds of float32 columns cannot
-# distinguish them.
+# How many of a row's nearest rows say whether it is worth looking at.
+_NEIGHBOURS = 16
+# Gains closer than this share are ties: sums over thousands of float32 numbers cannot distinguish
+# them.
 _TIE = 1e-5
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Near:
+    """What is looked at between two looks at the whole pool: rows to choose from, those answered
+    since, and rows that stand for the others.
+
+    Attributes:
+      rows: int32 [n], of the pool; -1: none. The first m may be asked for, or have been.
+      weights: [n], how many rows of the pool each stands for; 0 for those that are answered.
+      typical: [n], ranks of typicality.
+      copies: [n], what an answer of a row says of the row nearest to it.
+      process: the Gaussian process on them, with all answers.
+    """
+
+    rows: Int[Array, "*S n"]
+    weights: Float[Array, "*S n"]
+    typical: Float[Array, "*S n"]
+    copies: Float[Array, "*S n"]
+    process: gaussian_process.Local
 
 
 @jax.tree_util.register_dataclass
@@ -44,72 +68,76 @@ class Memory:
       first: the memory of the first strategy.
       answers: the answers in order; the process takes them in at the next `ask`.
       process: of the answers at the last look at the whole pool.
-      near: int32 [n], the rows that were worth most at that look, ascending, and those answered
-        since but not in the process; -1: none.
-      nearby: the process on the rows in `near`, with all answers.
-      key: of the very first pick.
+      near: what was chosen at that look, and learnt since.
+      key: of the draws.
     """
 
     first: Any
     answers: Labelled
     process: gaussian_process.GaussianProcess
-    near: Int[Array, "*S n"]
-    nearby: gaussian_process.GaussianProcess
+    near: Near
     key: Key[Array, "*S"]
 
 
 @dataclass(frozen=True)
 class Posterior(Strategy):
-    """Follows `first` for a few labels, then asks for the row whose label is expected to be worth
-    most.
+    """Follows `first` for a few labels, then asks for the row whose answer explains most of what is
+    worth knowing.
 
-    A label of a class with n labels is worth `1 / (n + 1)`, and 1 if the row is like nothing
-    labelled so far. The expectation is that of a Gaussian process over the pool
-    (`balal.kernels.gaussian_process`). It is multiplied by the remaining variance, so that a row
-    that resembles labelled ones is not asked for what is known already, and reduced by up to
-    `typical` for rows that are not typical of their surroundings. It needs no source classifier of
-    its own, no list of classes and no budget: the picks of a small budget are the first ones of a
-    larger one, as long as both use the exact form.
+    What the answers say of every row is a Gaussian process over the pool
+    (`balal.kernels.gaussian_process`). An answer explains other rows of its class as far as no
+    class explains them better already. Each row counts by what its label is expected to be worth:
+    `1 / (n + 1)` for a class with n labels, and for the part of a row that is like nothing labelled
+    so far the mean of that over the answers, or 1 as far as Chao's estimate says that there are
+    classes without a label. The row asked about counts itself only as far as the row nearest to it
+    is like it, and rows that are not typical of their surroundings lose up to `typical` of their
+    worth: both the less, the more of the last answers were of the class that had been guessed.
+
+    It needs no source classifier, no list of classes and no budget: the picks of a small budget are
+    the first ones of a larger one, as long as both use the exact form.
 
     Attributes:
       first: the strategy to begin with; None: the posterior from the very beginning.
       start: how many answers there are when it takes over, including those known at the start.
-      every: the whole pool is evaluated after 1, 2, 4, ... answers up to `every`, and from then on
-        after each `every` answers.
-      near: in between, only the `near` rows that were worth most are evaluated. A pool with no more
-        rows than that is always evaluated as a whole.
+      target: weights of the classes, at least 0, by which the worth of their labels is multiplied
+        (None: 1 for all). Classes beyond its end get its mean; an unknown class gets the mean of
+        all unseen classes.
+      near: how many rows are chosen from between two looks at the whole pool.
+      among: how many rows, those included, stand for the pool then, drawn in proportion to what
+        they are worth. A pool with no more rows than `near` is always looked at as a whole.
+      every: looks are made after 1, 2, ... 8, 10, 12, 14, 16, 20, 24, ... answers, a quarter of a
+        power of 2 apart, and at last every `every` answers, a power of 2.
       typical: the share of its worth that the least typical row loses.
       sharpness: see `balal.kernels.gaussian_process.explain`.
       scale: see `balal.kernels.gaussian_process.begin`.
       noise: see `balal.kernels.gaussian_process.begin`.
-      target: weights of the classes, at least 0, by which the worth of their labels is multiplied
-        (None: 1 for all). Classes beyond its end get its mean; the unknown class that a row may be
-        of gets the mean of all unseen classes.
       landmarks: how many for the bounded form; None: exact up to 1,024 labels, or while the columns
         hold at most 2^30 numbers, and 1,024 landmarks above.
 
-    Costs `O(N (D + C + b))` memory and, for label m, `O(N (D + C + m))` time, most of it in one
-    matrix product for every 16 labels. It prepares the typicality of a pool's rows, `O(N^2 D)`
-    once.
+    Costs `O(N (D + C + b))` memory and, for label m, `O(near * among + N (D + C + m))` time, the
+    latter in one matrix product for all labels between two looks. It prepares the surroundings of a
+    pool's rows, `O(N^2 D)` once.
 
-    Source: this library.
+    Source: this library. The estimate of unseen classes is Chao, Scandinavian Journal of Statistics
+    1984, with the correction of Chao 2005.
     """
 
     first: Strategy | None = None
     start: int = 10
-    every: int = 16
-    near: int = 2048
+    target: tuple[float, ...] | None = None
+    near: int = 512
+    among: int = 2048
+    every: int = 64
     typical: float = 0.5
     sharpness: int = 2
-    scale: float = 1.0
+    scale: tuple[float, ...] = (2.0, 1.0, 0.5)
     noise: float = 0.1
-    target: tuple[float, ...] | None = None
     landmarks: int | None = None
 
     def __post_init__(self) -> None:
         if self.first is not None:
             check.strategy(self.first)
-        whole = dict(start=0, every=1, near=1, sharpness=1) | (
+        whole = dict(start=0, every=1, near=1, among=self.near + 1, sharpness=1) | (
             {} if self.landmarks is None else dict(landmarks=1)
         )
         for name, least in whole.items():
@@ -118,6 +146,8 @@ class Posterior(Strategy):
                 raise ValueError(
                     f"{name} must be a whole number of at least {least}, got {value!r}"
                 )
+        if self.every & (self.every - 1):
+            raise ValueError(f"every must be a power of 2, got {self.every}")
         if self.sharpness > 8:
             raise ValueError(
                 f"sharpness must be at most 8, or powers of small means underflow, got "
@@ -125,7 +155,9 @@ class Posterior(Strategy):
             )
         if not 0 <= self.typical <= 1:
             raise ValueError(f"typical must be a share between 0 and 1, got {self.typical!r}")
-        if not 0 < self.scale < math.inf or not 0 < self.noise < math.inf:
+        if not isinstance(self.scale, tuple) or not self.scale:
+            raise ValueError(f"scale must be a tuple of numbers, got {self.scale!r}")
+        if not all(0 < value < math.inf for value in (*self.scale, self.noise)):
             raise ValueError(
                 f"scale and noise must be above 0 and finite, got {self.scale!r} and {self.noise!r}"
             )
@@ -145,9 +177,8 @@ class Posterior(Strategy):
 
     @property
     def uses_chance(self) -> bool | None:
-        # The first row is drawn if there is no answer yet.
-        own = self.first is None or self.start == 0
-        return True if own else member(self.first, "uses_chance")
+        # Large pools are represented by rows that are drawn.
+        return True if self.first is None else member(self.first, "uses_chance")
 
     @property
     def nested(self) -> bool:
@@ -155,17 +186,16 @@ class Posterior(Strategy):
 
     @property
     def prepared_key(self) -> str:
-        return "typicality"
+        return "surroundings"
 
     def landmarks_for(self, num_rows: int, capacity: int) -> int | None:
         """How many landmarks it uses for so many rows and labels; None: the exact form."""
         too_many = capacity > _LANDMARKS and num_rows * capacity > _EXACT
         return _LANDMARKS if self.landmarks is None and too_many else self.landmarks
 
-    def prepare(self, pool: Pool) -> Float[Array, " N"]:
-        return typicality.typicality_ranks(
-            fields.features(pool, name="posterior"), candidates=pool.candidates
-        )
+    def prepare(self, pool: Pool) -> tuple[Float[Array, " N"], Neighbours]:
+        features = fields.features(pool, name="posterior")
+        return typicality.surroundings(jnp.asarray(features), pool.candidates, k=_NEIGHBOURS)
 
     def init(
         self, pool: Pool, labelled: Labelled, budget: Budget, num_classes: int, key: Key[Array, ""]
@@ -175,67 +205,74 @@ class Posterior(Strategy):
             raise ValueError(f"target has {len(self.target)} weights for {num_classes} classes")
         room = labelled.indices.shape[0]
         capacity = max(room, largest_budget(labelled, budget))
+        surroundings = prepared(self, pool)
         process = gaussian_process.begin(
             features,
-            capacity=capacity,
+            # A pool that is near as a whole is learnt there.
+            capacity=1 if self._all_near(pool) else capacity,
             num_classes=num_classes,
             candidates=pool.candidates,
-            # Typicality, if it is computed here, needs the memory that the tables take afterwards.
-            scale=xla.after(jnp.float32(self.scale), jnp.max(prepared(self, pool))),
+            # Surroundings, if they are computed here, need the memory that the tables take
+            # afterwards.
+            scale=xla.after(jnp.asarray(self.scale, jnp.float32), jnp.max(surroundings[0])),
             noise=self.noise,
             landmarks=self.landmarks_for(pool.num_rows, capacity),
         )
-        # Besides the rows to choose from there is room for those answered since the last look. If
-        # the whole pool is near, it stays so.
-        near = jnp.full(self.near, -1, jnp.int32)
+        everything = jnp.arange(pool.num_rows, dtype=jnp.int32)
         if self._all_near(pool):
-            near = jnp.arange(pool.num_rows, dtype=jnp.int32)
-        near = jnp.pad(near, (0, self.every), constant_values=-1)
+            weights = askable(pool.candidates, pool.num_rows).astype(jnp.float32)
+            near = self._near(process, surroundings, everything, weights, pool.num_rows)
+        else:
+            number = min(self.among, pool.num_rows) + self.every
+            near = self._near(
+                process, surroundings, jnp.full(number, -1, jnp.int32), jnp.zeros(number)
+            )
         return Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key) if self.first else None,
             answers=labelled_set.extend(labelled_set.answered(labelled), capacity - room),
             process=process,
             near=near,
-            nearby=gaussian_process.restrict(process, jnp.maximum(near, 0)),
             # `first` gets the key itself, so that a strategy begins with the same picks whatever
             # takes over from it.
             key=jax.random.fold_in(key, 1),
         )
 
     def ask(self, memory: Memory, pool: Pool, labelled: Labelled) -> tuple[Pick, Memory]:
-        free, typical, answers = available(pool, labelled), prepared(self, pool), memory.answers
+        free, answers = available(pool, labelled), memory.answers
         number = jnp.arange(len(answers.indices), dtype=jnp.int32)
         chooses = jnp.bool_(self.first is None) | (answers.count >= self.start)
-        looked_at = self._look_before(answers.count)
-        inside = jnp.where(memory.near >= 0, memory.near, pool.num_rows)
-        near = jnp.zeros(pool.num_rows, bool).at[inside].set(True, mode="drop")
-        unlearnt = (number >= memory.nearby.count) & (number < answers.count)
-        stale = (
-            (memory.process.count < looked_at)
-            | jnp.any(unlearnt & ~near[answers.indices])
-            | ~jnp.any(free & near)
-        )
-
-        def learn(memory):
-            row, label = (c[memory.nearby.count] for c in (answers.indices, answers.labels))
-            here = jnp.argmax(memory.near == row)
-            return replace(memory, nearby=gaussian_process.update(memory.nearby, here, label))
 
         if not self._all_near(pool):
+            looked_at, near = self._look_before(answers.count), memory.near
+            inside = self._choosable(near)
+            inside = jnp.zeros(pool.num_rows, bool).at[inside].set(True, mode="drop")
+            unlearnt = (number >= near.process.count) & (number < answers.count)
+            stale = (
+                (memory.process.count < looked_at)
+                | jnp.any(unlearnt & ~inside[answers.indices])
+                | ~jnp.any(free & inside)
+            )
             memory = xla.run_if(
                 chooses & stale,
-                lambda memory: self._look(memory, pool, typical, looked_at, free),
+                lambda memory: self._look(memory, pool, prepared(self, pool), looked_at, free),
                 memory,
             )
         memory = jax.lax.while_loop(
-            lambda memory: chooses & (memory.nearby.count < answers.count), learn, memory
+            lambda memory: chooses & (memory.near.process.count < answers.count),
+            lambda memory: replace(memory, near=self._learn(memory.near, answers)),
+            memory,
         )
 
         def choose():
-            values = self._values(memory.key, memory.nearby, typical, memory.near)
-            best = argmax(values, free[memory.near] & (memory.near >= 0), tolerance=_TIE)
-            index = jnp.where(best >= 0, memory.near[best], -1)
-            wanted = jnp.where(best >= 0, self._wanted(memory.nearby, best), -1)
+            near = memory.near
+            rows = self._choosable(near)
+            best = argmax(
+                self._gains(near),
+                (rows < pool.num_rows) & free[rows % pool.num_rows],
+                tolerance=_TIE,
+            )
+            index = jnp.where(best >= 0, rows[best], -1)
+            wanted = jnp.where(best >= 0, self._wanted(near.process, best), -1)
             return Pick(index, wanted), memory.first
 
         def follow():
@@ -262,7 +299,7 @@ class Posterior(Strategy):
         if first is None and memory.first is not None:
             return None
 
-        def wider(process: gaussian_process.GaussianProcess) -> gaussian_process.GaussianProcess:
+        def wider(process):
             more = num_classes - process.counts.shape[0]
             return replace(
                 process,
@@ -270,9 +307,8 @@ class Posterior(Strategy):
                 counts=jnp.pad(process.counts, (0, more)),
             )
 
-        return replace(
-            memory, first=first, process=wider(memory.process), nearby=wider(memory.nearby)
-        )
+        near = replace(memory.near, process=wider(memory.near.process))
+        return replace(memory, first=first, process=wider(memory.process), near=near)
 
     def stages(self) -> tuple[tuple[Strategy, int | None], ...]:
         # Separate, so that one program of the posterior serves all first strategies.
@@ -286,7 +322,8 @@ class Posterior(Strategy):
     def flops(
         self, num_rows: int, num_features: int, num_classes: int, budget: int
     ) -> float | None:
-        """Neighbours once, columns and means for every label, utilities for every look."""
+        """Neighbours once, columns and means for every label, covariances and utilities for every
+        look, gains for every label."""
         if self.first is None:
             first = 0.0
         else:
@@ -294,21 +331,20 @@ class Posterior(Strategy):
             first = member(self.first, "flops")(num_rows, num_features, num_classes, begun)
         if first is None:
             return None
-        near = min(self.near, num_rows)
+        near, among = min(self.near, num_rows), min(self.among, num_rows)
+        if num_rows <= self.near:
+            near = among = num_rows
         neighbours = 2.0 * num_rows * min(num_rows, typicality.AMONG) * num_features
-        looks = math.ceil(budget / self.every) + math.ceil(math.log2(self.every + 1))
+        looks = min(budget, 4 * math.ceil(math.log2(4 * self.every))) + budget // self.every
         landmarks = self.landmarks_for(num_rows, budget)
-
-        def labels(rows: int) -> float:
-            """Operations for all labels, on so many rows."""
-            related = 2.0 * num_features + budget if landmarks is None else 2.0 * landmarks
-            return float(budget) * rows * (related + 2 * num_classes)
-
-        related = 0.0
+        related = 2.0 * num_features + budget if landmarks is None else 2.0 * landmarks
+        columns = float(budget) * num_rows * (related + 2 * num_classes)
         if landmarks is not None:
-            related = float(num_rows) * landmarks * (2 * num_features + landmarks)
-        utilities = 6.0 * num_classes * (looks * num_rows + budget * near)
-        return first + neighbours + related + labels(num_rows) + labels(near) + utilities
+            columns += float(num_rows) * landmarks * (2 * num_features + landmarks)
+        covariances = float(looks) * near * among * related
+        gains = float(budget) * among * (7 * near + 6 * num_classes)
+        utilities = 6.0 * looks * num_rows * num_classes
+        return first + neighbours + columns + covariances + gains + utilities
 
     def reason(
         self, memory: Memory, pool: Pool, labelled: Labelled, picks: Pick, names: Names
@@ -318,9 +354,9 @@ class Posterior(Strategy):
 
         def sentence(wanted: int) -> str:
             if wanted < 0 or not counts[wanted]:
-                return "worth most now; like nothing labelled so far"
+                return "explains most; like nothing labelled so far"
             known = f"{names.of_target(wanted)} ({plural(int(counts[wanted]), 'label')})"
-            return f"worth most now; of what is labelled most like {known}"
+            return f"explains most; of what is labelled most like {known}"
 
         if self.first is None:
             return [sentence(wanted) for wanted in np.asarray(picks.wanted).tolist()]
@@ -331,18 +367,51 @@ class Posterior(Strategy):
         return self.near >= pool.num_rows
 
     def _look_before(self, answers: Int[Array, ""]) -> Int[Array, ""]:
-        """How many answers there were at the last look at the whole pool: a power of 2, later a
-        multiple of `every`."""
+        """How many answers there were at the last look at the whole pool."""
         power = jnp.left_shift(1, 31 - jax.lax.clz(jnp.maximum(answers, 1)))
-        return jnp.where(
-            answers == 0,
-            0,
-            jnp.where(answers < self.every, power, answers // self.every * self.every),
-        ).astype(jnp.int32)
+        step = jnp.clip(power // 4, 1, self.every)
+        return (answers // step * step).astype(jnp.int32)
 
-    def _look(self, memory: Memory, pool: Pool, typical, looked_at, free) -> Memory:
-        """The memory with a process of the first `looked_at` answers and, as `near`, the rows that
-        are worth most by it and those answered since.
+    def _choosable(self, near: Near) -> Int[Array, " m"]:
+        """The rows that may be asked for, or were since the last look; beyond the pool: none."""
+        rows = near.rows[: len(near.process.covariance)]
+        return jnp.where(rows >= 0, rows, jnp.iinfo(jnp.int32).max)
+
+    def _near(
+        self,
+        process: gaussian_process.GaussianProcess,
+        surroundings: tuple[Float[Array, " N"], Neighbours],
+        rows: Int[Array, " n"],
+        weights: Float[Array, " n"],
+        number: int | None = None,
+    ) -> Near:
+        """The rows with the process on them; the first `number` may be asked for."""
+        there = jnp.maximum(rows, 0)
+        typical, found = surroundings
+        number = self.near + self.every if number is None else number
+        return Near(
+            rows=rows,
+            weights=weights,
+            typical=typical[there],
+            copies=_in_common(
+                Neighbours(found.indices[there, :1], found.distances[there, :1]),
+                process.relation.bandwidths,
+            )[:, 0],
+            process=gaussian_process.localise(process, there, number),
+        )
+
+    def _learn(self, near: Near, answers: Labelled) -> Near:
+        """With one more answer, of a row among those to choose from."""
+        row, label = (c[near.process.count] for c in (answers.indices, answers.labels))
+        here = jnp.argmax(self._choosable(near) == row)
+        return replace(
+            near,
+            weights=jnp.where(near.rows == row, 0, near.weights),
+            process=gaussian_process.learn(near.process, here, label),
+        )
+
+    def _look(self, memory: Memory, pool: Pool, surroundings, looked_at, free) -> Memory:
+        """The memory with a process of the first `looked_at` answers, and what is near by it.
 
         It depends on the answers alone, not on earlier looks.
         """
@@ -368,76 +437,117 @@ class Posterior(Strategy):
         candidates = candidates.at[jnp.where(learnt, answers.indices, pool.num_rows)].set(
             False, mode="drop"
         )
-        values = self._values(memory.key, process, typical)
+        worth, best = self._outlook(process)
+        worth = jnp.where(candidates, worth, 0)
+        left = worth * jnp.maximum(1 - best, 0)
+        # Rows to choose from are those that are worth most to themselves and their nearest rows.
+        typical, found = surroundings
 
-        def best(among):
-            among = jnp.where(among, values, -jnp.inf)
-            return jnp.sort(sharding.top_k(among, memory.near.size - self.every)[1])
+        def explained(indices, distances, worth, best, bandwidths, noise):
+            rows = jnp.maximum(indices, 0)
+            beyond = _in_common(Neighbours(indices, distances), bandwidths) / (1 + noise)
+            return jnp.sum(worth[rows] * jnp.maximum(beyond - best[rows], 0), axis=1)
 
-        def next_best(carry):
-            candidates, near = carry
-            candidates = candidates.at[near].set(False)
-            return candidates, best(candidates)
+        # Each device for its own rows; the rows nearest to them may be anywhere.
+        nearby = sharding.by_rows(explained, (0, 0, None, None, None, None), 0)(
+            *(found.indices, found.distances, worth, best),
+            *(process.relation.bandwidths, process.noise),
+        )
+        promising = (nearby + left) * self._trust(process.hits, typical)
+
+        def largest(among):
+            return jnp.sort(sharding.top_k(jnp.where(among, promising, -jnp.inf), self.near)[1])
+
+        def next_largest(carry):
+            candidates, chosen = carry
+            candidates = candidates.at[chosen].set(False)
+            return candidates, largest(candidates)
 
         def all_taken(carry):
             # All of them are excluded, or waiting for their answers.
-            candidates, near = carry
-            return jnp.any(free & candidates) & ~jnp.any(free[near])
+            candidates, chosen = carry
+            return jnp.any(free & candidates) & ~jnp.any(free[chosen])
 
-        _, near = jax.lax.while_loop(all_taken, next_best, (candidates, best(candidates)))
-        there, rows, _ = some(looked_at, answers.count)
-        near = jnp.concatenate([near, jnp.where(there, rows, -1)]).astype(jnp.int32)
-        nearby = gaussian_process.restrict(process, jnp.maximum(near, 0))
-        return replace(memory, process=process, near=near, nearby=nearby)
+        _, chosen = jax.lax.while_loop(all_taken, next_largest, (candidates, largest(candidates)))
+        others = min(self.among, pool.num_rows) - self.near
+        drawn, weights = sampling.draw(
+            jax.random.fold_in(memory.key, looked_at),
+            left.at[chosen].set(0),
+            others,
+        )
+        there, since, _ = some(looked_at, answers.count)
+        since = jnp.where(there, since, -1)
+        return replace(
+            memory,
+            process=process,
+            near=self._near(
+                process,
+                surroundings,
+                jnp.concatenate([chosen, since, drawn]).astype(jnp.int32),
+                jnp.concatenate(
+                    [candidates[chosen].astype(jnp.float32), jnp.zeros(self.every), weights]
+                ),
+            ),
+        )
 
-    def _values(
-        self,
-        key: Key[Array, ""],
-        process: gaussian_process.GaussianProcess,
-        typical: Float[Array, " N"],
-        rows: Int[Array, " n"] | None = None,
-    ) -> Float[Array, " n"]:
-        """What asking for each of the rows is worth, by the process on them (None: all rows)."""
+    def _outlook(self, process) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """What the label of each row is worth, and how far one class explains it."""
+        worth, unseen = self._worth(process.counts)
+        return gaussian_process.outlook(process.mean, worth, unseen, sharpness=self.sharpness)
 
-        def of(values):
-            return values if rows is None else values[rows]
+    def _trust(self, hits: Float[Array, "2"], typical: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The share of its worth that a row keeps for being typical or not."""
+        return 1 - self.typical * (1 - hits[0] / (1 + hits[1])) * (1 - typical)
 
-        def expected():
-            worth, unseen = self._worth(process.counts)
-            values = gaussian_process.utility(process, worth, unseen, sharpness=self.sharpness)
-            return values * (1 - self.typical * (1 - of(typical)))
-
-        def drawn():
-            # Before any label all rows are worth the same, so the first pick is drawn.
-            return of(sampling.random_bits(key, len(typical))).astype(jnp.float32)
-
-        return jax.lax.cond(process.count > 0, expected, drawn)
+    def _gains(self, near: Near) -> Float[Array, " m"]:
+        """What an answer of each of the rows to choose from is expected to explain."""
+        process, number = near.process, len(near.process.covariance)
+        worth, best = self._outlook(process)
+        hits = process.hits[0] / (1 + process.hits[1])
+        copies = near.copies[:number]
+        own = (copies + (1 - copies) * hits) * worth[:number] * jnp.maximum(1 - best[:number], 0)
+        gains = gaussian_process.taught(process, worth * near.weights, best) + own
+        return gains * self._trust(process.hits, near.typical[:number])
 
     def _worth(self, counts: Int[Array, " C"]) -> tuple[Float[Array, " C"], Float[Array, ""]]:
-        """What one more label of each class is worth, [C], and one of a class not seen yet."""
-        worth = 1 / (counts + 1).astype(jnp.float32)
-        if self.target is None:
-            return worth, jnp.float32(1)
-        target = jnp.asarray(self.target, jnp.float32)
-        target = jnp.concatenate([target, jnp.full(len(counts) - len(target), jnp.mean(target))])
-        missing = counts == 0
-        number = jnp.maximum(jnp.sum(missing), 1).astype(jnp.float32)
-        return worth * target, jnp.sum(jnp.where(missing, target, 0)) / number
+        """What one more label of each class is worth, [C], and of what no label explains."""
+        labels = counts.astype(jnp.float32)
+        worth = 1 / (labels + 1)
+        once, twice, seen = (
+            jnp.sum(which, dtype=jnp.float32) for which in (counts == 1, counts == 2, counts > 0)
+        )
+        missing = once * (once - 1) / (2 * (twice + 1))
+        share = jnp.where(seen > 0, missing / jnp.maximum(missing + seen, 1), 1)
+        of_unseen = jnp.float32(1)
+        if self.target is not None:
+            target = jnp.asarray(self.target, jnp.float32)
+            more = jnp.full(len(counts) - len(target), jnp.mean(target))
+            target = jnp.concatenate([target, more])
+            worth, absent = worth * target, counts == 0
+            number = jnp.maximum(jnp.sum(absent, dtype=jnp.float32), 1)
+            of_unseen = jnp.sum(jnp.where(absent, target, 0)) / number
+        of_seen = jnp.sum(labels * worth) / jnp.maximum(jnp.sum(labels), 1)
+        return worth, share * of_unseen + (1 - share) * of_seen
 
-    def _wanted(
-        self, process: gaussian_process.GaussianProcess, pick: Int[Array, ""]
-    ) -> Int[Array, ""]:
-        """The class that a pick hopes for: the one with the largest share in its utility.
+    def _wanted(self, process: gaussian_process.Local, pick: Int[Array, ""]) -> Int[Array, ""]:
+        """The class that a pick hopes for: the one with the largest share in its worth.
 
         A pick that hopes for an unseen class stands for the first class without a label, as long as
         there is one, so that the next picks of a batch look elsewhere.
         """
         worth, unseen = self._worth(process.counts)
-        one = replace(
-            process, mean=process.mean[:, pick][:, None], variance=process.variance[pick][None]
-        )
-        probabilities, unexplained = gaussian_process.explain(one, sharpness=self.sharpness)
-        shares = probabilities[0] * worth
+        positive = jnp.maximum(process.mean[:, pick], 0)
+        explained, powers = jnp.minimum(jnp.sum(positive), 1), positive**self.sharpness
+        total = jnp.sum(powers)
+        shares = powers * worth * explained / jnp.where(total > 0, total, 1)
         free = jnp.argmax(process.counts == 0)
-        hope_unseen = (unexplained[0] * unseen >= jnp.max(shares)) & jnp.any(process.counts == 0)
+        hope_unseen = ((1 - explained) * unseen >= jnp.max(shares)) & jnp.any(process.counts == 0)
         return jnp.where(hope_unseen, free, jnp.argmax(shares)).astype(jnp.int32)
+
+
+def _in_common(found: Neighbours, bandwidths: Float[Array, " w"]) -> Float[Array, "n k"]:
+    """What rows have in common with those nearest to them before any label; 0 where there are
+    none."""
+    there = found.indices >= 0
+    cosines = 1 - jnp.square(jnp.where(there, found.distances, 0)) / 2
+    return jnp.where(there, gaussian_process.prior(cosines, bandwidths), 0)

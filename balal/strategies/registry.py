@@ -29,6 +29,7 @@ from balal.strategies.galaxy import Galaxy
 from balal.strategies.k_means_plus_plus import KMeansPlusPlus
 from balal.strategies.max_herding import MaxHerding
 from balal.strategies.posterior import Posterior
+from balal.strategies.posterior_0_1 import Posterior01
 from balal.strategies.prob_cover import ProbCover
 from balal.strategies.refine import Refine
 from balal.strategies.similar import Similar
@@ -59,6 +60,7 @@ STRATEGIES: dict[str, Strategy] = {
     "max_herding": MaxHerding(),
     "u_herding": UHerding(),
     "posterior": Posterior(),
+    "posterior_0_1": Posterior01(),
     "cbal": Cbal(),
     "cbal_core_set": CbalCoreSet(),
     "badge": Badge(),
@@ -78,6 +80,7 @@ RULES: dict[str, Callable[[Strategy], Strategy]] = {
     "balance": lambda first: Balanced(first),
     "balance_printed": lambda first: Balanced(first, denominator="max", patience=None),
     "posterior": lambda first: Posterior(first),
+    "posterior_0_1": lambda first: Posterior01(first),
 }
 
 GROUP = "balal.strategies"
@@ -87,7 +90,7 @@ def names() -> tuple[str, ...]:
     """Every name registered by this library: the strategies, then each of them with each rule.
 
     >>> names()[:2], len(names())
-    (('random', 'ent'), 132)
+    (('random', 'ent'), 170)
     """
     return (*STRATEGIES, *(f"{first}+{rule}" for rule in RULES for first in STRATEGIES))
 

@@ -80,21 +80,44 @@ def utility(
 
 @partial(jax.jit, static_argnames="sharpness")
 def _utility(process: GaussianProcess, worth, unseen, sharpness: int) -> Float[Array, " N"]:
+    expected, _ = outlook(process.mean, worth, unseen, sharpness=sharpness)
+    return expected * process.variance
+
+
+def outlook(
+    mean: Float[Array, "C n"],
+    worth: Float[Array, " C"],
+    unseen: Float[Array, ""] | float,
+    *,
+    sharpness: int,
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """What the label of each row is expected to be worth, and how far one class explains it: both
+    [n], `sum_c P_c worth_c + unexplained * unseen` and `max_c mean_c`, at least 0. Runs inside jit.
+
+    Args:
+      mean: [C, n], the class means of some rows.
+      worth, unseen, sharpness: as in `utility`.
+
+    >>> found = outlook(jnp.array([[0.0, 0.5], [0.0, 0.1]]), jnp.ones(2), 2.0, sharpness=2)
+    >>> [part.round(2).tolist() for part in found]
+    [[2.0, 1.399999976158142], [0.0, 0.5]]
+    """
+
     def add(begin, sums, number):
-        mass, power, worthy = sums
+        mass, power, worthy, best = sums
         for label in range(number):
-            positive = jnp.maximum(process.mean[begin + label], 0)
+            positive = jnp.maximum(mean[begin + label], 0)
             raised = positive**sharpness
             mass, power = mass + positive, power + raised
             worthy = worthy + raised * worth[begin + label]
-        return mass, power, worthy
+            best = jnp.maximum(best, positive)
+        return mass, power, worthy, best
 
-    # Several classes at a time and all three sums at once: reductions would not be vectorised.
-    sums, groups = (jnp.zeros_like(process.variance),) * 3, len(worth) // _TOGETHER
+    # Several classes at a time and all sums at once: reductions would not be vectorised.
+    sums, groups = (jnp.zeros(mean.shape[1:], jnp.float32),) * 4, len(worth) // _TOGETHER
     sums = jax.lax.fori_loop(
         0, groups, lambda group, sums: add(group * _TOGETHER, sums, _TOGETHER), sums
     )
-    mass, power, worthy = add(groups * _TOGETHER, sums, len(worth) % _TOGETHER)
+    mass, power, worthy, best = add(groups * _TOGETHER, sums, len(worth) % _TOGETHER)
     explained = jnp.minimum(mass, 1)
-    expected = worthy * explained / jnp.where(power > 0, power, 1) + (1 - explained) * unseen
-    return expected * process.variance
+    return worthy * explained / jnp.where(power > 0, power, 1) + (1 - explained) * unseen, best

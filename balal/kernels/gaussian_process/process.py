@@ -22,6 +22,10 @@ from balal.types import askable
 
 # The class means are updated in so many groups.
 _GROUPS = 8
+# `judged` looks back at as many labels as there are classes, and at least at so many.
+_RECENT = 20
+# What is expected less than this is expected not at all, but for rounding.
+_EXPECTED = 1e-4
 
 
 @jax.tree_util.register_dataclass
@@ -34,6 +38,8 @@ class GaussianProcess:
       variance: [N], 1 before the first label.
       counts: int32 [C], labels of each class.
       count: labels so far.
+      hits: [2], how many of the last labels were of the class that the labels before them made
+        likeliest, and how many these last labels are; older ones count less and less.
       noise: variance of a label around its mean.
       relation: how rows are related, exactly or through landmarks.
     """
@@ -42,6 +48,7 @@ class GaussianProcess:
     variance: Float[Array, "*S N"]
     counts: Int[Array, "*S C"]
     count: Int[Array, "*S"]
+    hits: Float[Array, "*S 2"]
     noise: Float[Array, "*S"]
     relation: Exact | Landmarks
 
@@ -126,6 +133,7 @@ def _begin(
         variance=jnp.ones(num_rows, jnp.float32),
         counts=jnp.zeros(num_classes, jnp.int32),
         count=jnp.int32(0),
+        hits=jnp.zeros(2, jnp.float32),
         noise=jnp.float32(noise),
         relation=relation,
     )
@@ -171,7 +179,7 @@ def update(
         room, count = _room(process), int(process.count) + int(filled.sum())
         if count > room:
             raise ValueError(
-                f"this process has room for {room} labels, its capacity, and would have {count}: "
+                f"this process has room for {room:.0f} labels, its capacity, and would have {count}: "
                 f"begin it with a larger capacity"
             )
     return _update(process, some, classes)
@@ -190,18 +198,20 @@ def _update(process: GaussianProcess, rows, labels) -> GaussianProcess:
         covariance, weights = form.covariance(process.relation, process.count, rows)
         among = jnp.where(present[:, None] & present[None, :], covariance[:, rows], 0)
         whitener = _whitener(among, process.noise)
-        surprise = (
-            jax.nn.one_hot(labels, len(process.counts), dtype=jnp.float32) - process.mean[:, rows].T
-        )
-        return tuple(
+        truth = jax.nn.one_hot(labels, len(process.counts), dtype=jnp.float32)
+        steps, weights, surprise = (
             jnp.matmul(whitener, table, precision="highest")
-            for table in (covariance, weights, surprise)
+            for table in (covariance, weights, truth - process.mean[:, rows].T)
         )
+        # What each label was expected to be once those before it were known.
+        share = jnp.diagonal(whitener)
+        expected = truth - surprise / jnp.where(share > 0, share, 1)[:, None]
+        return steps, weights, surprise, expected
 
     # A branch, so that `learn` is computed once: in a single fused loop it would be recomputed for
     # each of its uses.
     nothing = partial(jax.tree.map, jnp.zeros_like, jax.eval_shape(learn))
-    steps, weights, surprise = jax.lax.cond(jnp.any(present), learn, nothing)
+    steps, weights, surprise, expected = jax.lax.cond(jnp.any(present), learn, nothing)
     explained = jnp.matmul(jnp.ones(len(rows), jnp.float32), jnp.square(steps))
     return replace(
         process,
@@ -211,8 +221,33 @@ def _update(process: GaussianProcess, rows, labels) -> GaussianProcess:
             1, mode="drop"
         ),
         count=process.count + jnp.sum(present, dtype=jnp.int32),
+        hits=judged(process.hits, expected, labels),
         relation=form.learn(process.relation, process.count, steps, weights),
     )
+
+
+def judged(
+    hits: Float[Array, "2"], expected: Float[Array, "p C"], labels: Int[Array, " p"]
+) -> Float[Array, "2"]:
+    """The hits after some more labels, given what was expected of each: those of the last
+    `max(C, 20)` or so count.
+
+    Args:
+      labels: [p], -1 for padding at the end.
+
+    >>> judged(jnp.zeros(2), jnp.array([[0.1, 0.7]]), jnp.array([1])).tolist()
+    [1.0, 1.0]
+    """
+    present = labels >= 0
+    own = jnp.take_along_axis(expected, jnp.maximum(labels, 0)[:, None], axis=1)[:, 0]
+    right = present & (own > _EXPECTED) & (own >= jnp.max(expected, axis=1))
+    keep = jnp.float32(1 - 1 / max(expected.shape[1], _RECENT))
+    # How many labels came after each, and at all.
+    present = present.astype(jnp.float32)
+    number = jnp.sum(present)
+    counted = jnp.stack([right.astype(jnp.float32), present], axis=1)
+    counted *= (keep ** (number - jnp.cumsum(present)))[:, None]
+    return hits * keep**number + jnp.sum(counted, axis=0)
 
 
 def restrict(process: GaussianProcess, rows: Int[Array | np.ndarray, " n"]) -> GaussianProcess:
@@ -243,10 +278,20 @@ def _restrict(process: GaussianProcess, rows) -> GaussianProcess:
     )
 
 
+def covariance(process: GaussianProcess, rows: Int[Array, " p"]) -> Float[Array, "p N"]:
+    """The posterior covariance of some rows with all: [p, N]. Runs inside jit.
+
+    >>> process = update(begin(jnp.eye(2), capacity=1, num_classes=2, noise=0.0), 0, 1)
+    >>> jnp.abs(covariance(process, jnp.array([0]))).round(5).tolist()
+    [[0.0, 0.0]]
+    """
+    return _form_of(process).covariance(process.relation, process.count, rows)[0]
+
+
 def _room(process: GaussianProcess) -> float:
     """How many labels it has room for."""
     relation = process.relation
-    return sum(map(len, relation.columns)) if isinstance(relation, Exact) else math.inf
+    return float(sum(map(len, relation.columns))) if isinstance(relation, Exact) else math.inf
 
 
 def _form_of(process: GaussianProcess) -> Any:

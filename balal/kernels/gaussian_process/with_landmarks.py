@@ -24,11 +24,13 @@ class Landmarks:
       columns: [r, N], features whose inner product is nearly the kernel.
       inner: [r, r], posterior covariance of their weights.
       apart: [N], the prior variance that they leave unexplained.
+      bandwidths: the kernel is the mean of one Gaussian for each.
     """
 
     columns: Float[Array, "*S r N"]
     inner: Float[Array, "*S r r"]
     apart: Float[Array, "*S N"]
+    bandwidths: Float[Array, "*S w"]
 
 
 def begin(
@@ -52,7 +54,7 @@ def begin(
     nothing = empty(number, len(units), jnp.max(bandwidths)), jnp.ones(len(units), jnp.float32)
     columns, apart = jax.lax.fori_loop(0, number, look, nothing)
     columns = jnp.concatenate(columns)
-    return Landmarks(columns, jnp.eye(len(columns), dtype=jnp.float32), apart)
+    return Landmarks(columns, jnp.eye(len(columns), dtype=jnp.float32), apart, bandwidths)
 
 
 def covariance(
