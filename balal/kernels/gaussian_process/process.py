@@ -179,8 +179,8 @@ def update(
         room, count = _room(process), int(process.count) + int(filled.sum())
         if count > room:
             raise ValueError(
-                f"this process has room for {room:.0f} labels, its capacity, and would have {count}: "
-                f"begin it with a larger capacity"
+                f"this process has room for {room:.0f} labels, its capacity, and would have "
+                f"{count}: begin it with a larger capacity"
             )
     return _update(process, some, classes)
 
