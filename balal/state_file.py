@@ -205,6 +205,10 @@ def _fit_together(labelled: Labelled, pending: Labelled, start: Labelled, budget
             raise ValueError("the rows that it started from are not the first labelled ones")
 
 
+# What the first format calls strategies that have another name by now.
+_FORMERLY = {"Posterior01": "Posterior"}
+
+
 def _written_as(strategy: Any, text: str) -> bool:
     """Whether a `repr` is that of the strategy as an older version wrote it: type and settings are
     the same, and settings that have come since have their defaults."""
@@ -214,7 +218,7 @@ def _written_as(strategy: Any, text: str) -> bool:
             written = {keyword.arg: keyword.value for keyword in node.keywords}
             settings = {field.name: field for field in fields(value)}
             return (
-                node.func.id == type(value).__name__
+                node.func.id == _FORMERLY.get(type(value).__name__, type(value).__name__)
                 and written.keys() <= settings.keys()
                 and all(
                     same(getattr(value, name), written[name])

@@ -129,7 +129,7 @@ SAID = {
     "class needs settings": "name an instance of it, Balanced = Balanced(...)",
     "neighbours none": "got shape (3, 2) and k=0",
     "posterior sharpness": "at least 1, got 0.5",
-    "posterior noise": "above 0 and finite, got 1.0 and 0",
+    "posterior noise": "above 0 and finite, got (2.0, 1.0, 0.5) and 0",
     "posterior target": "got (1.0, -1.0)",
     "posterior target length": "4 weights for 3 classes",
     "posterior first is a name": "use balal.strategy('ent')",

@@ -184,7 +184,7 @@ def test_one_command_goes_on_round_after_round_and_keeps_every_label(
         assert all(line["reason"] for line in answered)
         assert [line["rank"] for line in asked] == [str(rank) for rank in range(1, 7)]
         assert not {line["file"] for line in asked} & set(typed)
-        assert all(line["reason"].startswith("worth most now") for line in asked)
+        assert all(line["reason"].startswith("explains most") for line in asked)
         assert (out / "contact_sheet.html").read_text().count("data:image/jpeg;base64,") == 6
         assert len(json.loads((out / "results.json").read_text())["picks"]) == 6
     # Once more, with nothing labelled in between.
@@ -265,7 +265,7 @@ def test_a_reason_is_that_of_the_rule_only_once_it_has_taken_over(network, folde
     start = balal.strategy("random+posterior").start
     for answers, told in (
         (start - 1, "drawn by chance"),
-        (start, "worth most now; "),
+        (start, "explains most; "),
     ):
         (tmp_path / "answers.csv").write_text(
             "file,label\n" + "".join(f"{row:03}.png,cat\n" for row in range(answers))

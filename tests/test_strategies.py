@@ -57,7 +57,7 @@ def test_the_published_names_are_registered_plain_and_balanced():
     assert set(names()) == {
         name + rule
         for name in STRATEGIES
-        for rule in ("", "+balance", "+balance_printed", "+posterior")
+        for rule in ("", "+balance", "+balance_printed", "+posterior", "+posterior_0_1")
     }
 
 

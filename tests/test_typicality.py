@@ -93,13 +93,13 @@ def test_large_pools_look_for_neighbours_among_some_candidates(monkeypatch):
     )
     whole = typicality.typicality_ranks(features)
     monkeypatch.setattr(typicality, "AMONG", 60)
-    typicality._typicality_ranks.clear_cache()
+    typicality.surroundings.clear_cache()
     thinned, masked = (
         typicality.typicality_ranks(features),
         typicality.typicality_ranks(padded, candidates=some),
     )
     few = typicality.typicality_ranks(padded, candidates=np.arange(990) < 40)
-    typicality._typicality_ranks.clear_cache()
+    typicality.surroundings.clear_cache()
     assert 0.4 < np.corrcoef(whole, thinned)[0, 1] < 1
     # One place of ninety: neighbours are rounded around another mean.
     np.testing.assert_allclose(thinned, masked[:90], atol=0.012)

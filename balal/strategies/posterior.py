@@ -225,7 +225,10 @@ class Posterior(Strategy):
         else:
             number = min(self.among, pool.num_rows) + self.every
             near = self._near(
-                process, surroundings, jnp.full(number, -1, jnp.int32), jnp.zeros(number)
+                process,
+                surroundings,
+                jnp.full(number, -1, jnp.int32),
+                jnp.zeros(number, jnp.float32),
             )
         return Memory(
             first=self.first.init(pool, labelled, budget, num_classes, key) if self.first else None,
@@ -485,7 +488,11 @@ class Posterior(Strategy):
                 surroundings,
                 jnp.concatenate([chosen, since, drawn]).astype(jnp.int32),
                 jnp.concatenate(
-                    [candidates[chosen].astype(jnp.float32), jnp.zeros(self.every), weights]
+                    [
+                        candidates[chosen].astype(jnp.float32),
+                        jnp.zeros(self.every, jnp.float32),
+                        weights,
+                    ]
                 ),
             ),
         )
