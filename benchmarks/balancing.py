@@ -10,9 +10,9 @@ r"""How long does a whole simulation take with the balancing rules, compared wit
                                           `pool_labels` or `labels`
 
 Every rival follows the same random order until the same rule takes over: balancing (`min`, patience
-3), or the posterior with its defaults. The picks are compared, and the memory that the compiled
-program needs besides its inputs is reported. Times are medians of repeats in one process, so read
-the ratios.
+3), or the posterior of 0.1 with its defaults. The picks are compared, and the memory that the
+compiled program needs besides its inputs is reported. Times are medians of repeats in one process,
+so read the ratios.
 """
 
 from typing import Any
@@ -113,9 +113,9 @@ def numpy_posterior(
     budget: int,
     num_classes: int,
 ) -> np.ndarray:
-    """The posterior rule in plain float32 NumPy, the whole pool at every pick: one matrix-vector
-    product each with features and columns."""
-    rule = balal.Posterior()
+    """The posterior rule of 0.1 in plain float32 NumPy, the whole pool at every pick: one
+    matrix-vector product each with features and columns."""
+    rule = balal.strategies.Posterior01()
     units = features / np.linalg.norm(features, axis=1, keepdims=True)
     bandwidth = 1 - np.square(units.mean(axis=0)).sum()
     mean, variance = (
@@ -203,8 +203,11 @@ def posterior_table(
 ) -> dict[str, Any]:
     """The posterior beside NumPy, which is given the first labels and the typicality of all
     rows."""
-    result, seconds, note = timed_simulation("posterior", pool, labels, num_classes)
-    order, begun = np.asarray(result.indices), min(balal.Posterior().start, FLAGS.budget)
+    result, seconds, note = timed_simulation("posterior_0_1", pool, labels, num_classes)
+    order, begun = (
+        np.asarray(result.indices),
+        min(balal.strategies.Posterior01().start, FLAGS.budget),
+    )
     arguments = (
         features,
         labels,
@@ -224,7 +227,7 @@ def posterior_table(
             f"{np.isin(picks, order).mean():.1%} of the picks the same",
         ),
     ]
-    return common.table(f"Posterior, {title}, from label {begun} on", rows(programs))
+    return common.table(f"Posterior of 0.1, {title}, from label {begun} on", rows(programs))
 
 
 def timed_simulation(
@@ -264,7 +267,7 @@ def main(argv: list[str]) -> None:
         features, labels = synthetic(FLAGS.rows, FLAGS.size, FLAGS.num_classes)
     features -= features.mean(axis=0)
     num_classes = int(labels.max()) + 1
-    first = balal.strategy("random+balance" if FLAGS.rule == "balance" else "random+posterior")
+    first = balal.strategy("random+balance" if FLAGS.rule == "balance" else "random+posterior_0_1")
     making, pool = common.timed(
         lambda: jax.block_until_ready(balal.prepare(first, balal.pool(features)))
     )

@@ -551,7 +551,7 @@ def small(size: int) -> list[Workload]:
         k_means_plus_plus(points, 20),
     ]
     return kernels + [
-        simulation(name, points, labels, 20, 50) for name in ("random+balance", "posterior")
+        simulation(name, points, labels, 20, 50) for name in ("random+balance", "posterior_0_1")
     ]
 
 
