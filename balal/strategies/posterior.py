@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal import check, labelled_set, sharding, xla
 from balal.kernels import gaussian_process, sampling, typicality
@@ -36,6 +36,10 @@ _NEIGHBOURS = 16
 # Gains closer than this share are ties: sums over thousands of float32 numbers cannot distinguish
 # them.
 _TIE = 1e-5
+
+
+# Ranks of typicality [N], and the rows nearest to each.
+Surroundings = tuple[Float[Array, " N"], Neighbours]
 
 
 @jax.tree_util.register_dataclass
@@ -130,14 +134,14 @@ class Posterior(Strategy):
     every: int = 64
     typical: float = 0.5
     sharpness: int = 2
-    scale: tuple[float, ...] = (2.0, 1.0, 0.5)
+    scale: float | tuple[float, ...] = (2.0, 1.0, 0.5)
     noise: float = 0.1
     landmarks: int | None = None
 
     def __post_init__(self) -> None:
         if self.first is not None:
             check.strategy(self.first)
-        whole = dict(start=0, every=1, near=1, among=self.near + 1, sharpness=1) | (
+        whole = dict(start=0, every=1, near=1, among=self.near, sharpness=1) | (
             {} if self.landmarks is None else dict(landmarks=1)
         )
         for name, least in whole.items():
@@ -155,9 +159,8 @@ class Posterior(Strategy):
             )
         if not 0 <= self.typical <= 1:
             raise ValueError(f"typical must be a share between 0 and 1, got {self.typical!r}")
-        if not isinstance(self.scale, tuple) or not self.scale:
-            raise ValueError(f"scale must be a tuple of numbers, got {self.scale!r}")
-        if not all(0 < value < math.inf for value in (*self.scale, self.noise)):
+        scales = self.scale if isinstance(self.scale, tuple) else (self.scale,)
+        if not scales or not all(0 < value < math.inf for value in (*scales, self.noise)):
             raise ValueError(
                 f"scale and noise must be above 0 and finite, got {self.scale!r} and {self.noise!r}"
             )
@@ -178,7 +181,8 @@ class Posterior(Strategy):
     @property
     def uses_chance(self) -> bool | None:
         # Large pools are represented by rows that are drawn.
-        return True if self.first is None else member(self.first, "uses_chance")
+        own = self.first is None or self.start == 0
+        return True if own else member(self.first, "uses_chance")
 
     @property
     def nested(self) -> bool:
@@ -193,7 +197,7 @@ class Posterior(Strategy):
         too_many = capacity > _LANDMARKS and num_rows * capacity > _EXACT
         return _LANDMARKS if self.landmarks is None and too_many else self.landmarks
 
-    def prepare(self, pool: Pool) -> tuple[Float[Array, " N"], Neighbours]:
+    def prepare(self, pool: Pool) -> Surroundings:
         features = fields.features(pool, name="posterior")
         return typicality.surroundings(jnp.asarray(features), pool.candidates, k=_NEIGHBOURS)
 
@@ -270,7 +274,7 @@ class Posterior(Strategy):
             near = memory.near
             rows = self._choosable(near)
             best = argmax(
-                self._gains(near),
+                self._gains(memory),
                 (rows < pool.num_rows) & free[rows % pool.num_rows],
                 tolerance=_TIE,
             )
@@ -369,12 +373,6 @@ class Posterior(Strategy):
         """Whether the rows to choose from are the whole pool, which then needs no separate look."""
         return self.near >= pool.num_rows
 
-    def _look_before(self, answers: Int[Array, ""]) -> Int[Array, ""]:
-        """How many answers there were at the last look at the whole pool."""
-        power = jnp.left_shift(1, 31 - jax.lax.clz(jnp.maximum(answers, 1)))
-        step = jnp.clip(power // 4, 1, self.every)
-        return (answers // step * step).astype(jnp.int32)
-
     def _choosable(self, near: Near) -> Int[Array, " m"]:
         """The rows that may be asked for, or were since the last look; beyond the pool: none."""
         rows = near.rows[: len(near.process.covariance)]
@@ -383,7 +381,7 @@ class Posterior(Strategy):
     def _near(
         self,
         process: gaussian_process.GaussianProcess,
-        surroundings: tuple[Float[Array, " N"], Neighbours],
+        surroundings: Surroundings,
         rows: Int[Array, " n"],
         weights: Float[Array, " n"],
         number: int | None = None,
@@ -413,7 +411,9 @@ class Posterior(Strategy):
             process=gaussian_process.learn(near.process, here, label),
         )
 
-    def _look(self, memory: Memory, pool: Pool, surroundings, looked_at, free) -> Memory:
+    def _look(
+        self, memory: Memory, pool: Pool, surroundings: Surroundings, looked_at, free
+    ) -> Memory:
         """The memory with a process of the first `looked_at` answers, and what is near by it.
 
         It depends on the answers alone, not on earlier looks.
@@ -440,23 +440,34 @@ class Posterior(Strategy):
         candidates = candidates.at[jnp.where(learnt, answers.indices, pool.num_rows)].set(
             False, mode="drop"
         )
-        worth, best = self._outlook(process)
-        worth = jnp.where(candidates, worth, 0)
-        left = worth * jnp.maximum(1 - best, 0)
-        # Rows to choose from are those that are worth most to themselves and their nearest rows.
-        typical, found = surroundings
-
-        def explained(indices, distances, worth, best, bandwidths, noise):
-            rows = jnp.maximum(indices, 0)
-            beyond = _in_common(Neighbours(indices, distances), bandwidths) / (1 + noise)
-            return jnp.sum(worth[rows] * jnp.maximum(beyond - best[rows], 0), axis=1)
-
-        # Each device for its own rows; the rows nearest to them may be anywhere.
-        nearby = sharding.by_rows(explained, (0, 0, None, None, None, None), 0)(
-            *(found.indices, found.distances, worth, best),
-            *(process.relation.bandwidths, process.noise),
+        promising, left = self._promising(memory.key, process, surroundings, candidates)
+        chosen = self._most_promising(promising, candidates, free)
+        drawn, weights = sampling.draw(
+            jax.random.fold_in(memory.key, looked_at),
+            left.at[chosen].set(0),
+            min(self.among, pool.num_rows) - self.near,
         )
-        promising = (nearby + left) * self._trust(process.hits, typical)
+        there, since, _ = some(looked_at, answers.count)
+        since = jnp.where(there, since, -1)
+        own = candidates[chosen].astype(jnp.float32)
+        return replace(
+            memory,
+            process=process,
+            near=self._near(
+                process,
+                surroundings,
+                jnp.concatenate([chosen, since, drawn]).astype(jnp.int32),
+                jnp.concatenate([own, jnp.zeros(self.every, jnp.float32), weights]),
+            ),
+        )
+
+    def _most_promising(
+        self,
+        promising: Float[Array, " N"],
+        candidates: Bool[Array, " N"],
+        free: Bool[Array, " N"],
+    ) -> Int[Array, " near"]:
+        """The candidates that promise most, ascending; if none of them is free, the next ones."""
 
         def largest(among):
             return jnp.sort(sharding.top_k(jnp.where(among, promising, -jnp.inf), self.near)[1])
@@ -471,70 +482,84 @@ class Posterior(Strategy):
             candidates, chosen = carry
             return jnp.any(free & candidates) & ~jnp.any(free[chosen])
 
-        _, chosen = jax.lax.while_loop(all_taken, next_largest, (candidates, largest(candidates)))
-        others = min(self.among, pool.num_rows) - self.near
-        drawn, weights = sampling.draw(
-            jax.random.fold_in(memory.key, looked_at),
-            left.at[chosen].set(0),
-            others,
+        return jax.lax.while_loop(all_taken, next_largest, (candidates, largest(candidates)))[1]
+
+    # What the rule is, and what that of 0.1 has otherwise.
+
+    def _look_before(self, answers: Int[Array, ""]) -> Int[Array, ""]:
+        """How many answers there were at the last look at the whole pool."""
+        power = jnp.left_shift(1, 31 - jax.lax.clz(jnp.maximum(answers, 1)))
+        step = jnp.clip(power // 4, 1, self.every)
+        return (answers // step * step).astype(jnp.int32)
+
+    def _promising(
+        self,
+        key: Key[Array, ""],
+        process: gaussian_process.GaussianProcess,
+        surroundings: Surroundings,
+        candidates: Bool[Array, " N"],
+    ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+        """Whether rows are worth choosing from: by what answers leave open of them and of the rows
+        nearest to them; and what they leave open of each row itself."""
+        del key
+        worth, best = self._outlook(process)
+        worth = jnp.where(candidates, worth, 0)
+        left = worth * jnp.maximum(1 - best, 0)
+        typical, found = surroundings
+
+        def explained(indices, distances, worth, best, bandwidths, noise):
+            rows = jnp.maximum(indices, 0)
+            beyond = _in_common(Neighbours(indices, distances), bandwidths) / (1 + noise)
+            return jnp.sum(worth[rows] * jnp.maximum(beyond - best[rows], 0), axis=1)
+
+        # Each device for its own rows; the rows nearest to them may be anywhere.
+        nearby = sharding.by_rows(explained, (0, 0, None, None, None, None), 0)(
+            *(found.indices, found.distances, worth, best),
+            *(process.relation.bandwidths, process.noise),
         )
-        there, since, _ = some(looked_at, answers.count)
-        since = jnp.where(there, since, -1)
-        return replace(
-            memory,
-            process=process,
-            near=self._near(
-                process,
-                surroundings,
-                jnp.concatenate([chosen, since, drawn]).astype(jnp.int32),
-                jnp.concatenate(
-                    [
-                        candidates[chosen].astype(jnp.float32),
-                        jnp.zeros(self.every, jnp.float32),
-                        weights,
-                    ]
-                ),
-            ),
-        )
+        return (nearby + left) * self._trust(process.hits, typical), left
+
+    def _gains(self, memory: Memory) -> Float[Array, " m"]:
+        """What an answer of each of the rows to choose from is expected to explain."""
+        near, process = memory.near, memory.near.process
+        number = len(process.covariance)
+        worth, best = self._outlook(process)
+        copies, hits = near.copies[:number], _rate(process.hits)
+        own = (copies + (1 - copies) * hits) * worth[:number] * jnp.maximum(1 - best[:number], 0)
+        gains = gaussian_process.taught(process, worth * near.weights, best) + own
+        return gains * self._trust(process.hits, near.typical[:number])
+
+    def _trust(self, hits: Float[Array, "2"], typical: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The share of its worth that a row keeps, typical or not."""
+        return 1 - self.typical * (1 - _rate(hits)) * (1 - typical)
 
     def _outlook(self, process) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """What the label of each row is worth, and how far one class explains it."""
         worth, unseen = self._worth(process.counts)
         return gaussian_process.outlook(process.mean, worth, unseen, sharpness=self.sharpness)
 
-    def _trust(self, hits: Float[Array, "2"], typical: Float[Array, " n"]) -> Float[Array, " n"]:
-        """The share of its worth that a row keeps for being typical or not."""
-        return 1 - self.typical * (1 - hits[0] / (1 + hits[1])) * (1 - typical)
-
-    def _gains(self, near: Near) -> Float[Array, " m"]:
-        """What an answer of each of the rows to choose from is expected to explain."""
-        process, number = near.process, len(near.process.covariance)
-        worth, best = self._outlook(process)
-        hits = process.hits[0] / (1 + process.hits[1])
-        copies = near.copies[:number]
-        own = (copies + (1 - copies) * hits) * worth[:number] * jnp.maximum(1 - best[:number], 0)
-        gains = gaussian_process.taught(process, worth * near.weights, best) + own
-        return gains * self._trust(process.hits, near.typical[:number])
-
     def _worth(self, counts: Int[Array, " C"]) -> tuple[Float[Array, " C"], Float[Array, ""]]:
         """What one more label of each class is worth, [C], and of what no label explains."""
+        worth, of_unseen = self._of_classes(counts)
         labels = counts.astype(jnp.float32)
-        worth = 1 / (labels + 1)
         once, twice, seen = (
             jnp.sum(which, dtype=jnp.float32) for which in (counts == 1, counts == 2, counts > 0)
         )
         missing = once * (once - 1) / (2 * (twice + 1))
         share = jnp.where(seen > 0, missing / jnp.maximum(missing + seen, 1), 1)
-        of_unseen = jnp.float32(1)
-        if self.target is not None:
-            target = jnp.asarray(self.target, jnp.float32)
-            more = jnp.full(len(counts) - len(target), jnp.mean(target))
-            target = jnp.concatenate([target, more])
-            worth, absent = worth * target, counts == 0
-            number = jnp.maximum(jnp.sum(absent, dtype=jnp.float32), 1)
-            of_unseen = jnp.sum(jnp.where(absent, target, 0)) / number
         of_seen = jnp.sum(labels * worth) / jnp.maximum(jnp.sum(labels), 1)
         return worth, share * of_unseen + (1 - share) * of_seen
+
+    def _of_classes(self, counts: Int[Array, " C"]) -> tuple[Float[Array, " C"], Float[Array, ""]]:
+        """What one more label of each class is worth, [C], and one of a class not seen yet."""
+        worth = 1 / (counts + 1).astype(jnp.float32)
+        if self.target is None:
+            return worth, jnp.float32(1)
+        target = jnp.asarray(self.target, jnp.float32)
+        target = jnp.concatenate([target, jnp.full(len(counts) - len(target), jnp.mean(target))])
+        missing = counts == 0
+        number = jnp.maximum(jnp.sum(missing, dtype=jnp.float32), 1)
+        return worth * target, jnp.sum(jnp.where(missing, target, 0)) / number
 
     def _wanted(self, process: gaussian_process.Local, pick: Int[Array, ""]) -> Int[Array, ""]:
         """The class that a pick hopes for: the one with the largest share in its worth.
@@ -550,6 +575,11 @@ class Posterior(Strategy):
         free = jnp.argmax(process.counts == 0)
         hope_unseen = ((1 - explained) * unseen >= jnp.max(shares)) & jnp.any(process.counts == 0)
         return jnp.where(hope_unseen, free, jnp.argmax(shares)).astype(jnp.int32)
+
+
+def _rate(hits: Float[Array, "2"]) -> Float[Array, ""]:
+    """How often the last labels were of the likeliest class."""
+    return hits[0] / (1 + hits[1])
 
 
 def _in_common(found: Neighbours, bandwidths: Float[Array, " w"]) -> Float[Array, "n k"]:
