@@ -49,9 +49,11 @@ def main() -> None:
     counts = process.counts
     local = gaussian_process.localise(process, jnp.arange(len(labels)), len(labels))
     known = (counts / counts.sum()) @ (1 / (counts + 1))
-    worth, best = gaussian_process.outlook(process.mean, 1 / (counts + 1), known, sharpness=2)
+    worth, best = gaussian_process.expected_worth(
+        process.mean, 1 / (counts + 1), known, sharpness=2
+    )
     worth = worth.at[start].set(0)
-    explains = gaussian_process.taught(local, worth, best).at[start].set(0)
+    explains = gaussian_process.coverage_gain(local, worth, best).at[start].set(0)
     picks = balal.simulate(
         balal.Posterior(),
         pool,

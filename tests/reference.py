@@ -512,6 +512,44 @@ def utility(mean, variance, worth, unseen, sharpness):
     return (probabilities @ worth + unexplained * unseen) * variance
 
 
+def asked_between_looks(
+    labels, budget, candidates, promising, gains, looked_at, *, first, begin, start, near
+):
+    """`first` in its order for the first `begin` labels, then the row with the largest gain among
+    the `near` most promising of the last look at the whole pool.
+
+    `promising` and `gains` are functions of rows and labels that were told.
+    """
+    count, free = len(candidates), candidates.copy()
+    rows, told, picks = list(start[0]), list(start[1]), []
+    free[rows] = False
+
+    def largest(values):
+        return np.isin(np.arange(count), np.argsort(-values, kind="stable")[:near])
+
+    for _ in range(budget):
+        pick = next((row for row in first if free[row]), None) if len(rows) < begin else None
+        if pick is None:
+            known = looked_at(len(rows))
+            seen = promising(rows[:known], told[:known])
+            kept = largest(seen)
+            while not (kept & free).any():
+                seen = np.where(kept, -np.inf, seen)
+                kept = largest(seen)
+            values = np.where(kept & free, gains(rows, told), -np.inf)
+            pick = int(np.flatnonzero(values >= values.max() * (1 - 1e-5))[0])
+        picks.append(pick)
+        rows.append(pick)
+        told.append(int(labels[pick]))
+        free[pick] = False
+    return picks
+
+
+def power_of_two(number):
+    """The largest that is at most a number; 0 for 0."""
+    return 2 ** int(np.log2(number)) if number else 0
+
+
 def posterior_0_1_picks(
     features,
     labels,
@@ -527,48 +565,29 @@ def posterior_0_1_picks(
     every=16,
     near=2048,
 ):
-    """Picks of the posterior rule of 0.1: `first` in its order for the first `begin` labels, then
-    the largest utility; every solve anew.
-
-    The rows to choose from are the `near` best of the last look at the whole pool: after 1, 2, 4,
-    ... labels, and after every `every`.
-    """
+    """Picks of the posterior rule of 0.1, by the largest utility; every solve anew. It looks after
+    1, 2, 4, ... labels, and after every `every`."""
     candidates = np.ones(len(features), bool) if candidates is None else candidates
-    free, preference = candidates.copy(), 1 - typical * (1 - typicality_ranks(features, candidates))
-    rows, told, picks = list(start[0]), list(start[1]), []
-    free[rows] = False
+    preference = 1 - typical * (1 - typicality_ranks(features, candidates))
 
-    def worth_asking(number):
-        known, seen = np.array(rows[:number], int), np.array(told[:number], int)
+    def values(rows, told):
+        known, seen = np.array(rows, int), np.array(told, int)
         mean, variance = posterior(features, known, seen, num_classes, candidates=candidates)
         worth = 1 / (np.bincount(seen, minlength=num_classes) + 1)
         among = candidates & ~np.isin(np.arange(len(features)), known)
-        values = utility(mean, variance, worth, 1, sharpness) * preference
-        return np.where(among, values, -np.inf)
+        return np.where(among, utility(mean, variance, worth, 1, sharpness) * preference, -np.inf)
 
-    def best(values):
-        return np.isin(np.arange(len(features)), np.argsort(-values, kind="stable")[:near])
-
-    for _ in range(budget):
-        pick = next((row for row in first if free[row]), None) if len(rows) < begin else None
-        if pick is None:
-            looked_at = len(rows) // every * every or (2 ** int(np.log2(len(rows))) if rows else 0)
-            seen = worth_asking(looked_at)
-            kept = best(seen)
-            while not (kept & free).any():
-                seen = np.where(kept, -np.inf, seen)
-                kept = best(seen)
-            kept &= free
-            values = np.where(kept, worth_asking(len(rows)), -np.inf)
-            pick = int(np.flatnonzero(values >= values.max() * (1 - 1e-5))[0])
-        picks.append(pick)
-        rows.append(pick)
-        told.append(int(labels[pick]))
-        free[pick] = False
-    return picks
+    return asked_between_looks(
+        *(labels, budget, candidates, values, values),
+        lambda number: number // every * every or power_of_two(number),
+        first=first,
+        begin=begin,
+        start=start,
+        near=near,
+    )
 
 
-def taught(covariance, variance, noise, worth, best):
+def coverage_gain(covariance, variance, noise, worth, best):
     """What an answer of every row explains of the others, beyond what explains them best: [N]."""
     gained = np.zeros(len(covariance))
     for row in range(len(covariance)):
@@ -607,11 +626,8 @@ def posterior_picks(
     every=64,
     near=512,
 ):
-    """Picks of the posterior rule: `first` in its order for the first `begin` labels, then the row
-    whose answer explains most; every solve anew, every row standing for itself.
-
-    The rows to choose from are the `near` most promising of the last look at the whole pool.
-    """
+    """Picks of the posterior rule: the row whose answer explains most; every solve anew, every row
+    standing for itself."""
     count = len(features)
     candidates = np.ones(count, bool) if candidates is None else candidates
     ranks = typicality_ranks(features, candidates)
@@ -622,69 +638,56 @@ def posterior_picks(
     others = np.where(candidates[None, :] & ~np.eye(count, dtype=bool), kernel, 0)
     closest = np.sort(others, axis=1)[:, ::-1][:, :16]
     who = np.argsort(-others, axis=1, kind="stable")[:, :16]
-    free, rows, told, picks = candidates.copy(), list(start[0]), list(start[1]), []
-    free[rows] = False
     keep = 1 - 1 / max(num_classes, 20)
 
-    def process(number):
-        known, seen = np.array(rows[:number], int), np.array(told[:number], int)
-        among = kernel[np.ix_(known, known)] + noise * np.eye(number)
+    def process(rows, told):
+        known, seen = np.array(rows, int), np.array(told, int)
+        among = kernel[np.ix_(known, known)] + noise * np.eye(len(known))
         weights = np.linalg.solve(among, kernel[known])
         mean = weights.T @ np.eye(num_classes)[seen]
         return mean, kernel - kernel[:, known] @ weights, np.bincount(seen, minlength=num_classes)
 
-    def hits(number):
+    def hit_rate(rows, told):
         right = tried = 0.0
-        for place in range(number):
-            expected = process(place)[0][rows[place]]
-            hit = expected[told[place]] > 1e-4 and expected[told[place]] >= expected.max()
+        for place, (row, label) in enumerate(zip(rows, told, strict=True)):
+            expected = process(rows[:place], told[:place])[0][row]
+            hit = expected[label] > 1e-4 and expected[label] >= expected.max()
             right, tried = keep * right + hit, keep * tried + 1
         return right / (1 + tried)
 
-    def outlook(number):
-        mean, covariance, counts = process(number)
+    def seen_so_far(rows, told):
+        mean, covariance, counts = process(rows, told)
         worth, unseen = worth_of_classes(counts)
         probabilities, unexplained = explain(mean, sharpness)
-        left = candidates & ~np.isin(np.arange(count), rows[:number])
+        left = candidates & ~np.isin(np.arange(count), rows)
         values = np.where(left, probabilities @ worth + unexplained * unseen, 0)
-        trusted = hits(number)
-        trust = 1 - typical * (1 - trusted) * (1 - ranks)
-        return covariance, values, np.maximum(mean, 0).max(axis=1), left, trusted, trust
+        rate = hit_rate(rows, told)
+        trust = 1 - typical * (1 - rate) * (1 - ranks)
+        return covariance, values, np.maximum(mean, 0).max(axis=1), left, rate, trust
 
-    def promising(number):
-        _, worth, best, left, _, trust = outlook(number)
+    def promising(rows, told):
+        _, worth, best, left, _, trust = seen_so_far(rows, told)
         nearby = np.maximum(closest / (1 + noise) - best[who], 0)
         values = np.sum(worth[who] * nearby, axis=1) + worth * np.maximum(1 - best, 0)
         return np.where(left, values * trust, -np.inf)
 
-    def gains(number):
-        covariance, worth, best, _, trusted, trust = outlook(number)
-        copies = closest[:, 0] + (1 - closest[:, 0]) * trusted
-        own = copies * worth * np.maximum(1 - best, 0)
-        return (taught(covariance, np.diag(covariance), noise, worth, best) + own) * trust
+    def gains(rows, told):
+        covariance, worth, best, _, rate, trust = seen_so_far(rows, told)
+        own = (closest[:, 0] + (1 - closest[:, 0]) * rate) * worth * np.maximum(1 - best, 0)
+        others = coverage_gain(covariance, np.diag(covariance), noise, worth, best)
+        return (others + own) * trust
 
-    def largest(values):
-        return np.isin(np.arange(count), np.argsort(-values, kind="stable")[:near])
+    def looked_at(number):
+        step = min(max(power_of_two(number) // 4, 1), every)
+        return number // step * step
 
-    for _ in range(budget):
-        pick = next((row for row in first if free[row]), None) if len(rows) < begin else None
-        if pick is None:
-            kept = np.ones(count, bool)
-            if near < count:
-                number = len(rows)
-                step = min(max(2 ** int(np.log2(max(number, 1))) // 4, 1), every)
-                seen = promising(number // step * step)
-                kept = largest(seen)
-                while not (kept & free).any():
-                    seen = np.where(kept, -np.inf, seen)
-                    kept = largest(seen)
-            values = np.where(kept & free, gains(len(rows)), -np.inf)
-            pick = int(np.flatnonzero(values >= values.max() * (1 - 1e-5))[0])
-        picks.append(pick)
-        rows.append(pick)
-        told.append(int(labels[pick]))
-        free[pick] = False
-    return picks
+    return asked_between_looks(
+        *(labels, budget, candidates, promising, gains, looked_at),
+        first=first,
+        begin=begin,
+        start=start,
+        near=near,
+    )
 
 
 def imbalanced_pool(

@@ -153,9 +153,11 @@ def test_a_local_process_goes_on_as_the_whole_one_and_says_what_an_answer_teache
     np.testing.assert_allclose(local.covariance, covariance[np.ix_(places[:6], places)], atol=2e-5)
     mean = reference.posterior(features, known, seen, CLASSES)[0][places]
     worth, best = rng.random(16).astype(np.float32), np.maximum(mean, 0).max(axis=1)
-    found = gaussian_process.taught(local, jnp.asarray(worth), jnp.asarray(best, jnp.float32))
+    found = gaussian_process.coverage_gain(
+        local, jnp.asarray(worth), jnp.asarray(best, jnp.float32)
+    )
     among = covariance[np.ix_(places, places)]
-    expected = reference.taught(among, np.diag(among), 0.1, worth, best)
+    expected = reference.coverage_gain(among, np.diag(among), 0.1, worth, best)
     np.testing.assert_allclose(found, expected[:6], atol=1e-4)
 
 
@@ -181,11 +183,11 @@ def test_hits_are_labels_of_the_class_that_was_likeliest_before(together):
     sharpness=draws.sampled_from([1, 2, 4]),
     classes=draws.sampled_from([1, 6, 21]),
 )
-def test_the_outlook_is_that_of_the_twin(seed, sharpness, classes):
+def test_the_expected_worth_is_that_of_the_twin(seed, sharpness, classes):
     rng = np.random.default_rng(seed)
     mean = rng.normal(0.2, 0.3, size=(12, classes)).astype(np.float32)
     worth, unseen = rng.random(classes).astype(np.float32), np.float32(rng.random())
-    expected, best = gaussian_process.outlook(
+    expected, best = gaussian_process.expected_worth(
         jnp.asarray(mean.T), jnp.asarray(worth), jnp.asarray(unseen), sharpness=sharpness
     )
     ones = np.ones(len(mean))

@@ -502,7 +502,7 @@ class Posterior(Strategy):
         """Whether rows are worth choosing from: by what answers leave open of them and of the rows
         nearest to them; and what they leave open of each row itself."""
         del key
-        worth, best = self._outlook(process)
+        worth, best = self._expected_worth(process)
         worth = jnp.where(candidates, worth, 0)
         left = worth * jnp.maximum(1 - best, 0)
         typical, found = surroundings
@@ -523,20 +523,22 @@ class Posterior(Strategy):
         """What an answer of each of the rows to choose from is expected to explain."""
         near, process = memory.near, memory.near.process
         number = len(process.covariance)
-        worth, best = self._outlook(process)
+        worth, best = self._expected_worth(process)
         copies, hits = near.copies[:number], _rate(process.hits)
         own = (copies + (1 - copies) * hits) * worth[:number] * jnp.maximum(1 - best[:number], 0)
-        gains = gaussian_process.taught(process, worth * near.weights, best) + own
+        gains = gaussian_process.coverage_gain(process, worth * near.weights, best) + own
         return gains * self._trust(process.hits, near.typical[:number])
 
     def _trust(self, hits: Float[Array, "2"], typical: Float[Array, " n"]) -> Float[Array, " n"]:
         """The share of its worth that a row keeps, typical or not."""
         return 1 - self.typical * (1 - _rate(hits)) * (1 - typical)
 
-    def _outlook(self, process) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    def _expected_worth(self, process) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """What the label of each row is worth, and how far one class explains it."""
         worth, unseen = self._worth(process.counts)
-        return gaussian_process.outlook(process.mean, worth, unseen, sharpness=self.sharpness)
+        return gaussian_process.expected_worth(
+            process.mean, worth, unseen, sharpness=self.sharpness
+        )
 
     def _worth(self, counts: Int[Array, " C"]) -> tuple[Float[Array, " C"], Float[Array, ""]]:
         """What one more label of each class is worth, [C], and of what no label explains."""

@@ -67,7 +67,11 @@ class Posterior01(Posterior):
         """What asking for each row is worth; rows: of a pool of `num_rows` (None: all)."""
 
         def expected():
-            return self._outlook(process)[0] * process.variance * self._trust(process.hits, typical)
+            return (
+                self._expected_worth(process)[0]
+                * process.variance
+                * self._trust(process.hits, typical)
+            )
 
         def drawn():
             # Before any label all rows are worth the same, so the first pick is drawn.

@@ -18,11 +18,11 @@ the two representations of how rows are related, with the same functions; both k
 from balal.kernels.gaussian_process.exact import Exact as Exact
 from balal.kernels.gaussian_process.exact import prior as prior
 from balal.kernels.gaussian_process.local import Local as Local
+from balal.kernels.gaussian_process.local import coverage_gain as coverage_gain
 from balal.kernels.gaussian_process.local import learn as learn
 from balal.kernels.gaussian_process.local import localise as localise
-from balal.kernels.gaussian_process.local import taught as taught
+from balal.kernels.gaussian_process.predictions import expected_worth as expected_worth
 from balal.kernels.gaussian_process.predictions import explain as explain
-from balal.kernels.gaussian_process.predictions import outlook as outlook
 from balal.kernels.gaussian_process.predictions import utility as utility
 from balal.kernels.gaussian_process.process import GaussianProcess as GaussianProcess
 from balal.kernels.gaussian_process.process import begin as begin

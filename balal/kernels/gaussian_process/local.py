@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from balal.kernels.gaussian_process.process import GaussianProcess, covariance, judged, restrict
+from balal.kernels.gaussian_process.process import GaussianProcess, covariance, restrict, with_hits
 
 
 @jax.tree_util.register_dataclass
@@ -82,11 +82,13 @@ def learn(local: Local, place: Int[Array, ""], label: Int[Array, ""]) -> Local:
         covariance=local.covariance - among[:, None] * step[None, :],
         counts=local.counts.at[label].add(1),
         count=local.count + 1,
-        hits=judged(local.hits, expected[None, :], label[None]),
+        hits=with_hits(local.hits, expected[None, :], label[None]),
     )
 
 
-def taught(local: Local, worth: Float[Array, " n"], best: Float[Array, " n"]) -> Float[Array, " m"]:
+def coverage_gain(
+    local: Local, worth: Float[Array, " n"], best: Float[Array, " n"]
+) -> Float[Array, " m"]:
     """How much an answer of each of the first m rows is expected to explain of the others that
     nothing explains yet: [m]. Runs inside jit.
 
@@ -98,11 +100,11 @@ def taught(local: Local, worth: Float[Array, " n"], best: Float[Array, " n"]) ->
       worth: [n], of each row; 0 leaves it out.
       best: [n], how far one class explains it.
 
-    Source: this library. Twin: `taught` in tests/reference.py.
+    Source: this library. Twin: `coverage_gain` in tests/reference.py.
 
     >>> from balal.kernels.gaussian_process import begin
     >>> local = localise(begin(jnp.eye(2), capacity=1, num_classes=2), jnp.array([0, 1]), 2)
-    >>> taught(local, jnp.ones(2), jnp.array([0.0, 0.1])).round(2).tolist()
+    >>> coverage_gain(local, jnp.ones(2), jnp.array([0.0, 0.1])).round(2).tolist()
     [0.019999999552965164, 0.11999999731779099]
     """
     number = len(local.covariance)

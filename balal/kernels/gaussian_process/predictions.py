@@ -80,11 +80,11 @@ def utility(
 
 @partial(jax.jit, static_argnames="sharpness")
 def _utility(process: GaussianProcess, worth, unseen, sharpness: int) -> Float[Array, " N"]:
-    expected, _ = outlook(process.mean, worth, unseen, sharpness=sharpness)
+    expected, _ = expected_worth(process.mean, worth, unseen, sharpness=sharpness)
     return expected * process.variance
 
 
-def outlook(
+def expected_worth(
     mean: Float[Array, "C n"],
     worth: Float[Array, " C"],
     unseen: Float[Array, ""] | float,
@@ -98,7 +98,7 @@ def outlook(
       mean: [C, n], the class means of some rows.
       worth, unseen, sharpness: as in `utility`.
 
-    >>> found = outlook(jnp.array([[0.0, 0.5], [0.0, 0.1]]), jnp.ones(2), 2.0, sharpness=2)
+    >>> found = expected_worth(jnp.array([[0.0, 0.5], [0.0, 0.1]]), jnp.ones(2), 2.0, sharpness=2)
     >>> [part.round(2).tolist() for part in found]
     [[2.0, 1.399999976158142], [0.0, 0.5]]
     """

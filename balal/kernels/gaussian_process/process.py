@@ -22,7 +22,7 @@ from balal.types import askable
 
 # The class means are updated in so many groups.
 _GROUPS = 8
-# `judged` looks back at as many labels as there are classes, and at least at so many.
+# `with_hits` looks back at as many labels as there are classes, and at least at so many.
 _RECENT = 20
 # What is expected less than this is expected not at all, but for rounding.
 _EXPECTED = 1e-4
@@ -221,12 +221,12 @@ def _update(process: GaussianProcess, rows, labels) -> GaussianProcess:
             1, mode="drop"
         ),
         count=process.count + jnp.sum(present, dtype=jnp.int32),
-        hits=judged(process.hits, expected, labels),
+        hits=with_hits(process.hits, expected, labels),
         relation=form.learn(process.relation, process.count, steps, weights),
     )
 
 
-def judged(
+def with_hits(
     hits: Float[Array, "2"], expected: Float[Array, "p C"], labels: Int[Array, " p"]
 ) -> Float[Array, "2"]:
     """The hits after some more labels, given what was expected of each: those of the last
@@ -235,7 +235,7 @@ def judged(
     Args:
       labels: [p], -1 for padding at the end.
 
-    >>> judged(jnp.zeros(2), jnp.array([[0.1, 0.7]]), jnp.array([1])).tolist()
+    >>> with_hits(jnp.zeros(2), jnp.array([[0.1, 0.7]]), jnp.array([1])).tolist()
     [1.0, 1.0]
     """
     present = labels >= 0
