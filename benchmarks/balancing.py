@@ -212,7 +212,7 @@ def posterior_table(
         features,
         labels,
         order,
-        np.asarray(pool.prepared["typicality"].value),
+        np.asarray(pool.prepared["surroundings"].value[0]),
         begun,
         FLAGS.budget,
         num_classes,

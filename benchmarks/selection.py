@@ -518,7 +518,7 @@ def simulation(
         if "posterior" in name:
             # What goes before: its first strategy, or the row that it draws to begin with.
             begun = sum(number for _, number in strategy.stages()[:-1]) or 1
-            typicality = np.asarray(pool.prepared["typicality"].value)
+            typicality = np.asarray(pool.prepared["surroundings"].value[0])
             return balancing.numpy_posterior(
                 points, labels, order, typicality, begun, budget, classes
             )

@@ -347,8 +347,8 @@ def test_settings_out_of_range_are_refused(settings, sentence):
 
 
 def test_landmarks_take_over_where_exact_columns_would_be_more_and_too_many(monkeypatch):
-    monkeypatch.setattr(strategies.posterior, "_EXACT", 400)
-    monkeypatch.setattr(strategies.posterior, "_LANDMARKS", 8)
+    monkeypatch.setattr(strategies.looks, "_EXACT", 400)
+    monkeypatch.setattr(strategies.looks, "_LANDMARKS", 8)
     pool = balal.pool(np.random.default_rng(19).normal(size=(45, 3)).astype(np.float32))
 
     def relation(budget):

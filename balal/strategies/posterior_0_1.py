@@ -8,21 +8,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from balal.kernels import gaussian_process, sampling
-from balal.strategies.posterior import Memory, Posterior, Surroundings
+from balal.strategies.looks import Memory, ProcessRule, Surroundings
 
 
 @dataclass(frozen=True)
-class Posterior01(Posterior):
-    """As `Posterior`, but asks for the row whose own label is expected to be worth most.
+class Posterior01(ProcessRule):
+    """Follows `first` for a few labels, then asks for the row whose own label is expected to be
+    worth most.
 
     The expected worth of a row's label is multiplied by the remaining variance, so that a row that
     resembles labelled ones is not asked for what is known already. What no label explains is always
     worth 1, there is one bandwidth, and no row stands for others. The first row is drawn.
 
-    Attributes:
-      near: how many rows are chosen from between two looks at the whole pool.
-      among: as many; it has no further use here.
-      every: looks are made after 1, 2, 4, ... answers up to `every`, and then after each `every`.
+    Looks are made after 1, 2, 4, ... answers up to `every`, and then after each `every`. The
+    attributes are those of `balal.strategies.looks.ProcessRule`; `among` has no further use here.
 
     Source: this library, version 0.1.
     """
@@ -67,11 +66,8 @@ class Posterior01(Posterior):
         """What asking for each row is worth; rows: of a pool of `num_rows` (None: all)."""
 
         def expected():
-            return (
-                self._expected_worth(process)[0]
-                * process.variance
-                * self._trust(process.hits, typical)
-            )
+            kept = 1 - self.typical * (1 - typical)
+            return self._expected_worth(process)[0] * process.variance * kept
 
         def drawn():
             # Before any label all rows are worth the same, so the first pick is drawn.
@@ -79,10 +75,6 @@ class Posterior01(Posterior):
             return bits if rows is None else bits[rows]
 
         return jax.lax.cond(process.count > 0, expected, drawn)
-
-    def _trust(self, hits: Float[Array, "2"], typical: Float[Array, " n"]) -> Float[Array, " n"]:
-        del hits
-        return 1 - self.typical * (1 - typical)
 
     def _worth(self, counts: Int[Array, " C"]) -> tuple[Float[Array, " C"], Float[Array, ""]]:
         return self._of_classes(counts)
