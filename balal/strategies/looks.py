@@ -54,14 +54,14 @@ class Near:
       weights: [n], how many rows of the pool each stands for; 0 for those that are answered.
       typical: [n], ranks of typicality.
       copies: [n], what an answer of a row says of the row nearest to it.
-      process: the Gaussian process on them, with all answers.
+      process: the Gaussian process on them, with all answers, as the rule's `_localise` makes it.
     """
 
     rows: Int[Array, "*S n"]
     weights: Float[Array, "*S n"]
     typical: Float[Array, "*S n"]
     copies: Float[Array, "*S n"]
-    process: gaussian_process.Local
+    process: Any
 
 
 @jax.tree_util.register_dataclass
@@ -101,7 +101,7 @@ class ProcessRule(Strategy, ABC):
         all unseen classes.
       near: how many rows are chosen from between two looks at the whole pool. A pool with no more
         rows than that is always looked at as a whole.
-      among: how many rows, those included, stand for the pool then.
+      drawn: how many rows are drawn to stand for the others of the pool then.
       every: the most answers between two looks, a power of 2.
       typical: the share of its worth that the least typical row loses.
       sharpness: see `balal.kernels.gaussian_process.explain`.
@@ -110,16 +110,16 @@ class ProcessRule(Strategy, ABC):
       landmarks: how many for the bounded form; None: exact up to 1,024 labels, or while the columns
         hold at most 2^30 numbers, and 1,024 landmarks above.
 
-    Costs `O(N (D + C + b))` memory and, for label m, `O(near * among + N (D + C + m))` time, the
-    latter in one matrix product for all labels between two looks. It prepares the surroundings of a
-    pool's rows, `O(N^2 D)` once.
+    Costs `O(N (D + C + b))` memory and, for label m, `O(near (near + drawn) + N (D + C + m))` time,
+    the latter in one matrix product for all labels between two looks. It prepares the surroundings
+    of a pool's rows, `O(N^2 D)` once.
     """
 
     first: Strategy | None = None
     start: int = 10
     target: tuple[float, ...] | None = None
     near: int = 512
-    among: int = 2048
+    drawn: int = 1536
     every: int = 64
     typical: float = 0.5
     sharpness: int = 2
@@ -130,7 +130,7 @@ class ProcessRule(Strategy, ABC):
     def __post_init__(self) -> None:
         if self.first is not None:
             check.strategy(self.first)
-        whole = dict(start=0, every=1, near=1, among=self.near, sharpness=1) | (
+        whole = dict(start=0, every=1, near=1, drawn=0, sharpness=1) | (
             {} if self.landmarks is None else dict(landmarks=1)
         )
         for name, least in whole.items():
@@ -201,8 +201,7 @@ class ProcessRule(Strategy, ABC):
         surroundings = prepared(self, pool)
         process = gaussian_process.begin(
             features,
-            # A pool that is near as a whole is learnt there.
-            capacity=1 if self._all_near(pool) else capacity,
+            capacity=capacity,
             num_classes=num_classes,
             candidates=pool.candidates,
             # Surroundings, if they are computed here, need the memory that the tables take
@@ -216,7 +215,7 @@ class ProcessRule(Strategy, ABC):
             weights = askable(pool.candidates, pool.num_rows).astype(jnp.float32)
             near = self._near(process, surroundings, everything, weights, pool.num_rows)
         else:
-            number = min(self.among, pool.num_rows) + self.every
+            number = self.near + self.every + self._drawn(pool)
             near = self._near(
                 process,
                 surroundings,
@@ -327,9 +326,8 @@ class ProcessRule(Strategy, ABC):
             first = member(self.first, "flops")(num_rows, num_features, num_classes, begun)
         if first is None:
             return None
-        near, among = min(self.near, num_rows), min(self.among, num_rows)
-        if num_rows <= self.near:
-            near = among = num_rows
+        near = min(self.near, num_rows)
+        among = min(near + self.drawn, num_rows)
         neighbours = 2.0 * num_rows * min(num_rows, typicality.AMONG) * num_features
         looks = min(budget, 4 * math.ceil(math.log2(4 * self.every))) + budget // self.every
         landmarks = self.landmarks_for(num_rows, budget)
@@ -362,9 +360,13 @@ class ProcessRule(Strategy, ABC):
         """Whether the rows to choose from are the whole pool, which then needs no separate look."""
         return self.near >= pool.num_rows
 
+    def _drawn(self, pool: Pool) -> int:
+        """How many rows of a pool that is not near as a whole are drawn to stand for it."""
+        return min(self.drawn, pool.num_rows - self.near)
+
     def _choosable(self, near: Near) -> Int[Array, " m"]:
         """The rows that may be asked for, or were since the last look; beyond the pool: none."""
-        rows = near.rows[: len(near.process.covariance)]
+        rows = near.rows[: self.near + self.every]
         return jnp.where(rows >= 0, rows, jnp.iinfo(jnp.int32).max)
 
     def _near(
@@ -387,7 +389,7 @@ class ProcessRule(Strategy, ABC):
                 Neighbours(found.indices[there, :1], found.distances[there, :1]),
                 process.relation.bandwidths,
             )[:, 0],
-            process=gaussian_process.localise(process, there, number),
+            process=self._localise(process, there, number),
         )
 
     def _learn(self, near: Near, answers: Labelled) -> Near:
@@ -397,7 +399,7 @@ class ProcessRule(Strategy, ABC):
         return replace(
             near,
             weights=jnp.where(near.rows == row, 0, near.weights),
-            process=gaussian_process.learn(near.process, here, label),
+            process=self._take_in(near.process, here, label),
         )
 
     def _look(
@@ -434,7 +436,7 @@ class ProcessRule(Strategy, ABC):
         drawn, weights = sampling.draw(
             jax.random.fold_in(memory.key, looked_at),
             left.at[chosen].set(0),
-            min(self.among, pool.num_rows) - self.near,
+            self._drawn(pool),
         )
         there, since, _ = some(looked_at, answers.count)
         since = jnp.where(there, since, -1)
@@ -473,6 +475,16 @@ class ProcessRule(Strategy, ABC):
 
         return jax.lax.while_loop(all_taken, next_largest, (candidates, largest(candidates)))[1]
 
+    def _localise(
+        self, process: gaussian_process.GaussianProcess, rows: Int[Array, " n"], number: int
+    ) -> Any:
+        """The process on some rows, the first `number` of which may be asked for."""
+        return gaussian_process.localise(process, rows, number)
+
+    def _take_in(self, process: Any, place: Int[Array, ""], label: Int[Array, ""]) -> Any:
+        """A process of `_localise` after one more answer, of the row at a place."""
+        return gaussian_process.learn(process, place, label)
+
     # What a rule adds.
 
     @abstractmethod
@@ -499,9 +511,7 @@ class ProcessRule(Strategy, ABC):
     def _worth(self, counts: Int[Array, " C"]) -> tuple[Float[Array, " C"], Float[Array, ""]]:
         """What one more label of each class is worth, [C], and of what no label explains."""
 
-    def _expected_worth(
-        self, process: gaussian_process.GaussianProcess | gaussian_process.Local
-    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    def _expected_worth(self, process: Any) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """What the label of each row is worth, and how far one class explains it."""
         worth, unseen = self._worth(process.counts)
         return gaussian_process.expected_worth(
@@ -519,7 +529,7 @@ class ProcessRule(Strategy, ABC):
         number = jnp.maximum(jnp.sum(missing, dtype=jnp.float32), 1)
         return worth * target, jnp.sum(jnp.where(missing, target, 0)) / number
 
-    def _wanted(self, process: gaussian_process.Local, pick: Int[Array, ""]) -> Int[Array, ""]:
+    def _wanted(self, process: Any, pick: Int[Array, ""]) -> Int[Array, ""]:
         """The class that a pick hopes for: the one with the largest share in its worth.
 
         A pick that hopes for an unseen class stands for the first class without a label, as long as

@@ -21,12 +21,13 @@ class Posterior01(ProcessRule):
     worth 1, there is one bandwidth, and no row stands for others. The first row is drawn.
 
     Looks are made after 1, 2, 4, ... answers up to `every`, and then after each `every`. The
-    attributes are those of `balal.strategies.looks.ProcessRule`; `among` has no further use here.
+    attributes are those of `balal.strategies.looks.ProcessRule`.
 
     Source: this library, version 0.1.
     """
 
     near: int = 2048
+    drawn: int = 0
     every: int = 16
     scale: float | tuple[float, ...] = 1.0
 
@@ -44,20 +45,33 @@ class Posterior01(ProcessRule):
         candidates: Bool[Array, " N"],
     ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
         values = self._values(key, process, surroundings[0])
-        # No row is drawn to stand for others.
         return values, jnp.where(candidates, values, 0)
 
     def _gains(self, memory: Memory) -> Float[Array, " m"]:
-        near, process = memory.near, memory.near.process
+        near, number = memory.near, len(memory.process.variance)
         rows = jnp.maximum(near.rows, 0)
-        number = memory.process.variance.shape[0]
-        values = self._values(memory.key, process, near.typical, rows=rows, num_rows=number)
-        return values[: len(process.covariance)]
+        return self._values(memory.key, near.process, near.typical, rows=rows, num_rows=number)
+
+    # It needs no covariances but those of the row that is answered.
+
+    def _localise(
+        self, process: gaussian_process.GaussianProcess, rows: Int[Array, " n"], number: int
+    ) -> gaussian_process.GaussianProcess:
+        del number
+        return gaussian_process.restrict(process, rows)
+
+    def _take_in(
+        self,
+        process: gaussian_process.GaussianProcess,
+        place: Int[Array, ""],
+        label: Int[Array, ""],
+    ) -> gaussian_process.GaussianProcess:
+        return gaussian_process.update(process, place, label)
 
     def _values(
         self,
         key: Key[Array, ""],
-        process: gaussian_process.GaussianProcess | gaussian_process.Local,
+        process: gaussian_process.GaussianProcess,
         typical: Float[Array, " n"],
         *,
         rows: Int[Array, " n"] | None = None,
