@@ -624,7 +624,7 @@ def posterior_picks(
     scale=(2.0, 1.0, 0.5),
     noise=0.1,
     every=64,
-    near=512,
+    near=256,
 ):
     """Picks of the posterior rule: the row whose answer explains most; every solve anew, every row
     standing for itself."""

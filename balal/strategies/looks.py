@@ -118,8 +118,8 @@ class ProcessRule(Strategy, ABC):
     first: Strategy | None = None
     start: int = 10
     target: tuple[float, ...] | None = None
-    near: int = 512
-    drawn: int = 1536
+    near: int = 256
+    drawn: int = 1792
     every: int = 64
     typical: float = 0.5
     sharpness: int = 2
