@@ -52,13 +52,13 @@ KERNELS = [
         "herding",
         "k_center",
         "k_means",
-        "neighbours",
         "query_information",
         "radii",
         "switch",
         "uncertainty",
     },
-    {"balanced_k_center", "class_means", "disagreement", "typicality"},
+    {"balanced_k_center", "class_means", "disagreement", "neighbours"},
+    {"typicality"},
 ]
 # What stands beside the kernels, and what each may import beside itself. `import balal` and all but
 # the command line do without them.

@@ -10,7 +10,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as draws
 
-from balal.kernels import neighbours
+from balal.kernels import k_means, neighbours
 
 # From a millionth to a million, so that nothing is rounded on the way.
 SCALES = [2.0**-20, 1.0, 2.0**20]
@@ -65,6 +65,59 @@ def test_pools_of_many_blocks_and_a_part_to_look_in(monkeypatch):
     assert found.indices.tolist() == [
         [int(one) for one in row] for row in reference.nearest(np.float64(features), 5, mask)
     ]
+
+
+def clusters_of(features, number, rounds=5):
+    return k_means.k_means(features, features[:number], rounds=rounds)
+
+
+@pytest.mark.parametrize("block", [40, 2**22])
+def test_with_everything_within_reach_of_clusters_the_nearest_are_found(monkeypatch, block):
+    monkeypatch.setattr(neighbours, "_TABLE", block)
+    features = np.random.default_rng(5).normal(size=(203, 3)).astype(np.float32) + 50
+    among, candidates = np.arange(1, 203, 2), np.arange(203) % 5 > 0
+    for number in (1, 7):
+        own = dict(among=among, candidates=candidates)
+        clusters = clusters_of(features, number)
+        found = neighbours.nearest(features, 6, **own, clusters=clusters, reach=200)
+        expected = neighbours.nearest(features, 6, **own)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-4)
+
+
+def test_only_what_is_within_reach_of_a_cluster_is_found():
+    """The twin: the nearest of the rows nearest to the centre of one's cluster."""
+    features = np.random.default_rng(6).normal(size=(150, 4)).astype(np.float32)
+    clusters = clusters_of(features, 6)
+    found = neighbours.nearest(features, 3, clusters=clusters, reach=32)
+    there = np.float64(features)
+    for row, cluster in enumerate(np.asarray(clusters.assigned)):
+        centre = np.asarray(clusters.centers)[cluster]
+        within = np.argsort(np.square(there - centre).sum(1))[:32]
+        within = within[within != row]
+        nearest = within[np.argsort(np.square(there[within] - there[row]).sum(1))[:3]]
+        assert found.indices[row].tolist() == nearest.tolist()
+
+
+def test_most_of_the_nearest_are_found_by_cluster():
+    rng = np.random.default_rng(7)
+    centres = rng.normal(size=(40, 8))
+    features = (centres[rng.integers(40, size=3000)] + 0.5 * rng.normal(size=(3000, 8))).astype(
+        np.float32
+    )
+    found = neighbours.nearest(features, 5, clusters=clusters_of(features, 60), reach=300)
+    exact = neighbours.nearest(features, 5)
+    same = np.asarray(found.indices)[:, :, None] == np.asarray(exact.indices)[:, None, :]
+    assert same.any(axis=2).mean() > 0.95
+
+
+def test_clusters_of_other_rows_and_a_reach_below_k_are_refused():
+    features = np.random.default_rng(8).normal(size=(20, 2)).astype(np.float32)
+    clusters = clusters_of(features, 2)
+    with pytest.raises(ValueError, match="clusters must be those of the 19 rows"):
+        neighbours.nearest(features[1:], 2, clusters=clusters)
+    with pytest.raises(ValueError, match="reach must be at least k, got 1 and k=2"):
+        neighbours.nearest(features, 2, clusters=clusters, reach=1)
 
 
 @pytest.mark.parametrize("k", [1, 20, 90])

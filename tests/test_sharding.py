@@ -39,6 +39,15 @@ KERNELS = {
     "nearest among some": lambda pool: neighbours.nearest(
         pool.features, 90, candidates=pool.candidates, among=jnp.arange(0, ROWS, 9)
     ),
+    "nearest by cluster": lambda pool: neighbours.nearest(
+        pool.features,
+        7,
+        candidates=pool.candidates,
+        clusters=k_means.k_means(
+            pool.features, pool.features[jnp.arange(12)], candidates=pool.candidates, rounds=3
+        ),
+        reach=64,
+    ),
     "typicality": lambda pool: typicality.typicality_ranks(
         pool.features, candidates=pool.candidates
     ),

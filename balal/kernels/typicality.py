@@ -9,12 +9,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from balal import check
 from balal.kernels.distances import centred, directions, told_apart
+from balal.kernels.k_means import k_means
 from balal.kernels.neighbours import Neighbours, nearest
 from balal.kernels.ordering import spread
 from balal.types import askable
 
 # How many rows `typicality_ranks` searches for neighbours, and how many neighbours a row has.
 AMONG, _NEIGHBOURS = 2**16, 3
+# Into how many clusters those are put, how many of them are within reach of a cluster, and how
+# often the centres move.
+_CLUSTERS, _REACH, _ROUNDS = 512, 2**12, 8
 # Rows, and rows that may be their neighbours, that `typicality_within` compares at once.
 _HIGH, _WIDE = 64, 256
 # The mean distance below which rows count as copies there.
@@ -31,8 +35,9 @@ def typicality_ranks(
 
     Near 1 for rows in the middle of their nearest neighbours, near 0 for outliers, in rare and
     frequent classes alike: ranks of `relative_typicality`, with the three nearest neighbours by
-    angle around the mean of the candidates. `O(N^2 D)` time; in pools of more than 65,536 rows,
-    neighbours are taken from that many candidates, evenly spaced.
+    angle around the mean of the candidates. `O(N^2 D)` time. In pools of more than 65,536 rows,
+    neighbours are taken from that many candidates, evenly spaced, and looked for only among the
+    4,096 nearest to the centre of the row's cluster, one of 512.
 
     Args:
       features: [N, D], float32, bfloat16 or float16.
@@ -65,9 +70,21 @@ def surroundings(
     """
     num_rows = features.shape[0]
     candidates = askable(candidates, num_rows)
-    among = None if num_rows <= AMONG else spread(candidates, AMONG)
+    units = directions(features, candidates)
+    among = clusters = None
+    if num_rows > AMONG:
+        among = spread(candidates, AMONG)
+        some, there = units[among], candidates[among]
+        seeds = some[spread(there, min(_CLUSTERS, AMONG - 1))]
+        centers = k_means(some, seeds, candidates=there, rounds=_ROUNDS).centers
+        clusters = k_means(units, centers, candidates=candidates, rounds=0)
     found = nearest(
-        directions(features, candidates), max(k, _NEIGHBOURS), among=among, candidates=candidates
+        units,
+        max(k, _NEIGHBOURS),
+        among=among,
+        candidates=candidates,
+        clusters=clusters,
+        reach=_REACH,
     )
 
     def first(number):
