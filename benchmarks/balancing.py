@@ -9,10 +9,10 @@ r"""How long does a whole simulation take with the balancing rules, compared wit
                                           a file with `pool_features` or `features`, and
                                           `pool_labels` or `labels`
 
-Every rival follows the same random order until the same rule takes over: balancing (`min`, patience
-3), or the posterior of 0.1 with its defaults. The picks are compared, and the memory that the
-compiled program needs besides its inputs is reported. Times are medians of repeats in one process,
-so read the ratios.
+Rivals follow the same rule: balancing (`min`, patience 3) after the same random order, or the
+posterior with its defaults, by the same looks at the pool. The picks are compared, and the memory
+that the compiled program needs besides its inputs is reported. Times are medians of repeats in one
+process, so read the ratios.
 """
 
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 from absl import app, flags
 
 import balal
+from balal.kernels import sampling
 from benchmarks import common
 
 FLAGS = flags.FLAGS
@@ -107,49 +108,113 @@ def numpy_balancing(
 def numpy_posterior(
     features: np.ndarray,
     labels: np.ndarray,
-    order: np.ndarray,
-    typicality: np.ndarray,
-    begun: int,
+    surroundings: Any,
+    key: jax.Array,
     budget: int,
     num_classes: int,
 ) -> np.ndarray:
-    """The posterior rule of 0.1 in plain float32 NumPy, the whole pool at every pick: one
-    matrix-vector product each with features and columns."""
-    rule = balal.strategies.Posterior01()
+    """The posterior in plain float32 NumPy, by the same looks at the whole pool, with the same rows
+    drawn to stand for it."""
+    rule = balal.strategies.Posterior()
     units = features / np.linalg.norm(features, axis=1, keepdims=True)
-    bandwidth = 1 - np.square(units.mean(axis=0)).sum()
-    mean, variance = (
-        np.zeros((num_classes, len(units)), np.float32),
-        np.ones(len(units), np.float32),
+    bandwidths = (1 - np.square(units.mean(axis=0)).sum()) * np.array(rule.scale, np.float32)
+    typical, near, apart = (
+        np.asarray(part)
+        for part in (surroundings[0], surroundings[1].indices, surroundings[1].distances)
     )
-    columns, counts = np.zeros((budget, len(units)), np.float32), np.zeros(num_classes, np.float32)
-    preference, free, picks = 1 - rule.typical * (1 - typicality), np.ones(len(units), bool), []
-    for step in range(budget):
-        if step < begun:
-            pick = int(order[step])
-        else:
-            positive = np.maximum(mean, 0)
-            explained = np.minimum(positive.sum(axis=0), 1)
-            positive **= rule.sharpness
-            total = positive.sum(axis=0)
-            worth = (1 / (counts + 1)) @ positive * explained / np.where(total > 0, total, 1)
-            pick = int(
-                np.argmax(np.where(free, (worth + 1 - explained) * variance * preference, -1))
+    number, count = len(units), 0
+    everything = rule.near >= number
+    mean, columns = (np.zeros((lines, number), np.float32) for lines in (num_classes, budget))
+    variance, free = np.ones(number, np.float32), np.ones(number, bool)
+    noise, hits, picks = np.float32(rule.noise), np.zeros(2), []
+    draw = jax.jit(sampling.draw, static_argnums=2)
+
+    def prior(cosines: np.ndarray) -> np.ndarray:
+        return sum(np.exp((cosines - 1) / width) for width in bandwidths) / len(bandwidths)
+
+    in_common = prior(1 - np.square(apart) / 2)
+
+    def covariance(rows: np.ndarray, others: Any) -> np.ndarray:
+        before = prior(units[rows] @ units[others].T)
+        return before - columns[:count, rows].T @ columns[:count, others]
+
+    def believed(mean: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        worth, positive = 1 / (counts + 1), np.maximum(mean, 0)
+        once, twice, seen = (np.sum(which) for which in (counts == 1, counts == 2, counts > 0))
+        missing = once * (once - 1) / (2 * (twice + 1))
+        share = missing / (missing + seen) if seen else 1
+        unseen = share + (1 - share) * np.sum(counts * worth) / max(counts.sum(), 1)
+        explained, powers = np.minimum(positive.sum(axis=0), 1), positive**2
+        total = powers.sum(axis=0)
+        shares = worth.astype(np.float32) @ powers * explained / np.where(total > 0, total, 1)
+        return shares + (1 - explained) * np.float32(unseen), positive.max(axis=0)
+
+    def trust(typical: np.ndarray) -> np.ndarray:
+        return 1 - rule.typical * (1 - hits[0] / (1 + hits[1])) * (1 - typical)
+
+    def with_hits(expected: np.ndarray, label: int) -> np.ndarray:
+        hit = expected[label] > 1e-4 and expected[label] >= expected.max()
+        return hits * (1 - 1 / max(num_classes, 20)) + [hit, 1]
+
+    while len(picks) < budget:
+        # A look at the whole pool with all answers.
+        if some := picks[count:]:
+            steps = covariance(np.array(some), slice(None))
+            lower = np.linalg.cholesky(steps[:, some] + noise * np.eye(len(some)))
+            surprise = np.eye(num_classes, dtype=np.float32)[labels[some]] - mean[:, some].T
+            steps, surprise = (
+                np.linalg.solve(lower, table).astype(np.float32) for table in (steps, surprise)
             )
-        label = labels[pick]
-        free[pick] = False
-        counts[label] += 1
-        picks.append(pick)
-        deviation = np.sqrt(variance[pick] + np.float32(rule.noise))
-        column = (
-            np.exp((units @ units[pick] - 1) / bandwidth) - columns[:step, pick] @ columns[:step]
-        )
-        column /= deviation
-        surprise = -mean[:, pick]
-        surprise[label] += 1
-        mean += np.outer(surprise / deviation, column)
-        variance = np.maximum(variance - column * column, 0)
-        columns[step] = column
+            mean += surprise.T @ steps
+            variance = np.maximum(variance - np.square(steps).sum(axis=0), 0)
+            columns[count : len(picks)] = steps
+            count = len(picks)
+        counts = np.bincount(labels[picks], minlength=num_classes).astype(np.float32)
+        worth, best = believed(mean, counts)
+        worth = np.where(free, worth, 0)
+        if everything:
+            chosen = rows = np.arange(number)
+            weights = free.astype(np.float32)
+        else:
+            left = worth * np.maximum(1 - best, 0)
+            beyond = np.maximum(in_common / (1 + noise) - best[near], 0)
+            values = np.where(
+                free, (np.sum(worth[near] * beyond, axis=1) + left) * trust(typical), -1
+            )
+            chosen = np.sort(np.argsort(-values, kind="stable")[: rule.near])
+            left[chosen] = 0
+            drawn, weights = draw(
+                jax.random.fold_in(key, count), left, min(rule.drawn, number - rule.near)
+            )
+            rows = np.concatenate([chosen, drawn])
+            weights = np.concatenate([np.ones(len(chosen), np.float32), weights])
+        # What is chosen until the next look.
+        step = min(max(2 ** int(np.log2(max(count, 1))) // 4, 1), rule.every)
+        until = budget if everything else min(budget, count // step * step + step)
+        here, own, copies = mean[:, rows], variance[rows], in_common[chosen, 0]
+        among = covariance(chosen, rows)
+        while len(picks) < until:
+            worth, best = believed(here, counts)
+            share = 1 / (own[: len(chosen)] + noise)
+            held, ours = worth * weights, slice(len(chosen))
+            gains = np.maximum(among * share[:, None] - best, 0) @ held
+            gains -= np.maximum(own[ours] * share - best[ours], 0) * held[ours]
+            rate = hits[0] / (1 + hits[1])
+            alone = (copies + (1 - copies) * rate) * worth[ours] * np.maximum(1 - best[ours], 0)
+            values = (np.maximum(gains, 0) + alone) * trust(typical[chosen])
+            place = int(np.argmax(np.where(free[chosen], values, -1)))
+            pick = int(chosen[place])
+            label, deviation = labels[pick], np.sqrt(own[place] + noise)
+            column, expected = among[place] / deviation, here[:, place].copy()
+            hits = with_hits(expected, label)
+            surprise = -expected / deviation
+            surprise[label] += 1 / deviation
+            here += np.outer(surprise, column)
+            own = np.maximum(own - np.square(column), 0)
+            among -= np.outer(column[ours], column)
+            free[pick], weights[place] = False, 0
+            counts[label] += 1
+            picks.append(pick)
     return np.array(picks)
 
 
@@ -172,7 +237,7 @@ def balancing_table(
     features: np.ndarray, labels: np.ndarray, pool: balal.Pool, num_classes: int, title: str
 ) -> dict[str, Any]:
     """Balancing beside NumPy, which is given the random order up to the switch."""
-    result, seconds, note = timed_simulation("balance", pool, labels, num_classes)
+    result, seconds, note = timed_simulation("random+balance", pool, labels, num_classes)
     budget = FLAGS.budget
     switched_at = int(result.switched_at) if int(result.switched_at) >= 0 else budget
     order, left = np.asarray(result.indices), budget - switched_at
@@ -201,41 +266,30 @@ def balancing_table(
 def posterior_table(
     features: np.ndarray, labels: np.ndarray, pool: balal.Pool, num_classes: int, title: str
 ) -> dict[str, Any]:
-    """The posterior beside NumPy, which is given the first labels and the typicality of all
-    rows."""
-    result, seconds, note = timed_simulation("posterior_0_1", pool, labels, num_classes)
-    order, begun = (
-        np.asarray(result.indices),
-        min(balal.strategies.Posterior01().start, FLAGS.budget),
+    """The posterior beside NumPy, which is given the surroundings of all rows."""
+    result, seconds, note = timed_simulation("posterior", pool, labels, num_classes)
+    order = np.asarray(result.indices)
+    arguments = features, labels, pool.prepared["surroundings"].value
+    plain, picks = common.timed(
+        lambda: numpy_posterior(
+            *arguments, jax.random.fold_in(jax.random.key(0), 1), FLAGS.budget, num_classes
+        ),
+        FLAGS.repeats,
     )
-    arguments = (
-        features,
-        labels,
-        order,
-        np.asarray(pool.prepared["surroundings"].value[0]),
-        begun,
-        FLAGS.budget,
-        num_classes,
-    )
-    plain, picks = common.timed(lambda: numpy_posterior(*arguments), FLAGS.repeats)
+    same = f"{np.isin(picks, order).mean():.1%} of the picks the same"
     programs = [
         ("balal, one compiled program", seconds, FLAGS.budget, note),
-        (
-            "NumPy, two matrix-vector products a pick",
-            plain,
-            FLAGS.budget,
-            f"{np.isin(picks, order).mean():.1%} of the picks the same",
-        ),
+        ("NumPy, by the same looks", plain, FLAGS.budget, same),
     ]
-    return common.table(f"Posterior of 0.1, {title}, from label {begun} on", rows(programs))
+    return common.table(f"Posterior, {title}", rows(programs))
 
 
 def timed_simulation(
-    rule: str, pool: balal.Pool, labels: np.ndarray, num_classes: int
+    name: str, pool: balal.Pool, labels: np.ndarray, num_classes: int
 ) -> tuple[balal.Result, float, str]:
     """Our simulation, the median of its seconds, and a note on compilation and memory."""
     strategy, sizes = (
-        balal.strategy(f"random+{rule}"),
+        balal.strategy(name),
         dict(budget=FLAGS.budget, num_classes=num_classes),
     )
 
@@ -267,7 +321,7 @@ def main(argv: list[str]) -> None:
         features, labels = synthetic(FLAGS.rows, FLAGS.size, FLAGS.num_classes)
     features -= features.mean(axis=0)
     num_classes = int(labels.max()) + 1
-    first = balal.strategy("random+balance" if FLAGS.rule == "balance" else "random+posterior_0_1")
+    first = balal.strategy("random+balance" if FLAGS.rule == "balance" else "posterior")
     making, pool = common.timed(
         lambda: jax.block_until_ready(balal.prepare(first, balal.pool(features)))
     )
@@ -279,7 +333,7 @@ def main(argv: list[str]) -> None:
     if FLAGS.rule != "balance":
         tables.append(posterior_table(*arguments))
         print(
-            f"\nThe typicality of all rows, which the posterior begins with, took {making:.1f} s, "
+            f"\nTheir surroundings, which the posterior begins with, took {making:.1f} s, "
             f"compilation included."
         )
     common.finish("balancing", tables)

@@ -515,12 +515,10 @@ def simulation(
     order, switched_at = np.asarray(result.indices), int(result.switched_at)
 
     def numpy() -> np.ndarray:
-        if "posterior" in name:
-            # What goes before: its first strategy, or the row that it draws to begin with.
-            begun = sum(number for _, number in strategy.stages()[:-1]) or 1
-            typicality = np.asarray(pool.prepared["surroundings"].value[0])
+        if name == "posterior":
+            surroundings = pool.prepared["surroundings"].value
             return balancing.numpy_posterior(
-                points, labels, order, typicality, begun, budget, classes
+                points, labels, surroundings, jax.random.fold_in(key, 1), budget, classes
             )
         return balancing.numpy_balancing(
             points, labels, order, switched_at, budget, classes, naive=False
@@ -551,7 +549,7 @@ def small(size: int) -> list[Workload]:
         k_means_plus_plus(points, 20),
     ]
     return kernels + [
-        simulation(name, points, labels, 20, 50) for name in ("random+balance", "posterior_0_1")
+        simulation(name, points, labels, 20, 50) for name in ("random+balance", "posterior")
     ]
 
 
