@@ -14,6 +14,8 @@ from balal import check
 # Of the Gaussian process: the noise of a label, as wrong ones are among them; and how many labels
 # are judged together, as its matrix has a row and a column for each.
 _NOISE, _TOGETHER = 0.3, 4096
+# Of the share of wrong labels: as if so many had been found right before; and the largest share.
+_RIGHT, _MOST = 10, 0.5
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,21 @@ class Suspects:
       doubt: [B], for each labelled row what the others leave to doubt: 1 less the probability of
         its own class in what they predict, 0 to 1.
       said: int [B], the class that the others predict.
+      wrong: [B], how probable it is that each label is wrong, 0 to 1. Their mean estimates the
+        share of wrong labels.
     """
 
     order: Int[np.ndarray, " B"]
     doubt: Float[np.ndarray, " B"]
     said: Int[np.ndarray, " B"]
+    wrong: Float[np.ndarray, " B"]
+
+    @property
+    def again(self) -> Int[np.ndarray, " n"]:
+        """The rows whose labels are more probably wrong than right, most probably first: a second
+        answer to one of them is worth more than the label of a new row."""
+        first = np.argsort(-self.wrong, kind="stable")
+        return first[: int(np.sum(self.wrong > 0.5))]
 
 
 def suspects(
@@ -50,6 +62,13 @@ def suspects(
     A second opinion, such as `balal.heads.logistic.held_out`, is calibrated in the same way, and
     the two are mixed in the proportion under which the labels are most likely (stacking). It finds
     more where there are many classes with a dozen labels or more each.
+
+    Whether a label is wrong is another question than how surprising it is. Taking a share e of the
+    labels to be wrong, each other class as likely, a label that was given probability p is wrong
+    with probability `(e / C) / ((1 - e) p + e / C)`. The share, and a power to which the
+    predictions are raised, as they were softened by the wrong labels, are those under which the
+    labels are most likely, ten more having been right. The only label of a class says nothing, and
+    mistakes that are always the same look like classes that overlap.
 
     More than 4,096 labels are judged in groups of at most that many, each with every g-th row.
 
@@ -83,7 +102,7 @@ def suspects(
         check.probs(probs)
         probs = probs[:, classes]
     groups = -(-len(rows) // _TOGETHER)
-    doubt, said = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+    doubt, wrong, said = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.int64)
     for first in range(groups):
         group = slice(first, None, groups)
         own = columns[group]
@@ -94,7 +113,8 @@ def suspects(
             found = _stacked(found, second, own)
         doubt[group] = 1 - found[np.arange(len(own)), own]
         said[group] = classes[found.argmax(axis=1)]
-    return Suspects(np.argsort(-doubt, kind="stable"), doubt, said)
+        wrong[group] = _wrong(found, own)
+    return Suspects(np.argsort(-doubt, kind="stable"), doubt, said, wrong)
 
 
 def checked(features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -155,3 +175,34 @@ def _stacked(first: np.ndarray, second: np.ndarray, columns: np.ndarray) -> np.n
 
     found: Any = minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded")
     return found.x * second + (1 - found.x) * first
+
+
+def _wrong(found: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """How probable it is that each label is wrong, [n], by what the others predict, [n, k]."""
+    number, num_classes = found.shape
+    each, logs = np.arange(number), np.log(found + 1e-300)
+    telling = np.bincount(columns)[columns] > 1
+    if not telling.any() or num_classes < 2:
+        return np.zeros(number)
+
+    def given(power: float) -> np.ndarray:
+        return np.exp(log_softmax(np.exp(power) * logs, axis=1)[each, columns])
+
+    def share(own: np.ndarray) -> Any:
+        def loss(share: float) -> float:
+            likely = (1 - share) * own[telling] + share / num_classes
+            return -float(np.sum(np.log(likely)) + _RIGHT * np.log1p(-share))
+
+        return minimize_scalar(loss, bounds=(0.0, _MOST), method="bounded")
+
+    # Not one valley: the best of some powers, refined.
+    step = 0.25
+    powers = np.arange(-1, 3, step)
+    start = powers[np.argmin([share(given(power)).fun for power in powers])]
+    power: Any = minimize_scalar(
+        lambda power: share(given(power)).fun, bounds=(start - step, start + step), method="bounded"
+    )
+    own = given(power.x)
+    e = share(own).x
+    likely = e / num_classes / ((1 - e) * own + e / num_classes)
+    return np.where(telling, likely, e)

@@ -83,6 +83,50 @@ def test_wrong_labels_come_first_and_the_right_class_is_said():
     assert (found.said[wrong] == labels[wrong]).mean() >= 0.9
 
 
+def mistaken(rows, share, spread=1.0, seed=0):
+    """Clusters of which some labels are wrong, and which."""
+    rng = np.random.default_rng(seed)
+    features, labels = clusters(rows, spread)
+    wrong = rng.random(rows) < share
+    given = np.where(wrong, (labels + rng.integers(1, CLASSES, rows)) % CLASSES, labels)
+    return features, given, wrong
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25])
+def test_the_share_of_wrong_labels_is_found_and_so_are_they(share):
+    features, labels, wrong = mistaken(300, share)
+    found = balal.suspects(features, labels)
+    assert found.wrong.mean() == pytest.approx(wrong.mean(), abs=0.05)
+    named = np.zeros(300, bool)
+    named[found.again] = True
+    assert np.mean(named == wrong) > 0.94
+    assert np.all(np.diff(found.wrong[found.again]) <= 0)
+
+
+def test_how_probable_a_label_is_wrong_is_the_most_likely_of_all_shares_and_powers():
+    """The twin: every share and every power of a fine grid."""
+    features, labels, _ = mistaken(60, 0.2, spread=2.0, seed=1)
+    found = balal.suspects(features, labels)
+    predicted, own = left_out(features, labels), np.arange(60)
+    best = (-np.inf, None)
+    for power in np.exp(np.linspace(-1, 3, 201)):
+        raised = predicted**power
+        given = (raised / raised.sum(axis=1, keepdims=True))[own, labels]
+        for share in np.linspace(0, 0.5, 501)[:-1]:
+            both = (1 - share) * given + share / CLASSES
+            likely = np.sum(np.log(both)) + 10 * np.log(1 - share)
+            best = max(best, (likely, tuple(share / CLASSES / both)))
+    np.testing.assert_allclose(found.wrong, best[1], atol=0.02)
+
+
+def test_the_only_label_of_a_class_is_as_probably_wrong_as_any():
+    features, labels, _ = mistaken(100, 0.2)
+    labels[:1] = CLASSES
+    found = balal.suspects(features, labels)
+    assert 0.05 < found.wrong[0] < 0.4
+    assert balal.suspects(features[:4], np.arange(4)).wrong.tolist() == [0.0] * 4
+
+
 def test_many_labels_are_judged_in_groups(monkeypatch):
     features, labels = clusters(90)
     labels[3] = (labels[3] + 1) % CLASSES
