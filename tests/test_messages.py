@@ -32,6 +32,7 @@ _NEVER = {
     "experiments.rules": {"classifier", "data_dir", "pool_rows", "scores"},
     "experiments.heads": {"classifier", "nolabelled", "pool_rows", "scores"},
     "experiments.one_shot": {"nolabelled"},
+    "experiments.second_answers": {"classifier", "data_dir", "pool_rows", "scores"},
     "experiments.rounds": {"classifier", "data_dir", "pool_rows", "scores"},
 }
 
