@@ -230,7 +230,9 @@ def _turns(strategy, pool: _Shapes, num_classes, budget, *, asking: bool) -> Ite
         prepare = partial(preparation.prepare_missing, strategy)
         yield _turn(lambda pool: prepare(pool).prepared, [pool])
         pool = _made(prepare, pool)
-    start, key = _made(partial(_start, budget)), _made(partial(jax.random.key, 0))
+    # A simulation makes room for its budget itself.
+    room = budget if asking else 0
+    start, key = _made(partial(_start, room)), _made(partial(jax.random.key, 0))
     column = _made(lambda pool: jnp.zeros(pool.num_rows, jnp.int32), pool)
     if not asking:
         simulate = partial(simulation._simulate, strategy, budget, num_classes)
