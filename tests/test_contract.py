@@ -108,10 +108,13 @@ def inherits(strategy):
 
 
 # What only orders or plans, and has tests of its own with a twin, in CI by some examples.
-NIGHTLY = {"tailor", "direct", "lc_inv_div+posterior_0_1"} | {
+NIGHTLY = {
+    *("cbal", "direct", "ms_balanced", "tailor"),
+    "lc_inv_div+posterior_0_1",
+} | {
     name
     for name in FULL
-    if inherits(balal.strategy(name)) and name not in {*IN_LOOP, "core_set", "max_herding", "cbal"}
+    if inherits(balal.strategy(name)) and name not in {*IN_LOOP, "core_set", "max_herding"}
 }
 
 

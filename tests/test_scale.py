@@ -254,9 +254,12 @@ def test_neither_scale_nor_offset_of_the_features_changes_a_pick(drawn, scale, o
 @pytest.mark.parametrize(
     "environment",
     [
-        dict(
-            NPROC="1" if len(os.sched_getaffinity(0)) > 1 else "4",
-            PYTHONHASHSEED="12345",
+        pytest.param(
+            dict(
+                NPROC="1" if len(os.sched_getaffinity(0)) > 1 else "4",
+                PYTHONHASHSEED="12345",
+            ),
+            marks=pytest.mark.nightly,
         ),
         dict(
             JAX_ENABLE_X64="1",
