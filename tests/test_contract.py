@@ -107,7 +107,7 @@ def inherits(strategy):
     )
 
 
-# What only orders or plans, and has tests of its own with a twin, in CI by some examples.
+# What has tests of its own with a twin, in CI by some examples.
 NIGHTLY = {
     *("cbal", "direct", "ms_balanced", "tailor"),
     "lc_inv_div+posterior_0_1",

@@ -111,11 +111,13 @@ def test_most_of_the_nearest_are_found_by_cluster():
     assert same.any(axis=2).mean() > 0.95
 
 
-def test_clusters_of_other_rows_and_a_reach_below_k_are_refused():
+def test_clusters_of_another_table_and_a_reach_below_k_are_refused():
     features = np.random.default_rng(8).normal(size=(20, 2)).astype(np.float32)
     clusters = clusters_of(features, 2)
     with pytest.raises(ValueError, match="clusters must be those of the 19 rows"):
         neighbours.nearest(features[1:], 2, clusters=clusters)
+    with pytest.raises(ValueError, match=r"shape \(20, 2\) for features of shape \(20, 1\)"):
+        neighbours.nearest(features[:, :1], 2, clusters=clusters)
     with pytest.raises(ValueError, match="reach must be at least k, got 1 and k=2"):
         neighbours.nearest(features, 2, clusters=clusters, reach=1)
 

@@ -1,3 +1,5 @@
+"""Second answers, from end to end on few digits."""
+
 import json
 
 import numpy as np

@@ -64,11 +64,13 @@ def nearest(
     Ties go to the row that comes first in `among`.
 
     Source: plain geometry, a block of rows at a time as one matrix product. Twin: `nearest` in
-      tests/reference.py.
+      tests/reference.py. By cluster: after the inverted files of Jégou, Douze, Schmid, *Product
+      quantization for nearest neighbor search*, PAMI 2011, with the rows nearest to each centre for
+      the rows of its cluster, so that all lists are as long.
 
     Raises: ValueError when `features` is not [N, D], k is below 1 or the reach below k, for
       candidates whose features are not finite, for rows among which to search that are none or come
-      twice, and for clusters of other rows.
+      twice, and for clusters of other rows or features.
 
     >>> found = nearest(jnp.array([[0.0], [1.0], [5.0]]), 1)
     >>> found.indices[:, 0].tolist(), found.distances[:, 0].tolist()
@@ -86,13 +88,16 @@ def nearest(
         some = check.rows("among", among, size=len(features), distinct=True)
         if not len(some):
             raise ValueError("among names no row, so there is none that could be a neighbour")
-    if clusters is not None and clusters.assigned.shape != (len(features),):
-        raise ValueError(
-            f"clusters must be those of the {len(features)} rows of features, got "
-            f"{len(clusters.assigned)} rows"
-        )
-    if clusters is not None and reach < k:
-        raise ValueError(f"reach must be at least k, got {reach} and k={k}")
+    reach = check.whole_number("reach", reach)
+    if clusters is not None:
+        shape = len(clusters.assigned), clusters.centers.shape[1]
+        if shape != features.shape:
+            raise ValueError(
+                f"clusters must be those of the {len(features)} rows of features, got clusters of "
+                f"shape {shape} for features of shape {features.shape}"
+            )
+        if reach < k:
+            raise ValueError(f"reach must be at least k, got {reach} and k={k}")
     return _nearest(features, k, some, candidates, clusters, reach)
 
 
@@ -195,7 +200,7 @@ def _search_by_cluster(own, assigned, others, members, *, k: int):
     """`_search` of each row among the members of its cluster only, in blocks of rows of the same
     cluster."""
     num_rows, (number, reach) = len(assigned), members.shape
-    height, width = _height(num_rows, reach), min(k, reach)
+    height = _height(num_rows, reach)
     order = jnp.argsort(assigned, stable=True).astype(jnp.int32)
     sizes = jnp.zeros(number, jnp.int32).at[assigned].add(1)
     ends, last_blocks = jnp.cumsum(sizes), jnp.cumsum(-(-sizes // height))
@@ -213,13 +218,8 @@ def _search_by_cluster(own, assigned, others, members, *, k: int):
         there = jnp.where(place >= ends[cluster] - sizes[cluster], part, num_rows)
         return distances.at[there].set(best, mode="drop"), nearby.at[there].set(who, mode="drop")
 
-    found = (
-        jnp.full((num_rows, width), jnp.inf, jnp.float32),
-        jnp.zeros((num_rows, width), jnp.int32),
-    )
-    distances, nearby = jax.lax.fori_loop(0, last_blocks[-1], block, found)
-    missing = ((0, 0), (0, k - width))
-    return jnp.pad(distances, missing, constant_values=jnp.inf), jnp.pad(nearby, missing)
+    nothing = jnp.full((num_rows, k), jnp.inf, jnp.float32), jnp.zeros((num_rows, k), jnp.int32)
+    return jax.lax.fori_loop(0, last_blocks[-1], block, nothing)
 
 
 def _search_everywhere(own, others, *, k: int, devices: int):

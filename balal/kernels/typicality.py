@@ -97,6 +97,18 @@ def surroundings(
     return rank / jnp.maximum(jnp.sum(candidates), 1).astype(jnp.float32), first(k)
 
 
+def flops(num_rows: int, num_features: int) -> float:
+    """How many operations `surroundings` takes.
+
+    >>> flops(1000, 10)
+    20000000.0
+    """
+    if num_rows <= AMONG:
+        return 2.0 * num_rows**2 * num_features
+    centers = _CLUSTERS * (AMONG * (_ROUNDS + 2) + num_rows)
+    return 2.0 * num_features * (centers + num_rows * _REACH)
+
+
 def relative_typicality(found: Neighbours) -> Float[Array, " N"]:
     """How central a row is among its nearest rows: [N], 1 if it is as central as they are, more if
     it is more so. Runs inside jit.

@@ -112,7 +112,7 @@ class ProcessRule(Strategy, ABC):
 
     Costs `O(N (D + C + b))` memory and, for label m, `O(near (near + drawn) + N (D + C + m))` time,
     the latter in one matrix product for all labels between two looks. It prepares the surroundings
-    of a pool's rows, `O(N^2 D)` once.
+    of a pool's rows once, see `balal.kernels.typicality.typicality_ranks`.
     """
 
     first: Strategy | None = None
@@ -328,7 +328,7 @@ class ProcessRule(Strategy, ABC):
             return None
         near = min(self.near, num_rows)
         among = min(near + self.drawn, num_rows)
-        neighbours = 2.0 * num_rows * min(num_rows, typicality.AMONG) * num_features
+        neighbours = typicality.flops(num_rows, num_features)
         looks = min(budget, 4 * math.ceil(math.log2(4 * self.every))) + budget // self.every
         landmarks = self.landmarks_for(num_rows, budget)
         related = 2.0 * num_features + budget if landmarks is None else 2.0 * landmarks
