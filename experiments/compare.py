@@ -28,7 +28,6 @@ finished parts from which a killed run resumes.
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -306,18 +305,9 @@ def contested(
     )
     arrays = datasets.scaled(contest.dataset)
     found = []
-    with ExitStack() as stack:
-        submits = {
-            head: stack.enter_context(
-                workers.fitting(
-                    workers.Setting(contest.trials[0].num_classes, recalls=True, head=head),
-                    cells.folder(folder / head, dict(head=head)),
-                    *arrays,
-                    executor=executor,
-                )
-            )
-            for head in settings.heads
-        }
+    with workers.fitting_each(
+        settings.heads, contest.trials[0].num_classes, folder, *arrays, executor=executor
+    ) as submits:
         for method in contest.methods:
             for seed, trial in enumerate(contest.trials):
                 progress.set_postfix_str(f"{contest.pool}, {contest.regime}: {method.name}")

@@ -29,7 +29,7 @@ from absl import flags
 from tqdm import tqdm
 
 import balal
-from balal import folder_lock, metrics
+from balal import folder_lock
 from balal.atomic_files import together
 from experiments.common import (
     cells,
@@ -42,6 +42,7 @@ from experiments.common import (
     regimes,
     report,
     statistics,
+    workers,
 )
 
 WAYS = ("right", "wrong", "again", "left_out", "right, again")
@@ -59,6 +60,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "quick", False, "Digits, three draws, wherever no flag says otherwise.", **own
     )
     program.define_output_flags(flag_values, out="results/second_answers")
+    program.define_workers_flag(flag_values)
 
 
 def main(flag_values: flags.FlagValues) -> None:
@@ -72,28 +74,39 @@ def main(flag_values: flags.FlagValues) -> None:
     heads = program.listed("heads", values["heads"], classifiers.COMPARED)
     per_class = program.numbers("per_class", values["per_class"], float)
     seeds, seed, out = values["seeds"], flag_values.seed, Path(flag_values.out)
-    runs = []
-    with folder_lock.locked(out, first="results.json"):
-        with tqdm(total=len(found) * seeds, unit="draw", disable=None) as progress:
-            for name, dataset in found.items():
-                settings = dict(
-                    files=dataset.files,
-                    answers=dataset.answers,
-                    seed=seed,
-                    strategy=method.name,
-                    per_class=per_class,
-                    heads=heads,
-                    **report.made_with(),
-                )
-                folder = cells.folder(out / "cells" / name, settings, fresh=flag_values.fresh)
-                whole = draws.drawn(datasets.pool(dataset), seed=seed, runs=seeds)
+    runs: list[dict[str, Any]] = []
+    with (
+        folder_lock.locked(out, first="results.json"),
+        workers.processes(program.processes(flag_values)) as executor,
+        tqdm(total=len(found) * seeds, unit="draw", disable=None) as progress,
+    ):
+        for name, dataset in found.items():
+            settings = dict(
+                files=dataset.files,
+                answers=dataset.answers,
+                seed=seed,
+                strategy=method.name,
+                per_class=per_class,
+                **report.made_with(),
+            )
+            folder = cells.folder(out / "cells" / name, settings, fresh=flag_values.fresh)
+            whole = draws.drawn(datasets.pool(dataset), seed=seed, runs=seeds)
+            arrays = datasets.scaled(dataset)
+            with workers.fitting_each(
+                heads, dataset.num_classes, folder, *arrays, executor=executor
+            ) as submits:
+                lines = []
                 for number, draw in enumerate(whole):
-                    kept = cells.read(folder, f"{number}")
+                    kept = cells.read(folder, f"sets-{number}")
                     if kept is None:
-                        kept = spent(dataset, draw, method, per_class, heads, seed=(seed, number))
-                        cells.write(folder, f"{number}", kept)
-                    runs += [dict(pool=name, seed=number, **run) for run in kept]
+                        features = arrays[0][0][draw.rows]
+                        kept = spent(
+                            dataset, draw, features, method, per_class, seed=(seed, number)
+                        )
+                        cells.write(folder, f"sets-{number}", kept)
+                    lines += [submitted(submits, dataset, draw, number, line) for line in kept]
                     progress.update()
+                runs += [dict(pool=name, **judged(line)) for line in lines]
         if not runs:
             raise ValueError("every pool has fewer rows than any budget: lower --per_class")
         text = table(runs)
@@ -113,18 +126,48 @@ def main(flag_values: flags.FlagValues) -> None:
     print(f"{text}\n\nEverything is in {out}.")
 
 
+def submitted(
+    submits: dict[str, Any],
+    dataset: datasets.Dataset,
+    draw: draws.Draw,
+    number: int,
+    line: dict[str, Any],
+) -> dict[str, Any]:
+    """A line of `spent` with the jobs that fit heads to its sets, in place of the sets."""
+    jobs = {
+        way: {
+            head: submit(draw.rows[rows], workers.Answers(np.array(labels), dataset.test_labels))
+            for head, submit in submits.items()
+        }
+        for way, (rows, labels) in line["sets"].items()
+    }
+    about = {name: value for name, value in line.items() if name != "sets"}
+    return dict(seed=number, **about, accuracy=jobs)
+
+
+def judged(line: dict[str, Any]) -> dict[str, Any]:
+    """The same with what the jobs found."""
+    found = {
+        way: {head: job.result()["accuracy"] for head, job in jobs.items()}
+        for way, jobs in line["accuracy"].items()
+    }
+    return line | dict(accuracy=found)
+
+
 def spent(
     dataset: datasets.Dataset,
     draw: draws.Draw,
+    features: np.ndarray,
     method: methods.Method,
     per_class: Sequence[float],
-    heads: Sequence[str],
     *,
     seed: tuple[int, int],
 ) -> list[dict[str, Any]]:
-    """A line for every budget of one draw."""
-    (features, _), (tests, test_labels) = datasets.scaled(dataset)
-    features = features[draw.rows]
+    """A line for every budget of one draw, with the labelled set that each way of spending it ends
+    with: rows of the draw, and their labels.
+
+    features: [N, D], of the rows of the draw, as heads see them.
+    """
     first, second = (
         regimes.wrong(dataset, draw, np.random.default_rng((*seed, number))) for number in range(2)
     )
@@ -135,57 +178,40 @@ def spent(
     if not budgets:
         return []
     options = dict(budgets=budgets, most=budgets[-1])
-    bought = {
-        name: methods.buy(method, trial, features, **options)
-        for name, trial in (("wrong", first), ("right", right))
-    }
+    unmistaken = methods.buy(method, right, features, **options)
+    mistaken = methods.buy(method, first, features, **options)
 
-    def accuracies(rows: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        task = classifiers.Task(
-            features[rows],
-            labels,
-            features[:0],
-            tests,
-            dict(num_classes=first.num_classes, C=(10.0,), folds=10, seed=0),
-        )
-        return {
-            head: 100
-            * float(
-                metrics.balanced_accuracy(
-                    test_labels,
-                    classifiers.fit(head, task).predicted,
-                    num_classes=first.num_classes,
-                )
-            )
-            for head in heads
-        }
+    def again(rows, trial, others):
+        labels = trial.told[rows]
+        kept, doubted = asked_again(features[rows], labels)
+        answered = labels[:kept].copy()
+        answered[doubted] = others.told[rows[doubted]]
+        return rows[:kept], answered
 
     lines = []
     for budget in budgets:
-        found: dict[str, Any] = {}
-        for name, trial in (("wrong", first), ("right", right)):
-            rows = bought[name][budget]
-            labels = trial.told[rows]
-            kept, again = asked_again(features[rows], labels)
-            answered = labels[:kept].copy()
-            others = second if name == "wrong" else right
-            answered[again] = others.told[rows[again]]
-            found[name] = accuracies(rows, labels)
-            found["again" if name == "wrong" else "right, again"] = accuracies(
-                rows[:kept], answered
+        rows, others = mistaken[budget], unmistaken[budget]
+        labels = first.told[rows]
+        wrong = labels != first.labels[rows]
+        named = balal.suspects(features[rows], labels)
+        left = np.setdiff1d(np.arange(budget), named.again)
+        sets = {
+            "right": (others, right.told[others]),
+            "wrong": (rows, labels),
+            "again": again(rows, first, second),
+            "left_out": (rows[left], labels[left]),
+            "right, again": again(others, right, right),
+        }
+        lines.append(
+            dict(
+                budget=budget,
+                wrong_share=float(wrong.mean()),
+                estimated=float(named.wrong.mean()),
+                named=len(named.again),
+                named_wrong=int(wrong[named.again].sum()),
+                sets={way: [part.tolist() for part in both] for way, both in sets.items()},
             )
-            if name == "wrong":
-                named = balal.suspects(features[rows], labels)
-                mistaken = labels != trial.labels[rows]
-                left = named.wrong <= 0.5
-                found["left_out"] = accuracies(rows[left], labels[left])
-                about = dict(
-                    wrong_share=float(mistaken.mean()),
-                    estimated=float(named.wrong.mean()),
-                    named=len(named.again),
-                    named_wrong=int(mistaken[named.again].sum()),
-                )
-        lines.append(dict(budget=budget, **about, accuracy=found))
+        )
     return lines
 
 
@@ -193,7 +219,6 @@ def asked_again(features: np.ndarray, labels: np.ndarray) -> tuple[int, np.ndarr
     """How many of the rows, in the order in which they were bought, are paid for when the rest of
     the budget goes into second answers; and which of them get one."""
     budget = kept = len(labels)
-    again = np.zeros(0, np.int64)
     # With fewer rows other labels are in doubt: until both add up, from below.
     while True:
         again = balal.suspects(features[:kept], labels[:kept]).again

@@ -12,7 +12,14 @@ from experiments import second_answers
 def run(folder, *options):
     values = flags.FlagValues()
     second_answers.define_flags(values)
-    small = ("--quick", "--per_class=6", "--seeds=2", "--heads=svm", f"--out={folder}")
+    small = (
+        "--quick",
+        "--per_class=6",
+        "--seeds=2",
+        "--heads=svm",
+        "--workers=0",
+        f"--out={folder}",
+    )
     values(["second_answers", *small, *options])
     second_answers.main(values)
     return json.loads((folder / "results.json").read_text())

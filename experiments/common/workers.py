@@ -12,10 +12,10 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,30 @@ def fitting(
             # Nobody waits for those that are still being fitted, whose files go.
             for job in submitted.values():
                 job.cancel()
+
+
+@contextmanager
+def fitting_each(
+    heads: Sequence[str],
+    num_classes: int,
+    folder: Path,
+    *arrays: tuple[np.ndarray, np.ndarray],
+    executor: Executor | None,
+) -> Iterator[dict[str, Callable[..., Any]]]:
+    """`fitting` for several heads, each with a folder of its own in `folder`: their functions by
+    name."""
+    with ExitStack() as stack:
+        yield {
+            head: stack.enter_context(
+                fitting(
+                    Setting(num_classes, recalls=True, head=head),
+                    cells.folder(folder / head, dict(head=head)),
+                    *arrays,
+                    executor=executor,
+                )
+            )
+            for head in heads
+        }
 
 
 def ready(value: Any) -> Future:
