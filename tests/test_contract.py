@@ -111,11 +111,7 @@ def inherits(strategy):
 NIGHTLY = {
     *("cbal", "direct", "ms_balanced", "tailor"),
     "lc_inv_div+posterior_0_1",
-} | {
-    name
-    for name in FULL
-    if inherits(balal.strategy(name)) and name not in {*IN_LOOP, "core_set", "max_herding"}
-}
+} | {name for name in FULL if inherits(balal.strategy(name)) and name not in IN_LOOP}
 
 
 def soon(strategy):

@@ -47,8 +47,7 @@ def toy(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.quick
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_both_pass_the_contract_suite(code, monkeypatch):
     assert sum("check_strategy(" in block for block in code) == 2
     few = functools.partial(balal.testing.check_strategy, examples=3)

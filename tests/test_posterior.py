@@ -208,7 +208,8 @@ def test_the_expected_worth_is_that_of_the_twin(seed, sharpness, classes):
     ("every", "near"),
     [
         (4, 6),
-        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in [(1, 90), (16, 3), (16, 90)]),
+        pytest.param(16, 3, marks=pytest.mark.slow),
+        *(pytest.param(*sizes, marks=pytest.mark.nightly) for sizes in [(1, 90), (16, 90)]),
     ],
 )
 def test_between_two_looks_at_the_whole_pool_the_near_rows_are_asked(kind, twin, every, near):
